@@ -1,6 +1,8 @@
 //! The event log as the rest of Grantlog sees it: append, read, follow. A store moves bytes: what an
 //! event means is the codec's business. Every store passes `tests/event_store_contract`.
 
+pub mod codec;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,0 +1,702 @@
+//! Every fact that the log can hold, with its wire names. Past tense, never changed once written: a new
+//! field is optional with a default, a changed meaning is a new type or an upcaster.
+
+use crate::values::{
+    ApiId, ApplicationId, ApplicationUri, Audience, KeyId, Name, OrgCode, Remark, Scope, SecretHash, SecretId,
+    SigningAlgorithm, SystemUser, Timestamp, TokenLifetime, TokenType,
+};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use uuid::Uuid;
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One fact.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Event {
+            $($(#[$doc])* $name($name),)*
+        }
+
+        impl Event {
+            /// The wire names of all types.
+            pub const TYPES: &'static [&'static str] = &[$(stringify!($name)),*];
+
+            /// The wire name of its type.
+            pub fn type_name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => stringify!($name),)*
+                }
+            }
+
+            /// Reads the `data` of a fact of the given type; `None` when there is no such type.
+            pub fn from_data(type_name: &str, data: &str) -> Option<serde_json::Result<Self>> {
+                match type_name {
+                    $(stringify!($name) => Some(serde_json::from_str(data).map(Self::$name)),)*
+                    _ => None,
+                }
+            }
+        }
+
+        impl Serialize for Event {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $(Self::$name(data) => data.serialize(serializer),)*
+                }
+            }
+        }
+
+        $(impl From<$name> for Event {
+            fn from(data: $name) -> Self {
+                Self::$name(data)
+            }
+        })*
+    };
+}
+
+events! {
+    /// The service came up.
+    ServiceStarted,
+    /// The service went down in an orderly way.
+    ServiceStopped,
+    /// A Trusted Application came into being.
+    ApplicationRegistered,
+    /// Attributes of an application changed.
+    ApplicationChanged,
+    /// An application may ask for tokens again.
+    ApplicationEnabled,
+    /// The kill switch was used.
+    ApplicationDisabled,
+    /// An application is gone for ever; its name is not given out again.
+    ApplicationDeleted,
+    /// An application got a new secret.
+    SecretRotated,
+    /// A secret stopped being accepted at once.
+    SecretRevoked,
+    /// An API came into being.
+    ApiRegistered,
+    /// Attributes of an API changed.
+    ApiChanged,
+    /// An API is gone for ever.
+    ApiDeleted,
+    /// A signing key was made and is announced.
+    SigningKeyAdded,
+    /// A signing key signs from now on, and its algorithm's key before it no longer does.
+    SigningKeyActivated,
+    /// A signing key is no longer published.
+    SigningKeyRetired,
+    /// A token was granted.
+    TokenIssued,
+    /// A token was refused.
+    TokenRefused,
+    /// What a flood of failures leaves instead of one event each.
+    RequestsThrottled,
+    /// An API call was let through.
+    ApiCallAuthorized,
+    /// An API call was refused.
+    ApiCallDenied,
+    /// Someone read the audit trail.
+    AuditTrailRead,
+}
+
+/// The service came up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStarted {
+    /// Grantlog's version.
+    pub version: String,
+    /// The kind of event store.
+    pub store: String,
+    /// SHA-256 of the effective configuration without its secrets, in hex.
+    pub config_digest: String,
+    /// Whether the run before this one stopped in an orderly way; true for the first.
+    pub clean: bool,
+}
+
+/// The service went down in an orderly way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStopped {
+    /// Grantlog's version.
+    pub version: String,
+    /// What asked for the stop, e.g. `SIGTERM`.
+    pub reason: String,
+}
+
+/// Whether an application can keep a secret (RFC 6749 §2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ClientType {
+    /// It can.
+    #[default]
+    Confidential,
+    /// It cannot, and never gets a token here.
+    Public,
+}
+
+/// Who may make reference tokens for an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ReferenceTokens {
+    /// Nobody.
+    #[default]
+    None,
+    /// Administrators.
+    AdministratorsOnly,
+}
+
+/// A secret as events keep it: never the secret itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IssuedSecret {
+    /// Its id.
+    pub id: SecretId,
+    /// base64 of its SHA-256.
+    pub hash: SecretHash,
+    /// Its last 4 characters; none when only the hash was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// When it stops being accepted; none: never by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A Trusted Application came into being.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApplicationRegistered {
+    /// Its id.
+    pub application_id: ApplicationId,
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// Its name for people.
+    pub name: Name,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Remark>,
+    /// Whether it can keep a secret.
+    pub client_type: ClientType,
+    /// The most that it may ever be granted.
+    pub scope: Scope,
+    /// The APIs that it may ask for.
+    pub audiences: Vec<Audience>,
+    /// Whether its tokens may act as a service account at all.
+    pub system_user_allowed: bool,
+    /// The service account that its tokens act as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_user: Option<SystemUser>,
+    /// The organisation that it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_code: Option<OrgCode>,
+    /// Whether it may ask for tokens.
+    pub is_enabled: bool,
+    /// Who answers for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Remark>,
+    /// What its tokens carry as application_properties.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+    /// How long its tokens live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_lifetime_seconds: Option<TokenLifetime>,
+    /// Where its requests must come from; empty: anywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_networks: Vec<IpNet>,
+    /// Who may make reference tokens for it.
+    #[serde(default)]
+    pub reference_tokens: ReferenceTokens,
+    /// Its first secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<IssuedSecret>,
+}
+
+/// An attribute's old and new value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FromTo<T> {
+    /// The value before.
+    pub from: T,
+    /// The value since.
+    pub to: T,
+}
+
+/// One changed attribute of an application: `{"field": …, "from": …, "to": …}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "field", rename_all = "snake_case")]
+#[allow(missing_docs)] // the attributes are documented where they are registered
+pub enum ApplicationChange {
+    Name(FromTo<Name>),
+    Description(FromTo<Option<Remark>>),
+    ClientType(FromTo<ClientType>),
+    Scope(FromTo<Scope>),
+    Audiences(FromTo<Vec<Audience>>),
+    SystemUserAllowed(FromTo<bool>),
+    SystemUser(FromTo<Option<SystemUser>>),
+    OrgCode(FromTo<Option<OrgCode>>),
+    Owner(FromTo<Option<Remark>>),
+    Properties(FromTo<BTreeMap<String, String>>),
+    TokenLifetimeSeconds(FromTo<Option<TokenLifetime>>),
+    AllowedNetworks(FromTo<Vec<IpNet>>),
+    ReferenceTokens(FromTo<ReferenceTokens>),
+}
+
+/// Attributes of an application changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApplicationChanged {
+    /// Its id.
+    pub application_id: ApplicationId,
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// Each attribute that has another value now.
+    pub changes: Vec<ApplicationChange>,
+    /// Why, as the caller put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+}
+
+macro_rules! application_fact {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub struct $name {
+            /// Its id.
+            pub application_id: ApplicationId,
+            /// Its OAuth client_id.
+            pub application_uri: ApplicationUri,
+            /// Why, as the caller put it.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub reason: Option<Remark>,
+        }
+    };
+}
+
+application_fact!(
+    /// An application may ask for tokens again.
+    ApplicationEnabled
+);
+application_fact!(
+    /// The kill switch was used.
+    ApplicationDisabled
+);
+application_fact!(
+    /// An application is gone for ever.
+    ApplicationDeleted
+);
+
+/// An older secret, on its way out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SupersededSecret {
+    /// Its id.
+    pub id: SecretId,
+    /// From then on it is refused.
+    pub accepted_until: Timestamp,
+}
+
+/// An application got a new secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SecretRotated {
+    /// Its id.
+    pub application_id: ApplicationId,
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// The new secret.
+    pub secret: IssuedSecret,
+    /// The secrets that were valid until now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseded: Vec<SupersededSecret>,
+    /// Why, as the caller put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+}
+
+/// A secret stopped being accepted at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SecretRevoked {
+    /// Its application's id.
+    pub application_id: ApplicationId,
+    /// Its application's OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// The secret.
+    pub secret_id: SecretId,
+    /// Why, as the caller put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+}
+
+/// A scope that an API defines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiScope {
+    /// Its token (RFC 6749 §3.3).
+    pub name: Scope,
+    /// What it allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Remark>,
+}
+
+/// An API came into being.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApiRegistered {
+    /// Its id.
+    pub api_id: ApiId,
+    /// What `aud` carries.
+    pub audience: Audience,
+    /// Its name for people.
+    pub name: Name,
+    /// The scopes that it defines; none: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<ApiScope>,
+    /// The algorithm of its tokens; none: the server's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_alg: Option<SigningAlgorithm>,
+    /// What its tokens' `typ` says.
+    #[serde(default)]
+    pub token_type: TokenType,
+    /// How long its tokens live where the application does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_lifetime_seconds: Option<TokenLifetime>,
+}
+
+/// One changed attribute of an API: `{"field": …, "from": …, "to": …}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "field", rename_all = "snake_case")]
+#[allow(missing_docs)] // the attributes are documented where they are registered
+pub enum ApiChange {
+    Name(FromTo<Name>),
+    Scopes(FromTo<Vec<ApiScope>>),
+    SigningAlg(FromTo<Option<SigningAlgorithm>>),
+    TokenType(FromTo<TokenType>),
+    TokenLifetimeSeconds(FromTo<Option<TokenLifetime>>),
+}
+
+/// Attributes of an API changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApiChanged {
+    /// Its id.
+    pub api_id: ApiId,
+    /// What `aud` carries.
+    pub audience: Audience,
+    /// Each attribute that has another value now.
+    pub changes: Vec<ApiChange>,
+    /// Why, as the caller put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+}
+
+/// An API is gone for ever.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApiDeleted {
+    /// Its id.
+    pub api_id: ApiId,
+    /// What `aud` carried.
+    pub audience: Audience,
+    /// Why, as the caller put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+}
+
+/// A signing key was made and is announced in the JWKS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SigningKeyAdded {
+    /// Its id.
+    pub kid: KeyId,
+    /// What it signs with.
+    pub alg: SigningAlgorithm,
+    /// The public key as a JWK (RFC 7517), with `kid`, `alg` and `use`.
+    pub public_jwk: Value,
+    /// The private key, sealed under the master key.
+    pub sealed_private_key: String,
+    /// Why, e.g. `first key`, `age`, or as the caller put it.
+    pub reason: Remark,
+}
+
+/// A signing key signs from now on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SigningKeyActivated {
+    /// Its id.
+    pub kid: KeyId,
+    /// What it signs with.
+    pub alg: SigningAlgorithm,
+    /// Why.
+    pub reason: Remark,
+}
+
+/// A signing key is no longer published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SigningKeyRetired {
+    /// Its id.
+    pub kid: KeyId,
+    /// What it signed with.
+    pub alg: SigningAlgorithm,
+    /// Why.
+    pub reason: Remark,
+}
+
+/// How a client proved who it is (RFC 6749 §2.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMethod {
+    /// HTTP Basic.
+    ClientSecretBasic,
+    /// In the body.
+    ClientSecretPost,
+}
+
+/// In which dialect the token endpoint was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// RFC 6749 form.
+    Standard,
+    /// The same with a required audience.
+    Audience,
+    /// JSON in, JSON out.
+    Json,
+}
+
+impl Dialect {
+    /// Its wire name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Audience => "audience",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// A token was granted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenIssued {
+    /// The token's id: that of this event.
+    pub jti: Uuid,
+    /// Whose token it is.
+    pub application_id: ApplicationId,
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// The secret that it was asked for with.
+    pub secret_id: SecretId,
+    /// How the secret was presented.
+    pub auth_method: AuthMethod,
+    /// How the request was put.
+    pub dialect: Dialect,
+    /// The scope as asked for; none: left to the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_requested: Option<Scope>,
+    /// The scope as granted.
+    pub scope: Scope,
+    /// The token's `aud`.
+    pub audiences: Vec<Audience>,
+    /// The service account that it acts as.
+    pub system_user: SystemUser,
+    /// The organisation that it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_code: Option<OrgCode>,
+    /// The key that signed it.
+    pub kid: KeyId,
+    /// The algorithm that signed it.
+    pub alg: SigningAlgorithm,
+    /// Its `iat`.
+    pub issued_at: Timestamp,
+    /// Its `exp`.
+    pub expires_at: Timestamp,
+    /// Its last 8 characters.
+    pub token_hint: String,
+}
+
+/// The true reason of a refused token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalReason {
+    /// The request could not be understood.
+    Malformed,
+    /// Another grant type than client_credentials.
+    UnsupportedGrantType,
+    /// The request lacks a parameter.
+    MissingParameter,
+    /// More than one client authentication method.
+    SeveralAuthMethods,
+    /// Credentials that cannot be decoded, or an empty one.
+    UnreadableCredentials,
+    /// No application has this client_id.
+    UnknownClient,
+    /// The application was deleted.
+    Deleted,
+    /// The application is disabled.
+    Disabled,
+    /// The application is Public.
+    PublicClient,
+    /// No secret of the application matches.
+    SecretMismatch,
+    /// The secret was right once.
+    SecretExpired,
+    /// The secret was revoked.
+    SecretRevoked,
+    /// The source address is outside allowed_networks.
+    NetworkNotAllowed,
+    /// The application may not act as a system user, or has none.
+    SystemUserNotAllowed,
+    /// The audience is not the application's.
+    AudienceNotAuthorized,
+    /// A scope is not the application's, or not the API's.
+    ScopeNotAllowed,
+}
+
+/// A token was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenRefused {
+    /// The client_id as presented, cut at 256 characters; none when none could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// The application, when there is one of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application_id: Option<ApplicationId>,
+    /// The error code that the caller was told.
+    pub error: String,
+    /// The true reason.
+    pub reason: RefusalReason,
+    /// What exactly was refused, cut: the scopes, the audience, the parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// How the request was put.
+    pub dialect: Dialect,
+}
+
+/// Failed requests that were answered `slow_down` without an event each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RequestsThrottled {
+    /// The client_id as presented, cut at 256 characters.
+    pub client_id: String,
+    /// The application, when there is one of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application_id: Option<ApplicationId>,
+    /// Where they came from.
+    pub source: IpAddr,
+    /// The window in which failures are counted.
+    pub window_seconds: u32,
+    /// How many requests this event stands for.
+    pub suppressed: u64,
+}
+
+/// How an API call came to Grantlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// Grantlog's own admin and audit endpoints.
+    Admin,
+}
+
+/// An API call was let through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApiCallAuthorized {
+    /// How the call came to Grantlog.
+    pub via: Via,
+    /// The caller.
+    pub application_id: ApplicationId,
+    /// The caller's OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// The token's id.
+    pub jti: Uuid,
+    /// The token's last 8 characters.
+    pub token_hint: String,
+    /// The service account that the token acts as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_user: Option<SystemUser>,
+    /// The organisation that the token is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_code: Option<OrgCode>,
+    /// The API's audience.
+    pub audience: Audience,
+    /// The HTTP method.
+    pub method: String,
+    /// The path, without the query.
+    pub path: String,
+    /// The scope that the call needed.
+    pub required_scope: String,
+}
+
+/// The true reason of a refused API call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DenialReason {
+    /// No bearer token.
+    MissingToken,
+    /// Not a JWT, or one whose header or claims are not as ours.
+    MalformedToken,
+    /// No published key of ours has this kid and algorithm.
+    UnknownKey,
+    /// The signature does not fit.
+    BadSignature,
+    /// The token is over.
+    TokenExpired,
+    /// The token is not valid yet.
+    TokenNotYetValid,
+    /// Another issuer.
+    WrongIssuer,
+    /// Another audience.
+    WrongAudience,
+    /// The application is disabled or deleted.
+    ApplicationDisabled,
+    /// The token lacks the scope.
+    InsufficientScope,
+}
+
+/// An API call was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApiCallDenied {
+    /// How the call came to Grantlog.
+    pub via: Via,
+    /// The caller, when its token proves who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application_id: Option<ApplicationId>,
+    /// The caller's OAuth client_id, when its token proves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application_uri: Option<ApplicationUri>,
+    /// The token's id, when the token is ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<Uuid>,
+    /// The presented token's last 8 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_hint: Option<String>,
+    /// The API's audience.
+    pub audience: Audience,
+    /// The HTTP method.
+    pub method: String,
+    /// The path, without the query.
+    pub path: String,
+    /// The scope that the call needed.
+    pub required_scope: String,
+    /// The error code that the caller was told.
+    pub error: String,
+    /// The true reason.
+    pub reason: DenialReason,
+}
+
+/// Someone read the audit trail.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditTrailRead {
+    /// Who.
+    pub application_uri: ApplicationUri,
+    /// What was asked for.
+    pub filter: BTreeMap<String, String>,
+    /// How many events were answered.
+    pub rows: u64,
+    /// The log's size up to which the answer speaks.
+    pub through_index: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_attribute_is_a_field_with_its_old_and_new_value() {
+        let change = ApplicationChange::SystemUser(FromTo {
+            from: None,
+            to: SystemUser::parse("svc").ok(),
+        });
+        let json = r#"{"field":"system_user","from":null,"to":"svc"}"#;
+        assert_eq!(serde_json::to_string(&change).unwrap(), json);
+        assert_eq!(serde_json::from_str::<ApplicationChange>(json).unwrap(), change);
+    }
+
+    #[test]
+    fn an_unknown_type_is_told_apart_from_unreadable_data() {
+        assert!(Event::from_data("NeverHappened", "{}").is_none());
+        assert!(Event::from_data("TokenIssued", "{}").is_some_and(|read| read.is_err()));
+    }
+}

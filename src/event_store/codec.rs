@@ -1,0 +1,195 @@
+//! Events as bytes: the envelope's JSON, written once and read for ever.
+//!
+//! Upcasting happens here, in [`UPCASTERS`]: an older form of an event's data is turned into today's
+//! before it is read, so that nothing behind the codec knows that there ever was another form.
+
+use crate::event_store::{EventToAppend, MAX_EVENT_BYTES, StoredEvent};
+use grantlog_projections::Event;
+use grantlog_projections::recorded_event::{Envelope, RecordedEvent};
+use grantlog_projections::values::{Actor, Source, StreamName, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use uuid::Uuid;
+
+/// Why stored bytes are not an event that this version knows.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Not the JSON of an envelope.
+    #[error("event {index} is not an event envelope: {source}")]
+    Envelope {
+        /// The event's place in the log.
+        index: u64,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The data does not fit its type.
+    #[error("the data of event {index} is not a {event_type}: {source}")]
+    Data {
+        /// The event's place in the log.
+        index: u64,
+        /// The type that the event claims.
+        event_type: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A type that this version does not know.
+    #[error("event {index} is of the unknown type {event_type}: the log was written by a newer Grantlog; run that one")]
+    UnknownType {
+        /// The event's place in the log.
+        index: u64,
+        /// The type that the event claims.
+        event_type: String,
+    },
+}
+
+/// Why an event cannot be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// It does not fit a transparency log's entry.
+    #[error("a {event_type} of {bytes} bytes is too large: an event may have {MAX_EVENT_BYTES}")]
+    TooLarge {
+        /// The event's type.
+        event_type: &'static str,
+        /// Its size.
+        bytes: usize,
+    },
+    /// It has no JSON.
+    #[error("a {event_type} cannot be written as JSON: {source}")]
+    Json {
+        /// The event's type.
+        event_type: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// The stored bytes of an event.
+pub fn encode(envelope: &Envelope) -> Result<EventToAppend, EncodeError> {
+    let event_type = envelope.event.type_name();
+    let mut bytes = Vec::with_capacity(1_024);
+    let stored = Written {
+        id: envelope.id,
+        stream: &envelope.stream,
+        event_type,
+        time: envelope.time,
+        actor: &envelope.actor,
+        source: envelope.source.as_ref(),
+        trace_id: envelope.trace_id.as_deref(),
+        data: &envelope.event,
+    };
+    serde_json::to_writer(&mut bytes, &stored).map_err(|source| EncodeError::Json { event_type, source })?;
+    if bytes.len() > MAX_EVENT_BYTES {
+        return Err(EncodeError::TooLarge {
+            event_type,
+            bytes: bytes.len(),
+        });
+    }
+    Ok(EventToAppend {
+        id: envelope.id,
+        event_type,
+        bytes,
+    })
+}
+
+/// The event that stored bytes hold.
+pub fn decode(stored: &StoredEvent) -> Result<RecordedEvent, DecodeError> {
+    let index = stored.index;
+    let read: Read<'_> =
+        serde_json::from_slice(&stored.bytes).map_err(|source| DecodeError::Envelope { index, source })?;
+    let (event_type, data) = upcast(&read.event_type, read.data.get());
+    let event = match Event::from_data(&event_type, &data) {
+        Some(Ok(event)) => event,
+        Some(Err(source)) => {
+            return Err(DecodeError::Data {
+                index,
+                event_type: event_type.into_owned(),
+                source,
+            });
+        }
+        None => {
+            return Err(DecodeError::UnknownType {
+                index,
+                event_type: event_type.into_owned(),
+            });
+        }
+    };
+    Ok(RecordedEvent {
+        index,
+        revision: stored.revision,
+        envelope: Envelope {
+            id: read.id,
+            stream: read.stream,
+            time: read.time,
+            actor: read.actor,
+            source: read.source,
+            trace_id: read.trace_id.map(Cow::into_owned),
+            event,
+        },
+    })
+}
+
+/// Turns an older form of an event into the next: the old type, the new type, and what becomes of the data.
+struct Upcaster {
+    from: &'static str,
+    to: &'static str,
+    data: fn(serde_json::Value) -> serde_json::Value,
+}
+
+/// Applied in this order, so that a form of long ago goes through every form since.
+const UPCASTERS: &[Upcaster] = &[Upcaster {
+    // The prototype of 0.0 wrote a stop without its reason.
+    from: "ServiceStopping",
+    to: "ServiceStopped",
+    data: |mut data| {
+        if let Some(fields) = data.as_object_mut() {
+            fields.entry("reason").or_insert_with(|| "unknown".into());
+        }
+        data
+    },
+}];
+
+fn upcast<'a>(event_type: &'a str, data: &'a str) -> (Cow<'a, str>, Cow<'a, str>) {
+    let (mut event_type, mut data) = (Cow::Borrowed(event_type), Cow::Borrowed(data));
+    for upcaster in UPCASTERS {
+        // Data that is no JSON stays as it is: reading it then says what is wrong.
+        if event_type == upcaster.from
+            && let Ok(value) = serde_json::from_str(&data)
+        {
+            data = Cow::Owned((upcaster.data)(value).to_string());
+            event_type = Cow::Borrowed(upcaster.to);
+        }
+    }
+    (event_type, data)
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    id: Uuid,
+    stream: &'a StreamName,
+    #[serde(rename = "type")]
+    event_type: &'static str,
+    time: Timestamp,
+    actor: &'a Actor,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a Source>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    data: &'a Event,
+}
+
+#[derive(Deserialize)]
+struct Read<'a> {
+    id: Uuid,
+    stream: StreamName,
+    #[serde(rename = "type", borrow)]
+    event_type: Cow<'a, str>,
+    time: Timestamp,
+    actor: Actor,
+    #[serde(default)]
+    source: Option<Source>,
+    #[serde(default, borrow)]
+    trace_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
