@@ -502,16 +502,30 @@ pub struct TokenIssued {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalReason {
-    /// The request could not be understood.
+    /// Neither a form nor, where that is understood, JSON.
+    UnsupportedContentType,
+    /// The body is too large.
+    BodyTooLarge,
+    /// A parameter that may not be repeated was.
+    DuplicateParameter,
+    /// The body could not be read.
     Malformed,
+    /// No `grant_type`.
+    MissingGrantType,
     /// Another grant type than client_credentials.
     UnsupportedGrantType,
-    /// The request lacks a parameter.
-    MissingParameter,
     /// More than one client authentication method.
-    SeveralAuthMethods,
-    /// Credentials that cannot be decoded, or an empty one.
-    UnreadableCredentials,
+    SeveralAuthenticationMethods,
+    /// An `Authorization` header that is not readable Basic.
+    UnreadableAuthorization,
+    /// An empty id or secret.
+    EmptyCredentials,
+    /// No `client_id`.
+    MissingClientId,
+    /// No `client_secret`.
+    MissingClientSecret,
+    /// No audience where one must be named.
+    MissingAudience,
     /// No application has this client_id.
     UnknownClient,
     /// The application was deleted.

@@ -94,10 +94,24 @@ pub fn encode(envelope: &Envelope) -> Result<EventToAppend, EncodeError> {
 
 /// The event that stored bytes hold.
 pub fn decode(stored: &StoredEvent) -> Result<RecordedEvent, DecodeError> {
+    decode_with(UPCASTERS, stored)
+}
+
+/// The type of a stored event without reading all of it; `None` when the bytes are not laid out as
+/// [`encode`] lays them out, which only a full [`decode`] can judge.
+pub fn peek_type(bytes: &[u8]) -> Option<&str> {
+    const ID: &[u8] = br#"{"id":""#;
+    const UUID_LENGTH: usize = 36;
+    let rest = bytes.strip_prefix(ID)?.get(UUID_LENGTH..)?.strip_prefix(br#"","stream":""#)?;
+    let rest = rest.get(rest.iter().position(|byte| *byte == b'"')?..)?.strip_prefix(br#"","type":""#)?;
+    std::str::from_utf8(rest.get(..rest.iter().position(|byte| *byte == b'"')?)?).ok()
+}
+
+fn decode_with(upcasters: &[Upcaster], stored: &StoredEvent) -> Result<RecordedEvent, DecodeError> {
     let index = stored.index;
     let read: Read<'_> =
         serde_json::from_slice(&stored.bytes).map_err(|source| DecodeError::Envelope { index, source })?;
-    let (event_type, data) = upcast(&read.event_type, read.data.get());
+    let (event_type, data) = upcast(upcasters, &read.event_type, read.data.get());
     let event = match Event::from_data(&event_type, &data) {
         Some(Ok(event)) => event,
         Some(Err(source)) => {
@@ -136,22 +150,13 @@ struct Upcaster {
     data: fn(serde_json::Value) -> serde_json::Value,
 }
 
-/// Applied in this order, so that a form of long ago goes through every form since.
-const UPCASTERS: &[Upcaster] = &[Upcaster {
-    // The prototype of 0.0 wrote a stop without its reason.
-    from: "ServiceStopping",
-    to: "ServiceStopped",
-    data: |mut data| {
-        if let Some(fields) = data.as_object_mut() {
-            fields.entry("reason").or_insert_with(|| "unknown".into());
-        }
-        data
-    },
-}];
+/// Applied in this order, so that a form of long ago goes through every form since. Empty as long as no
+/// released version has stored a form that today's cannot read.
+const UPCASTERS: &[Upcaster] = &[];
 
-fn upcast<'a>(event_type: &'a str, data: &'a str) -> (Cow<'a, str>, Cow<'a, str>) {
+fn upcast<'a>(upcasters: &[Upcaster], event_type: &'a str, data: &'a str) -> (Cow<'a, str>, Cow<'a, str>) {
     let (mut event_type, mut data) = (Cow::Borrowed(event_type), Cow::Borrowed(data));
-    for upcaster in UPCASTERS {
+    for upcaster in upcasters {
         // Data that is no JSON stays as it is: reading it then says what is wrong.
         if event_type == upcaster.from
             && let Ok(value) = serde_json::from_str(&data)
@@ -192,4 +197,63 @@ struct Read<'a> {
     trace_id: Option<Cow<'a, str>>,
     #[serde(borrow)]
     data: &'a RawValue,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grantlog_projections::event::ServiceStopped;
+
+    fn stored(json: &str) -> StoredEvent {
+        StoredEvent { index: 7, revision: 3, bytes: json.as_bytes().into() }
+    }
+
+    const STOPPED: &str = r#"{"id":"0190163d-8694-739b-aea5-966c26f8ad91","stream":"service","type":"ServiceStopped","time":"2026-03-16T09:30:00.000000Z","actor":"system","data":{"version":"0.1.0","reason":"SIGTERM"}}"#;
+
+    #[test]
+    fn an_event_is_encoded_to_the_bytes_that_it_was_decoded_from() {
+        let decoded = decode(&stored(STOPPED)).unwrap();
+        assert_eq!((decoded.index, decoded.revision), (7, 3));
+        assert_eq!(encode(&decoded.envelope).unwrap().bytes, STOPPED.as_bytes());
+    }
+
+    #[test]
+    fn the_type_can_be_peeked_at_in_encoded_bytes_and_only_there() {
+        assert_eq!(peek_type(STOPPED.as_bytes()), Some("ServiceStopped"));
+        assert_eq!(peek_type(br#"{"type":"ServiceStopped"}"#), None);
+        assert_eq!(peek_type(b""), None);
+    }
+
+    #[test]
+    fn an_older_form_is_upcast_before_it_is_read() {
+        // As if 0.0 had called a stop `ServiceStopping` and kept no reason.
+        let upcasters = [Upcaster {
+            from: "ServiceStopping",
+            to: "ServiceStopped",
+            data: |mut data| {
+                data["reason"] = "unknown".into();
+                data
+            },
+        }];
+        let old = STOPPED.replace("ServiceStopped", "ServiceStopping").replace(r#","reason":"SIGTERM""#, "");
+        let decoded = decode_with(&upcasters, &stored(&old)).unwrap();
+        let expected = ServiceStopped { version: "0.1.0".into(), reason: "unknown".into() };
+        assert_eq!(decoded.envelope.event, Event::ServiceStopped(expected));
+        assert!(matches!(decode(&stored(&old)), Err(DecodeError::UnknownType { index: 7, .. })));
+    }
+
+    #[test]
+    fn an_event_that_a_log_entry_cannot_hold_is_refused() {
+        let mut envelope = decode(&stored(STOPPED)).unwrap().envelope;
+        envelope.event = ServiceStopped { version: String::new(), reason: "x".repeat(MAX_EVENT_BYTES) }.into();
+        assert!(matches!(encode(&envelope), Err(EncodeError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn bytes_that_are_no_event_are_an_error_that_names_the_place() {
+        for broken in ["", "{", "[]", r#"{"id":"x"}"#] {
+            let error = decode(&stored(broken)).unwrap_err();
+            assert!(error.to_string().contains("event 7"), "{error}");
+        }
+    }
 }

@@ -1,0 +1,21 @@
+//! Whether a bearer token opens an endpoint.
+
+use grantlog_projections::event::DenialReason;
+use grantlog_projections::trusted_application::TrustedApplication;
+use grantlog_projections::values::Scope;
+
+/// Decides a call whose token holds (signature, issuer, audience and time are checked): the application
+/// must still be there and enabled, and the token must have the scope.
+pub fn authorize_call(
+    application: Option<&TrustedApplication>,
+    token_scope: &Scope,
+    required_scope: &str,
+) -> Result<(), DenialReason> {
+    if !application.is_some_and(|application| application.is_enabled && !application.is_deleted()) {
+        return Err(DenialReason::ApplicationDisabled);
+    }
+    if !token_scope.contains(required_scope) {
+        return Err(DenialReason::InsufficientScope);
+    }
+    Ok(())
+}
