@@ -17,6 +17,8 @@ pub mod directory;
 
 pub mod key_ring;
 
+pub mod service_run;
+
 pub mod audit_record;
 
 pub use event::Event;

@@ -1,0 +1,123 @@
+//! Commands on APIs, from decision to durable change.
+
+use crate::event_store::{AppendError, ExpectedRevision};
+use crate::policy::apis::{self, ApiPatch};
+use crate::policy::CommandRefused;
+use crate::service::applications::{AsOf, taken};
+use crate::service::record::Circumstances;
+use crate::service::{Service, ServiceError};
+use grantlog_projections::Event;
+use grantlog_projections::api::Api;
+use grantlog_projections::recorded_event::RecordedEvent;
+use grantlog_projections::values::{Actor, ApiId, Audience, Remark, StreamName};
+use std::sync::Arc;
+
+/// A change without `If-Match` is decided anew this often when others change the same thing meanwhile.
+const MAX_ATTEMPTS: usize = 5;
+
+impl Service {
+    /// Registers an API, and makes sure that there is a key for its algorithm.
+    pub async fn register_api(
+        &self,
+        audience: Audience,
+        attributes: ApiPatch,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<Arc<Api>, ServiceError> {
+        let fact = apis::register(audience, attributes)?;
+        let id = fact.api_id;
+        if let Some(algorithm) = fact.signing_alg {
+            self.provide_key(algorithm, actor, circumstances).await?;
+        }
+        let what = format!("an API with the audience {}", fact.audience);
+        self.record_change(StreamName::api(id), ExpectedRevision::NoStream, actor, circumstances, [fact.into()])
+            .await
+            .map_err(|error| taken(error, &what))?;
+        self.api(id)
+    }
+
+    /// The API as it is now, unless it was deleted.
+    pub fn api(&self, id: ApiId) -> Result<Arc<Api>, ServiceError> {
+        let found = self.snapshot().directory.api(id).filter(|api| !api.is_deleted()).cloned();
+        found.ok_or_else(|| CommandRefused::NotFound(format!("there is no API {id}")).into())
+    }
+
+    /// The API as it was then.
+    pub async fn api_as_of(&self, id: ApiId, as_of: AsOf) -> Result<Api, ServiceError> {
+        let history = self.history(&StreamName::api(id)).await?;
+        history
+            .iter()
+            .take_while(|recorded| as_of.includes(recorded))
+            .fold(None, Api::fold)
+            .ok_or_else(|| CommandRefused::NotFound(format!("there was no API {id} then")).into())
+    }
+
+    /// All that ever happened to the API's configuration, oldest first.
+    pub async fn api_history(&self, id: ApiId) -> Result<Vec<RecordedEvent>, ServiceError> {
+        let history = self.history(&StreamName::api(id)).await?;
+        if history.is_empty() {
+            return Err(CommandRefused::NotFound(format!("there is no API {id}")).into());
+        }
+        Ok(history)
+    }
+
+    /// Changes attributes.
+    pub async fn change_api(
+        &self,
+        id: ApiId,
+        patch: ApiPatch,
+        expected_revision: Option<u64>,
+        reason: Option<Remark>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<Arc<Api>, ServiceError> {
+        if let Some(Some(algorithm)) = patch.signing_alg {
+            self.api(id)?;
+            self.provide_key(algorithm, actor, circumstances).await?;
+        }
+        let decide = |api: &Api| {
+            Ok(apis::change(api, patch.clone(), expected_revision, reason.clone())?.map(Event::from))
+        };
+        self.decide_api(id, actor, circumstances, decide).await?;
+        self.api(id)
+    }
+
+    /// Deletes the API; its audience is not given out again.
+    pub async fn delete_api(
+        &self,
+        id: ApiId,
+        expected_revision: Option<u64>,
+        reason: Option<Remark>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<(), ServiceError> {
+        let decide = |api: &Api| {
+            crate::policy::check_revision(expected_revision, api.revision)?;
+            let directory = &self.snapshot().directory;
+            Ok(Some(apis::delete(directory, &self.settings.policy, api, reason.clone())?.into()))
+        };
+        self.decide_api(id, actor, circumstances, decide).await
+    }
+
+    async fn decide_api(
+        &self,
+        id: ApiId,
+        actor: &Actor,
+        circumstances: &Circumstances,
+        decide: impl Fn(&Api) -> Result<Option<Event>, CommandRefused>,
+    ) -> Result<(), ServiceError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let api = self.api(id)?;
+            let Some(fact) = decide(&api)? else { return Ok(()) };
+            let expected = ExpectedRevision::Exact(api.revision);
+            match self.record_change(StreamName::api(id), expected, actor, circumstances, [fact]).await {
+                Ok(_) => return Ok(()),
+                Err(ServiceError::NotRecorded(AppendError::WrongExpectedRevision { actual, .. })) => {
+                    self.catch_up_with(actual, api.revision).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(CommandRefused::Conflict("others keep changing it: try again".into()).into())
+    }
+}

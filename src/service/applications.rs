@@ -1,0 +1,318 @@
+//! Commands on Trusted Applications, from decision to durable change.
+
+use crate::credentials::ClientSecret;
+use crate::event_store::{AppendError, ExpectedRevision, MAX_EVENTS_PER_READ, codec};
+use crate::policy::applications::{ApplicationPatch, RegisterApplication};
+use crate::policy::secrets::{MAX_EXPIRY_SECONDS, RotateSecret};
+use crate::policy::{CommandRefused, applications, check_revision, secrets};
+use crate::service::record::Circumstances;
+use crate::service::{Service, ServiceError};
+use grantlog_projections::event::{ClientType, IssuedSecret};
+use grantlog_projections::recorded_event::RecordedEvent;
+use grantlog_projections::trusted_application::TrustedApplication;
+use grantlog_projections::values::{
+    Actor, ApplicationId, ApplicationUri, Remark, SecretHash, SecretId, StreamName, Timestamp,
+};
+use grantlog_projections::Event;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A change without `If-Match` is decided anew this often when others change the same thing meanwhile.
+const MAX_ATTEMPTS: usize = 5;
+
+/// Register an application, as a caller puts it.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// Its attributes.
+    pub attributes: ApplicationPatch,
+    /// Whether it may ask for tokens at once.
+    pub is_enabled: bool,
+    /// The hash of a secret that exists elsewhere; none: one is made.
+    pub secret_hash: Option<SecretHash>,
+    /// How long the secret is valid; none: until further notice.
+    pub secret_expires_in_seconds: Option<i64>,
+}
+
+/// An application, and its new secret in the clear: shown once, stored nowhere.
+pub struct WithSecret {
+    /// The application.
+    pub application: Arc<TrustedApplication>,
+    /// The secret's id.
+    pub secret_id: Option<SecretId>,
+    /// The secret; none when only its hash was given.
+    pub secret: Option<ClientSecret>,
+}
+
+/// A point in the log's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// After everything decided up to then.
+    Time(Timestamp),
+    /// After the event at this index.
+    Index(u64),
+}
+
+impl AsOf {
+    /// Whether the event had happened by then.
+    pub fn includes(self, recorded: &RecordedEvent) -> bool {
+        match self {
+            Self::Time(time) => recorded.envelope.time <= time,
+            Self::Index(index) => recorded.index <= index,
+        }
+    }
+}
+
+impl Service {
+    /// Registers an application.
+    pub async fn register_application(
+        &self,
+        registration: Registration,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<WithSecret, ServiceError> {
+        let is_public = registration.attributes.client_type == Some(ClientType::Public);
+        let expires_at = expiry(
+            "secret_expires_in_seconds",
+            registration.secret_expires_in_seconds,
+            circumstances.now,
+        )?;
+        let secret = match registration.secret_hash {
+            None if !is_public => Some(ClientSecret::generate()?),
+            _ => None,
+        };
+        let issued = match (&secret, registration.secret_hash) {
+            (Some(secret), _) => Some(issued(secret, expires_at)),
+            (None, Some(hash)) => Some(IssuedSecret { id: SecretId(Uuid::now_v7()), hash, hint: None, expires_at }),
+            (None, None) => None,
+        };
+        let secret_id = issued.as_ref().map(|secret| secret.id);
+        let uri = registration.application_uri.clone();
+        let command = RegisterApplication {
+            application_uri: registration.application_uri,
+            attributes: registration.attributes,
+            is_enabled: registration.is_enabled,
+            secret: issued,
+        };
+        let fact = applications::register(&self.snapshot().directory, &self.settings.policy, command)?;
+        let stream = StreamName::application(fact.application_id);
+        let application_id = fact.application_id;
+        self.record_change(stream, ExpectedRevision::NoStream, actor, circumstances, [fact.into()])
+            .await
+            .map_err(|error| taken(error, &format!("an application named {uri}")))?;
+        Ok(WithSecret { application: self.application(application_id)?, secret_id, secret })
+    }
+
+    /// The application as it is now, unless it was deleted.
+    pub fn application(&self, id: ApplicationId) -> Result<Arc<TrustedApplication>, ServiceError> {
+        let found = self.snapshot().directory.application(id).filter(|application| !application.is_deleted()).cloned();
+        found.ok_or_else(|| CommandRefused::NotFound(format!("there is no application {id}")).into())
+    }
+
+    /// The application as it was then.
+    pub async fn application_as_of(
+        &self,
+        id: ApplicationId,
+        as_of: AsOf,
+    ) -> Result<TrustedApplication, ServiceError> {
+        let history = self.history(&StreamName::application(id)).await?;
+        history
+            .iter()
+            .take_while(|recorded| as_of.includes(recorded))
+            .fold(None, TrustedApplication::fold)
+            .ok_or_else(|| CommandRefused::NotFound(format!("there was no application {id} then")).into())
+    }
+
+    /// All that ever happened to the application's configuration, oldest first.
+    pub async fn application_history(&self, id: ApplicationId) -> Result<Vec<RecordedEvent>, ServiceError> {
+        let history = self.history(&StreamName::application(id)).await?;
+        if history.is_empty() {
+            return Err(CommandRefused::NotFound(format!("there is no application {id}")).into());
+        }
+        Ok(history)
+    }
+
+    /// Changes attributes.
+    pub async fn change_application(
+        &self,
+        id: ApplicationId,
+        patch: ApplicationPatch,
+        expected_revision: Option<u64>,
+        reason: Option<Remark>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<Arc<TrustedApplication>, ServiceError> {
+        let decide = |application: &TrustedApplication| {
+            let snapshot = self.snapshot();
+            let (patch, reason) = (patch.clone(), reason.clone());
+            let (directory, policy) = (&snapshot.directory, &self.settings.policy);
+            let change = applications::change(directory, policy, application, patch, expected_revision, reason)?;
+            Ok(change.map(Event::from))
+        };
+        self.decide_application(id, actor, circumstances, decide).await
+    }
+
+    /// Switches the application on or off.
+    pub async fn switch_application(
+        &self,
+        id: ApplicationId,
+        on: bool,
+        expected_revision: Option<u64>,
+        reason: Option<Remark>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<Arc<TrustedApplication>, ServiceError> {
+        let decide = |application: &TrustedApplication| {
+            check_revision(expected_revision, application.revision)?;
+            Ok(if on {
+                applications::enable(application, reason.clone()).map(Event::from)
+            } else {
+                applications::disable(application, reason.clone()).map(Event::from)
+            })
+        };
+        self.decide_application(id, actor, circumstances, decide).await
+    }
+
+    /// Deletes the application; its name is not given out again.
+    pub async fn delete_application(
+        &self,
+        id: ApplicationId,
+        expected_revision: Option<u64>,
+        reason: Option<Remark>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<(), ServiceError> {
+        let decide = |application: &TrustedApplication| {
+            check_revision(expected_revision, application.revision)?;
+            Ok(Some(applications::delete(application, reason.clone()).into()))
+        };
+        match self.decide_application(id, actor, circumstances, decide).await {
+            // It is gone: that is what was asked for.
+            Ok(_) | Err(ServiceError::Refused(CommandRefused::NotFound(_)))
+                if self.snapshot().directory.application(id).is_some_and(|application| application.is_deleted()) =>
+            {
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the application a new secret; those of now stay valid for the overlap.
+    #[allow(clippy::too_many_arguments)] // a command's fields, who gives it and where
+    pub async fn rotate_secret(
+        &self,
+        id: ApplicationId,
+        overlap_seconds: Option<i64>,
+        expires_in_seconds: Option<i64>,
+        expected_revision: Option<u64>,
+        reason: Option<Remark>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<WithSecret, ServiceError> {
+        let expires_at = expiry("expires_in_seconds", expires_in_seconds, circumstances.now)?;
+        let secret = ClientSecret::generate()?;
+        let new = issued(&secret, expires_at);
+        let overlap_seconds = overlap_seconds.unwrap_or(self.settings.default_overlap_seconds);
+        let decide = |application: &TrustedApplication| {
+            let command = RotateSecret {
+                secret: new.clone(),
+                overlap_seconds,
+                now: circumstances.now,
+                expected_revision,
+                reason: reason.clone(),
+            };
+            Ok(Some(secrets::rotate(application, command)?.into()))
+        };
+        let application = self.decide_application(id, actor, circumstances, decide).await?;
+        Ok(WithSecret { application, secret_id: Some(new.id), secret: Some(secret) })
+    }
+
+    /// Ends a secret at once.
+    pub async fn revoke_secret(
+        &self,
+        id: ApplicationId,
+        secret_id: SecretId,
+        reason: Option<Remark>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<Arc<TrustedApplication>, ServiceError> {
+        let decide = |application: &TrustedApplication| {
+            Ok(secrets::revoke(application, secret_id, reason.clone())?.map(Event::from))
+        };
+        self.decide_application(id, actor, circumstances, decide).await
+    }
+
+    /// Reads, decides and appends, again when somebody else was faster. A decision that depends on the
+    /// revision that its caller saw fails by itself the second time.
+    async fn decide_application(
+        &self,
+        id: ApplicationId,
+        actor: &Actor,
+        circumstances: &Circumstances,
+        decide: impl Fn(&TrustedApplication) -> Result<Option<Event>, CommandRefused>,
+    ) -> Result<Arc<TrustedApplication>, ServiceError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let application = self.application(id)?;
+            let Some(fact) = decide(&application)? else { return Ok(application) };
+            let stream = StreamName::application(id);
+            let expected = ExpectedRevision::Exact(application.revision);
+            let is_deletion = matches!(fact, Event::ApplicationDeleted(_));
+            match self.record_change(stream, expected, actor, circumstances, [fact]).await {
+                Ok(_) if is_deletion => return Ok(application),
+                Ok(_) => return self.application(id),
+                Err(ServiceError::NotRecorded(AppendError::WrongExpectedRevision { actual, .. })) => {
+                    self.catch_up_with(actual, application.revision).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(CommandRefused::Conflict("others keep changing it: try again".into()).into())
+    }
+
+    /// The events of a configuration stream.
+    pub(super) async fn history(&self, stream: &StreamName) -> Result<Vec<RecordedEvent>, ServiceError> {
+        let mut history = Vec::new();
+        loop {
+            let read = self.store.read_stream(stream.as_str(), history.len() as u64, MAX_EVENTS_PER_READ).await?;
+            let is_last = read.len() < MAX_EVENTS_PER_READ;
+            for stored in &read {
+                history.push(codec::decode(stored)?);
+            }
+            if is_last {
+                return Ok(history);
+            }
+        }
+    }
+
+    /// After a lost race: waits until this node shows what won it.
+    pub(super) async fn catch_up_with(&self, actual: Option<u64>, seen: u64) -> Result<(), ServiceError> {
+        if actual.is_some_and(|actual| actual > seen) {
+            self.live.reached(self.store.log_size().saturating_sub(1)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A name that exists, or has existed, is not given out again.
+pub(super) fn taken(error: ServiceError, what: &str) -> ServiceError {
+    match error {
+        ServiceError::NotRecorded(AppendError::WrongExpectedRevision { .. }) => {
+            CommandRefused::Conflict(format!("there is, or was, {what}: a name is never given out again")).into()
+        }
+        error => error,
+    }
+}
+
+fn issued(secret: &ClientSecret, expires_at: Option<Timestamp>) -> IssuedSecret {
+    IssuedSecret { id: SecretId(Uuid::now_v7()), hash: secret.hash(), hint: Some(secret.hint()), expires_at }
+}
+
+fn expiry(field: &str, seconds: Option<i64>, now: Timestamp) -> Result<Option<Timestamp>, CommandRefused> {
+    match seconds {
+        None => Ok(None),
+        Some(seconds) if (1..=MAX_EXPIRY_SECONDS).contains(&seconds) => Ok(Some(now.plus_seconds(seconds))),
+        Some(_) => Err(CommandRefused::invalid(field, format!("1 to {MAX_EXPIRY_SECONDS}"))),
+    }
+}

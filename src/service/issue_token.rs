@@ -1,0 +1,276 @@
+//! A token request, from its parsed form to a durable answer.
+
+use crate::credentials;
+use crate::event_store::{AppendError, ExpectedRevision};
+use crate::oauth::claims::AccessTokenClaims;
+use crate::oauth::{OAuthError, Refusal, TokenRequest, presented_client_id};
+use crate::policy::issue_token::{Grant, IssueToken, Refused, issue_token};
+use crate::service::record::Circumstances;
+use crate::service::throttle::Verdict;
+use crate::service::{Service, ServiceError};
+use grantlog_projections::Event;
+use grantlog_projections::event::{Dialect, RequestsThrottled, TokenIssued, TokenRefused};
+use grantlog_projections::trusted_application::TrustedApplication;
+use grantlog_projections::values::{Actor, ApplicationId, Scope, StreamName, Timestamp};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+use uuid::Uuid;
+
+/// When to ask again after the log could not take a request, in seconds.
+const RETRY_AFTER_SECONDS: u32 = 1;
+/// The characters at a token's end that its event keeps.
+const TOKEN_HINT_CHARS: usize = 8;
+
+/// A granted token whose event is durable. No `Debug`: it holds the token.
+pub struct Issued {
+    /// The token.
+    pub access_token: String,
+    /// Its lifetime, in seconds.
+    pub expires_in: u32,
+    /// The granted scope.
+    pub scope: Scope,
+}
+
+/// A refusal that is decided but not on the record yet.
+struct Denied {
+    error: OAuthError,
+    actor: Actor,
+    fact: TokenRefused,
+}
+
+impl Service {
+    /// Answers a token request; whatever it answers is durable, but for `slow_down` (counted) and
+    /// `temporarily_unavailable` (nothing could be written).
+    pub async fn issue_token(&self, request: &TokenRequest, circumstances: &Circumstances) -> Result<Issued, OAuthError> {
+        let outcome = self.grant(request, circumstances).await;
+        let error = outcome.as_ref().err().map(|error| error.code(request.dialect));
+        self.count(request.dialect, error);
+        outcome
+    }
+
+    /// Records a request that was refused before its client was looked up, and answers what to say.
+    pub async fn refuse_token(&self, refusal: Refusal, circumstances: &Circumstances) -> OAuthError {
+        let Refusal { dialect, error, reason, client_id } = refusal;
+        let application_id = client_id.as_deref().and_then(|client_id| self.known_application(client_id));
+        let refused = TokenRefused {
+            client_id,
+            application_id,
+            error: error.code(dialect).to_owned(),
+            reason,
+            detail: None,
+            dialect,
+        };
+        let error = self.refused(Denied { error, actor: Actor::Anonymous, fact: refused }, circumstances).await;
+        self.count(dialect, Some(error.code(dialect)));
+        error
+    }
+
+    /// Records what was suppressed in windows that have ended, or (`all`) so far.
+    pub async fn report_suppressed(&self, all: bool) {
+        let suppressed = if all { self.throttle.drain() } else { self.throttle.ended(Instant::now()) };
+        for suppressed in suppressed {
+            let fact = self.throttled(&suppressed.client_id, suppressed.source, suppressed.requests);
+            let stream = StreamName::token_requests(fact.application_id);
+            let circumstances = Circumstances::of_system();
+            let recorded =
+                self.record(stream, ExpectedRevision::Any, &Actor::System, &circumstances, [fact.into()]).await;
+            if let Err(error) = recorded {
+                tracing::warn!(%error, requests = suppressed.requests, "suppressed requests could not be recorded");
+            }
+        }
+    }
+
+    async fn grant(&self, request: &TokenRequest, circumstances: &Circumstances) -> Result<Issued, OAuthError> {
+        let source_ip = source_ip(circumstances);
+        self.admit(&request.client_id, source_ip, circumstances).await?;
+
+        let application_id = ApplicationId::of_client_id(&request.client_id);
+        let application = self.snapshot().directory.application(application_id).cloned();
+        let secrets = application.as_deref().map_or(&[][..], |application| &application.secrets);
+        let matching_secret = credentials::verify(request.client_secret.expose(), secrets).secret_id();
+        let command = IssueToken {
+            matching_secret,
+            source_ip,
+            scope: request.scope.as_ref(),
+            audiences: &request.audiences,
+            resources: &request.resources,
+            now: circumstances.now,
+        };
+        let grant = match self.decide(request, application.as_deref(), &command) {
+            Ok(grant) => grant,
+            Err(denied) => return Err(self.refused(denied, circumstances).await),
+        };
+        // `decide` grants nothing to nobody.
+        let Some(application) = application else { return Err(OAuthError::InvalidClient) };
+
+        let (issued, fact) = self.sign(request, &application, grant, circumstances.now)?;
+        let actor = Actor::Application(application.uri.clone());
+        let stream = StreamName::token_requests(Some(application.id));
+        self.record_as(stream, ExpectedRevision::Any, &actor, circumstances, [(fact.jti, fact.into())])
+            .await
+            .map_err(unavailable)?;
+
+        // Whoever disables an application is answered when this snapshot has it: from then on no token
+        // leaves, not even one that was decided before and waited for its commit.
+        let is_unchanged = self
+            .snapshot()
+            .directory
+            .application(application_id)
+            .is_some_and(|now| Arc::ptr_eq(now, &application));
+        if !is_unchanged {
+            let application = self.snapshot().directory.application(application_id).cloned();
+            if let Err(denied) = self.decide(request, application.as_deref(), &command) {
+                return Err(self.refused(denied, circumstances).await);
+            }
+        }
+        Ok(issued)
+    }
+
+    /// Turns away whoever has failed too often from this source; the first time in a window is recorded.
+    async fn admit(&self, client_id: &str, source: IpAddr, circumstances: &Circumstances) -> Result<(), OAuthError> {
+        let client_id = presented_client_id(client_id);
+        let Verdict::SlowDown { retry_after, is_first } = self.throttle.admit(&client_id, source, Instant::now())
+        else {
+            return Ok(());
+        };
+        self.metrics.request_throttled();
+        if is_first {
+            let fact = self.throttled(&client_id, source, 1);
+            let stream = StreamName::token_requests(fact.application_id);
+            self.record(stream, ExpectedRevision::Any, &Actor::Anonymous, circumstances, [fact.into()])
+                .await
+                .map_err(unavailable)?;
+        }
+        let seconds = u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        Err(OAuthError::SlowDown { retry_after_seconds: seconds })
+    }
+
+    fn decide(
+        &self,
+        request: &TokenRequest,
+        application: Option<&TrustedApplication>,
+        command: &IssueToken<'_>,
+    ) -> Result<Grant, Denied> {
+        let snapshot = self.snapshot();
+        let decision = issue_token(&snapshot.directory, &self.settings.policy, application, command);
+        decision.map_err(|Refused { error, reason, detail, authenticated }| {
+            let actor = match application {
+                Some(application) if authenticated => Actor::Application(application.uri.clone()),
+                _ => Actor::Anonymous,
+            };
+            if error == OAuthError::InvalidClient {
+                self.throttle.failed(&presented_client_id(&request.client_id), command.source_ip, Instant::now());
+            }
+            let refused = TokenRefused {
+                client_id: Some(presented_client_id(&request.client_id)),
+                application_id: application.map(|application| application.id),
+                error: error.code(request.dialect).to_owned(),
+                reason,
+                detail,
+                dialect: request.dialect,
+            };
+            Denied { error, actor, fact: refused }
+        })
+    }
+
+    /// Makes the token and its event. The event keeps the token's end, so the signature comes first; the
+    /// token stays here until the event is durable.
+    fn sign(
+        &self,
+        request: &TokenRequest,
+        application: &TrustedApplication,
+        grant: Grant,
+        now: Timestamp,
+    ) -> Result<(Issued, TokenIssued), OAuthError> {
+        let unavailable = OAuthError::TemporarilyUnavailable { retry_after_seconds: RETRY_AFTER_SECONDS };
+        let signer = self.keys.signer(grant.algorithm).ok_or_else(|| {
+            tracing::error!(algorithm = %grant.algorithm, "there is no key to sign with");
+            unavailable.clone()
+        })?;
+        let jti = Uuid::now_v7();
+        let issued_at = now.unix_seconds();
+        let expires_in = grant.lifetime.seconds();
+        let expires_at = issued_at + i64::from(expires_in);
+        let mut jti_text = Uuid::encode_buffer();
+        let claims = AccessTokenClaims {
+            iss: &self.settings.issuer,
+            client_id: application.uri.as_str(),
+            aud: &grant.audiences,
+            scope: grant.scope.as_str(),
+            iat: issued_at,
+            exp: expires_at,
+            jti: jti.hyphenated().encode_lower(&mut jti_text),
+            client_system_user: grant.system_user.as_str(),
+            org_code: application.org_code.as_ref().map(|org_code| org_code.as_str()),
+            application_properties: &application.properties,
+        };
+        let access_token = signer.sign(grant.token_type, &claims).map_err(|error| {
+            tracing::error!(%error, kid = %signer.kid(), "a token could not be signed");
+            unavailable
+        })?;
+        let hint_starts = access_token.len().saturating_sub(TOKEN_HINT_CHARS);
+        let fact = TokenIssued {
+            jti,
+            application_id: application.id,
+            application_uri: application.uri.clone(),
+            secret_id: grant.secret_id,
+            auth_method: request.auth_method,
+            dialect: request.dialect,
+            scope_requested: request.scope.as_ref().map(|scope| Scope::of(scope.tokens())),
+            scope: grant.scope.clone(),
+            audiences: grant.audiences,
+            system_user: grant.system_user,
+            org_code: application.org_code.clone(),
+            kid: signer.kid().clone(),
+            alg: grant.algorithm,
+            issued_at: now,
+            expires_at: Timestamp::from_unix_micros(expires_at.saturating_mul(1_000_000)),
+            token_hint: access_token.get(hint_starts..).unwrap_or_default().to_owned(),
+        };
+        Ok((Issued { access_token, expires_in, scope: grant.scope }, fact))
+    }
+
+    async fn refused(&self, denied: Denied, circumstances: &Circumstances) -> OAuthError {
+        let Denied { error, actor, fact } = denied;
+        let stream = StreamName::token_requests(fact.application_id);
+        match self.record(stream, ExpectedRevision::Any, &actor, circumstances, [Event::from(fact)]).await {
+            Ok(_) => error,
+            Err(not_recorded) => unavailable(not_recorded),
+        }
+    }
+
+    fn throttled(&self, client_id: &str, source: IpAddr, suppressed: u64) -> RequestsThrottled {
+        RequestsThrottled {
+            client_id: client_id.to_owned(),
+            application_id: self.known_application(client_id),
+            source,
+            window_seconds: self.throttle.window_seconds(),
+            suppressed,
+        }
+    }
+
+    fn known_application(&self, client_id: &str) -> Option<ApplicationId> {
+        let id = ApplicationId::of_client_id(client_id);
+        self.snapshot().directory.application(id).map(|application| application.id)
+    }
+
+    fn count(&self, dialect: Dialect, error: Option<&'static str>) {
+        let outcome = if error.is_none() { "success" } else { "refused" };
+        self.metrics.token_request(dialect.as_str(), outcome, error.unwrap_or("none"));
+    }
+}
+
+fn source_ip(circumstances: &Circumstances) -> IpAddr {
+    circumstances.source.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |source| source.ip)
+}
+
+/// Nothing is granted, and nothing refused, that is not on the record.
+fn unavailable(error: ServiceError) -> OAuthError {
+    match error {
+        // Expected under load, and counted: no reason to fill the log.
+        ServiceError::NotRecorded(AppendError::Overloaded) => {}
+        error => tracing::error!(%error, "a token request could not be recorded"),
+    }
+    OAuthError::TemporarilyUnavailable { retry_after_seconds: RETRY_AFTER_SECONDS }
+}

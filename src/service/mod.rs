@@ -1,0 +1,188 @@
+//! Read, decide, append: the only code that joins decisions, the event log and credentials.
+
+pub mod live_state;
+
+pub mod checkpoint;
+
+pub mod keys;
+
+pub mod record;
+
+pub mod throttle;
+
+pub mod issue_token;
+
+pub mod authorize_call;
+
+pub mod applications;
+
+pub mod apis;
+
+pub mod signing_keys;
+
+pub mod read_audit;
+
+pub mod run;
+
+pub mod rebuild;
+
+use crate::audit::index::AuditIndex;
+use crate::credentials::{MasterKey, NoRandomness, RsaBits};
+use crate::event_store::{AppendError, EventStore, ReadError, codec};
+use crate::metrics::Metrics;
+use crate::policy::signing_keys::KeyRotation;
+use crate::policy::{CommandRefused, PolicySettings};
+use chrono::Utc;
+use grantlog_projections::values::Timestamp;
+use keys::Keys;
+use live_state::{LiveState, NotReached};
+use std::sync::Arc;
+use throttle::Throttle;
+
+/// What the operator has set.
+#[derive(Debug, Clone)]
+pub struct ServiceSettings {
+    /// The issuer, as tokens and metadata say it.
+    pub issuer: String,
+    /// What decisions depend on.
+    pub policy: PolicySettings,
+    /// How signing keys live.
+    pub key_rotation: KeyRotation,
+    /// The size of RSA keys.
+    pub rsa_bits: RsaBits,
+    /// How long old secrets stay valid when a rotation does not say, in seconds.
+    pub default_overlap_seconds: i64,
+    /// The kind of event store, for the record.
+    pub store_kind: &'static str,
+    /// SHA-256 of the configuration without its secrets, for the record.
+    pub config_digest: String,
+}
+
+/// The authorization server without its doors.
+pub struct Service {
+    settings: ServiceSettings,
+    store: Arc<dyn EventStore>,
+    live: LiveState,
+    keys: Arc<Keys>,
+    master_key: Arc<MasterKey>,
+    audit: AuditIndex,
+    throttle: Throttle,
+    metrics: Metrics,
+}
+
+/// Why a command of an administrator, or a reading of the trail, was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A decision.
+    #[error(transparent)]
+    Refused(#[from] CommandRefused),
+    /// What happened cannot be recorded, so it did not happen; or nobody can tell until a restart.
+    #[error("the event log cannot take it: {0}")]
+    NotRecorded(#[from] AppendError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    NotRead(#[from] ReadError),
+    /// It happened, but this node does not show it yet.
+    #[error(transparent)]
+    NotReached(#[from] NotReached),
+    /// A stored event cannot be understood.
+    #[error(transparent)]
+    Undecodable(#[from] codec::DecodeError),
+    /// An event is too large to be stored: what it records was too much for one request.
+    #[error(transparent)]
+    TooLarge(#[from] codec::EncodeError),
+    /// No key or secret can be made.
+    #[error("no secret can be made: {0}")]
+    NoRandomness(#[from] NoRandomness),
+    /// A signing key cannot be made or opened.
+    #[error("a signing key cannot be made or opened: {0}")]
+    Keys(String),
+    /// The audit index cannot answer.
+    #[error("the audit index cannot answer: {0}")]
+    Audit(String),
+}
+
+/// Whether the service can do its work, and why not.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Readiness {
+    /// Whether it can.
+    pub ready: bool,
+    /// Why not; empty when it can.
+    pub reasons: Vec<String>,
+    /// How many events the log holds.
+    pub log_size: u64,
+    /// How many events the directory and the key ring have read.
+    pub state_through: u64,
+    /// How many events the audit index has read.
+    pub indexed_through: u64,
+}
+
+/// How far the directory may be behind the log before the node no longer counts as caught up, in events.
+const MAX_STATE_LAG_EVENTS: u64 = 100_000;
+
+impl Service {
+    /// Puts the parts together.
+    #[allow(clippy::too_many_arguments)] // each is a part, named at the one place that calls it
+    pub fn new(
+        settings: ServiceSettings,
+        store: Arc<dyn EventStore>,
+        live: LiveState,
+        keys: Arc<Keys>,
+        master_key: Arc<MasterKey>,
+        audit: AuditIndex,
+        throttle: Throttle,
+        metrics: Metrics,
+    ) -> Self {
+        Self { settings, store, live, keys, master_key, audit, throttle, metrics }
+    }
+
+    /// What the operator has set.
+    pub fn settings(&self) -> &ServiceSettings {
+        &self.settings
+    }
+
+    /// The state as of now.
+    pub fn snapshot(&self) -> arc_swap::Guard<Arc<live_state::Snapshot>> {
+        self.live.snapshot()
+    }
+
+    /// The published keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The figures that are scraped.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether the service can do its work.
+    pub fn readiness(&self) -> Readiness {
+        let (log_size, state_through) = (self.store.log_size(), self.live.position());
+        let mut reasons = Vec::new();
+        if let Some(failure) = self.live.failure() {
+            reasons.push(format!("the projections stopped: {failure}"));
+        }
+        if log_size.saturating_sub(state_through) > MAX_STATE_LAG_EVENTS {
+            reasons.push(format!("the projections have read {state_through} of {log_size} events"));
+        }
+        if let Some(failure) = self.audit.failed() {
+            reasons.push(format!("the audit index stopped: {failure}"));
+        }
+        if let Some(failure) = self.store.failure() {
+            reasons.push(format!("the event log does not accept events: {failure}"));
+        }
+        Readiness {
+            ready: reasons.is_empty(),
+            reasons,
+            log_size,
+            state_through,
+            indexed_through: self.audit.indexed_through(),
+        }
+    }
+}
+
+/// The clock.
+pub fn now() -> Timestamp {
+    Timestamp::new(Utc::now())
+}

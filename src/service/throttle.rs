@@ -1,0 +1,214 @@
+//! Slows down whoever guesses: failures are counted per client_id and source, and once there are too many
+//! in a window, that pair is answered `slow_down` until the window ends. What is suppressed is counted.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Pairs that are looked at to find one to forget, when there are too many: bounds the work per failure.
+const EVICTION_CANDIDATES: usize = 64;
+
+/// When somebody is slowed down.
+#[derive(Debug, Clone, Copy)]
+pub struct ThrottleSettings {
+    /// Failures per window that are still answered as they are.
+    pub max_failures: u32,
+    /// The window.
+    pub window: Duration,
+    /// Pairs of client_id and source that are counted at one time.
+    pub max_tracked: usize,
+}
+
+/// Counts failures.
+pub struct Throttle {
+    settings: ThrottleSettings,
+    windows: Mutex<HashMap<Key, Window>>,
+    tracked: AtomicUsize,
+}
+
+/// An IPv6 client has at least a /64 to choose addresses from: those count as one source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    client_id: String,
+    network: IpAddr,
+}
+
+#[derive(Debug)]
+struct Window {
+    ends: Instant,
+    failures: u32,
+    suppressed: u64,
+    source: IpAddr,
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is looked at.
+    Pass,
+    /// It is not looked at.
+    SlowDown {
+        /// Until then.
+        retry_after: Duration,
+        /// Whether it is the first in its window: that one is recorded at once.
+        is_first: bool,
+    },
+}
+
+/// Requests that were suppressed in a window that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suppressed {
+    /// The client_id as presented.
+    pub client_id: String,
+    /// The address that started it.
+    pub source: IpAddr,
+    /// How many, without the first, which is recorded already.
+    pub requests: u64,
+}
+
+impl Throttle {
+    /// Counts nothing yet.
+    pub fn new(settings: ThrottleSettings) -> Self {
+        Self { settings, windows: Mutex::new(HashMap::new()), tracked: AtomicUsize::new(0) }
+    }
+
+    /// The window, in seconds.
+    pub fn window_seconds(&self) -> u32 {
+        u32::try_from(self.settings.window.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a request for this client from this source is looked at.
+    pub fn admit(&self, client_id: &str, source: IpAddr, now: Instant) -> Verdict {
+        // Most of the time nobody has failed: no lock, no copy.
+        if self.tracked.load(Ordering::Relaxed) == 0 {
+            return Verdict::Pass;
+        }
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        match windows.get_mut(&Key::of(client_id, source)) {
+            Some(window) if window.ends > now && window.failures >= self.settings.max_failures => {
+                window.suppressed += 1;
+                Verdict::SlowDown { retry_after: window.ends - now, is_first: window.suppressed == 1 }
+            }
+            _ => Verdict::Pass,
+        }
+    }
+
+    /// Counts a failure.
+    pub fn failed(&self, client_id: &str, source: IpAddr, now: Instant) {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = Key::of(client_id, source);
+        // A window that has ended but is still to be reported goes on until it is: nothing is lost.
+        if let Some(window) = windows.get_mut(&key).filter(|window| window.ends > now || window.suppressed > 1) {
+            window.failures = window.failures.saturating_add(1);
+            return;
+        }
+        if windows.len() >= self.settings.max_tracked && !windows.contains_key(&key) {
+            // A flood of invented client_ids must not push out those that are slowed down.
+            let few = windows.iter().take(EVICTION_CANDIDATES);
+            let disposable = few.into_iter().find(|(_, window)| window.suppressed == 0).map(|(key, _)| key.clone());
+            let Some(disposable) = disposable else { return };
+            windows.remove(&disposable);
+        }
+        windows.insert(key, Window { ends: now + self.settings.window, failures: 1, suppressed: 0, source });
+        self.tracked.store(windows.len(), Ordering::Relaxed);
+    }
+
+    /// Forgets the windows that have ended, and says what was suppressed in them.
+    pub fn ended(&self, now: Instant) -> Vec<Suppressed> {
+        self.take(|window| window.ends <= now)
+    }
+
+    /// Forgets everything, and says what was suppressed.
+    pub fn drain(&self) -> Vec<Suppressed> {
+        self.take(|_| true)
+    }
+
+    fn take(&self, is_over: impl Fn(&Window) -> bool) -> Vec<Suppressed> {
+        if self.tracked.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = windows.extract_if(|_, window| is_over(window));
+        let suppressed = over
+            .filter(|(_, window)| window.suppressed > 1)
+            .map(|(key, window)| Suppressed {
+                client_id: key.client_id,
+                source: window.source,
+                requests: window.suppressed - 1,
+            })
+            .collect();
+        self.tracked.store(windows.len(), Ordering::Relaxed);
+        suppressed
+    }
+}
+
+impl Key {
+    fn of(client_id: &str, source: IpAddr) -> Self {
+        let network = match source {
+            IpAddr::V4(_) => source,
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        };
+        Self { client_id: client_id.to_owned(), network }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn throttle(max_failures: u32, max_tracked: usize) -> Throttle {
+        Throttle::new(ThrottleSettings { max_failures, window: Duration::from_secs(60), max_tracked })
+    }
+
+    #[test]
+    fn only_the_pair_that_failed_too_often_is_slowed_down() {
+        let (throttle, start) = (throttle(2, 10), Instant::now());
+        throttle.failed("a", SOURCE, start);
+        assert_eq!(throttle.admit("a", SOURCE, start), Verdict::Pass);
+        throttle.failed("a", SOURCE, start);
+        let slow = Verdict::SlowDown { retry_after: Duration::from_secs(60), is_first: true };
+        assert_eq!(throttle.admit("a", SOURCE, start), slow);
+        assert_eq!(throttle.admit("a", OTHER, start), Verdict::Pass);
+        assert_eq!(throttle.admit("b", SOURCE, start), Verdict::Pass);
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_as_one_source() {
+        let (throttle, start) = (throttle(1, 10), Instant::now());
+        throttle.failed("a", "2001:db8::1".parse().unwrap(), start);
+        assert!(matches!(throttle.admit("a", "2001:db8::2".parse().unwrap(), start), Verdict::SlowDown { .. }));
+        assert_eq!(throttle.admit("a", "2001:db8:0:1::1".parse().unwrap(), start), Verdict::Pass);
+    }
+
+    #[test]
+    fn a_window_ends_and_says_what_was_suppressed_after_the_first() {
+        let (throttle, start) = (throttle(1, 10), Instant::now());
+        throttle.failed("a", SOURCE, start);
+        for _ in 0..5 {
+            throttle.admit("a", SOURCE, start);
+        }
+        assert_eq!(throttle.ended(start + Duration::from_secs(59)), []);
+        let end = start + Duration::from_secs(60);
+        let suppressed = Suppressed { client_id: "a".into(), source: SOURCE, requests: 4 };
+        assert_eq!(throttle.ended(end), [suppressed]);
+        assert_eq!(throttle.admit("a", SOURCE, end), Verdict::Pass);
+        assert_eq!(throttle.ended(end), []);
+    }
+
+    #[test]
+    fn invented_client_ids_push_out_neither_memory_nor_those_that_are_slowed_down() {
+        let (throttle, start) = (throttle(1, 100), Instant::now());
+        throttle.failed("victim", SOURCE, start);
+        throttle.admit("victim", SOURCE, start);
+        for invented in 0..10_000 {
+            throttle.failed(&invented.to_string(), SOURCE, start);
+        }
+        assert_eq!(throttle.tracked.load(Ordering::Relaxed), 100);
+        assert!(matches!(throttle.admit("victim", SOURCE, start), Verdict::SlowDown { is_first: false, .. }));
+    }
+}
