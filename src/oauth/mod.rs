@@ -13,6 +13,8 @@ pub mod requested_scope;
 pub mod error;
 pub mod token_response;
 
+pub mod claims;
+
 pub use client_authentication::{AuthMethod, PresentedSecret};
 pub use displayable::{Displayable, presented_client_id};
 pub use error::OAuthError;
