@@ -1,0 +1,285 @@
+//! What an access token says: the JWT profile of RFC 9068, and Grantlog's own claims.
+
+use serde::de::{SeqAccess, Visitor};
+use serde::ser::{SerializeMap, SerializeStruct, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The `typ` of an access token (RFC 9068 §2.1).
+pub const TYP_ACCESS_TOKEN: &str = "at+jwt";
+/// The `typ` for an API whose libraries refuse [`TYP_ACCESS_TOKEN`].
+pub const TYP_JWT: &str = "JWT";
+
+/// A token's JOSE header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct JoseHeader<'a> {
+    /// The algorithm, by its name in RFC 7518 or RFC 8037.
+    pub alg: &'a str,
+    /// The id of the signing key, as in the JWKS.
+    pub kid: &'a str,
+    /// [`TYP_ACCESS_TOKEN`] or [`TYP_JWT`].
+    pub typ: &'a str,
+}
+
+/// The claims of a token to be signed. Claims that must agree are one field: `sub` and `azp` are the
+/// `client_id`, `scp` is `scope` as an array, `nbf` is `iat`; `gty` is always `["client_credentials"]`.
+#[derive(Debug, Clone, Copy)]
+pub struct AccessTokenClaims<'a, A = String> {
+    /// The issuer, exactly as in the metadata.
+    pub iss: &'a str,
+    /// The application.
+    pub client_id: &'a str,
+    /// The audiences; an array on the wire even when there is one.
+    pub aud: &'a [A],
+    /// The granted scope, single spaces between its tokens.
+    pub scope: &'a str,
+    /// When it was issued, in seconds since 1970.
+    pub iat: i64,
+    /// When it expires, in seconds since 1970.
+    pub exp: i64,
+    /// The token's id; no two tokens have the same.
+    pub jti: &'a str,
+    /// The service account that the token acts as.
+    pub client_system_user: &'a str,
+    /// The organisation that the application is bound to.
+    pub org_code: Option<&'a str>,
+    /// The application's properties; on the wire `{k: {"v": value}}`, and absent when there are none.
+    pub application_properties: &'a BTreeMap<String, String>,
+}
+
+impl<A: Serialize> Serialize for AccessTokenClaims<'_, A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const ALWAYS: usize = 13;
+        let has_properties = !self.application_properties.is_empty();
+        let claims = ALWAYS + usize::from(self.org_code.is_some()) + usize::from(has_properties);
+        let mut claims = serializer.serialize_struct("AccessTokenClaims", claims)?;
+        claims.serialize_field("iss", self.iss)?;
+        claims.serialize_field("sub", self.client_id)?;
+        claims.serialize_field("aud", self.aud)?;
+        claims.serialize_field("client_id", self.client_id)?;
+        claims.serialize_field("azp", self.client_id)?;
+        claims.serialize_field("gty", &["client_credentials"])?;
+        claims.serialize_field("scope", self.scope)?;
+        claims.serialize_field("scp", &ScopeArray(self.scope))?;
+        claims.serialize_field("iat", &self.iat)?;
+        claims.serialize_field("nbf", &self.iat)?;
+        claims.serialize_field("exp", &self.exp)?;
+        claims.serialize_field("jti", self.jti)?;
+        claims.serialize_field("client_system_user", self.client_system_user)?;
+        if let Some(org_code) = self.org_code {
+            claims.serialize_field("org_code", org_code)?;
+        }
+        if has_properties {
+            claims.serialize_field("application_properties", &WrappedValues(self.application_properties))?;
+        }
+        claims.end()
+    }
+}
+
+/// The claims of a token whose signature holds, read back. Only whoever has verified the signature
+/// should make one. Claims that Grantlog does not put in are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct VerifiedClaims {
+    /// The issuer.
+    pub iss: String,
+    /// The application, again.
+    pub sub: String,
+    /// The audiences; RFC 7519 §4.1.3 lets a single one be a string.
+    #[serde(deserialize_with = "string_or_array")]
+    pub aud: Vec<String>,
+    /// The application.
+    pub client_id: String,
+    /// The granted scope, space-separated; empty when nothing was granted.
+    #[serde(default)]
+    pub scope: String,
+    /// When it was issued, in seconds since 1970.
+    pub iat: i64,
+    /// When it becomes valid, in seconds since 1970.
+    #[serde(default)]
+    pub nbf: Option<i64>,
+    /// When it expires, in seconds since 1970.
+    pub exp: i64,
+    /// The token's id.
+    pub jti: String,
+    /// The service account that the token acts as.
+    #[serde(default)]
+    pub client_system_user: Option<String>,
+    /// The organisation that the token is bound to.
+    #[serde(default)]
+    pub org_code: Option<String>,
+    /// The application's properties, unwrapped.
+    #[serde(default, deserialize_with = "unwrapped_values")]
+    pub application_properties: BTreeMap<String, String>,
+}
+
+struct ScopeArray<'a>(&'a str);
+
+impl Serialize for ScopeArray<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.split(' ').filter(|token| !token.is_empty()))
+    }
+}
+
+struct WrappedValues<'a>(&'a BTreeMap<String, String>);
+
+#[derive(Serialize, Deserialize)]
+struct Wrapped<V> {
+    v: V,
+}
+
+impl Serialize for WrappedValues<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in self.0 {
+            map.serialize_entry(key, &Wrapped { v: value })?;
+        }
+        map.end()
+    }
+}
+
+fn unwrapped_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let wrapped = BTreeMap::<String, Wrapped<String>>::deserialize(deserializer)?;
+    Ok(wrapped.into_iter().map(|(key, Wrapped { v })| (key, v)).collect())
+}
+
+fn string_or_array<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct StringOrArray;
+
+    impl<'de> Visitor<'de> for StringOrArray {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string or an array of strings")
+        }
+
+        fn visit_str<E>(self, single: &str) -> Result<Vec<String>, E> {
+            Ok(vec![single.to_owned()])
+        }
+
+        fn visit_seq<S: SeqAccess<'de>>(self, mut several: S) -> Result<Vec<String>, S::Error> {
+            let mut values = Vec::new();
+            while let Some(value) = several.next_element()? {
+                values.push(value);
+            }
+            Ok(values)
+        }
+    }
+
+    deserializer.deserialize_any(StringOrArray)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims<'a>(aud: &'a [&'a str], properties: &'a BTreeMap<String, String>) -> AccessTokenClaims<'a, &'a str> {
+        AccessTokenClaims {
+            iss: "https://auth.example.com/id",
+            client_id: "my.trusted.app/service",
+            aud,
+            scope: "read update DomainApi",
+            iat: 1_700_000_000,
+            exp: 1_700_003_600,
+            jti: "0198c5a0-0000-7000-8000-000000000001",
+            client_system_user: "svc.integration",
+            org_code: None,
+            application_properties: properties,
+        }
+    }
+
+    fn properties() -> BTreeMap<String, String> {
+        BTreeMap::from([("region".into(), "eu".into()), ("tier".into(), "\"gold\"".into())])
+    }
+
+    #[test]
+    fn the_claims_are_the_contracts_in_the_contracts_order() {
+        let none = BTreeMap::new();
+        assert_eq!(
+            serde_json::to_string(&claims(&["https://api.example.com"], &none)).unwrap(),
+            concat!(
+                r#"{"iss":"https://auth.example.com/id","sub":"my.trusted.app/service","aud":["https://api.example.com"],"#,
+                r#""client_id":"my.trusted.app/service","azp":"my.trusted.app/service","gty":["client_credentials"],"#,
+                r#""scope":"read update DomainApi","scp":["read","update","DomainApi"],"iat":1700000000,"#,
+                r#""nbf":1700000000,"exp":1700003600,"jti":"0198c5a0-0000-7000-8000-000000000001","#,
+                r#""client_system_user":"svc.integration"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn org_code_and_properties_are_there_when_set() {
+        let properties = properties();
+        let claims = AccessTokenClaims {
+            org_code: Some("ACME"),
+            ..claims(&[], &properties)
+        };
+        let json = serde_json::to_string(&claims).unwrap();
+        assert!(json.ends_with(
+            r#","org_code":"ACME","application_properties":{"region":{"v":"eu"},"tier":{"v":"\"gold\""}}}"#
+        ));
+    }
+
+    #[test]
+    fn an_empty_scope_is_an_empty_array() {
+        let none = BTreeMap::new();
+        let json = serde_json::to_string(&AccessTokenClaims {
+            scope: "",
+            ..claims(&[], &none)
+        })
+        .unwrap();
+        assert!(json.contains(r#""scope":"","scp":[],"#));
+    }
+
+    #[test]
+    fn what_was_signed_is_read_back() {
+        let properties = properties();
+        let claims = AccessTokenClaims {
+            org_code: Some("ACME"),
+            ..claims(&["https://a.example", "b"], &properties)
+        };
+        let read: VerifiedClaims = serde_json::from_slice(&serde_json::to_vec(&claims).unwrap()).unwrap();
+        assert_eq!(
+            read,
+            VerifiedClaims {
+                iss: claims.iss.into(),
+                sub: claims.client_id.into(),
+                aud: vec!["https://a.example".into(), "b".into()],
+                client_id: claims.client_id.into(),
+                scope: claims.scope.into(),
+                iat: claims.iat,
+                nbf: Some(claims.iat),
+                exp: claims.exp,
+                jti: claims.jti.into(),
+                client_system_user: Some("svc.integration".into()),
+                org_code: Some("ACME".into()),
+                application_properties: properties.clone(),
+            }
+        );
+    }
+
+    #[test]
+    fn a_single_audience_may_be_a_string_and_a_number_may_not_be_one() {
+        let token = |aud: &str| {
+            let json = format!(r#"{{"iss":"i","sub":"s","aud":{aud},"client_id":"s","iat":1,"exp":2,"jti":"j"}}"#);
+            serde_json::from_str::<VerifiedClaims>(&json)
+        };
+        assert_eq!(token("\"https://a.example\"").unwrap().aud, ["https://a.example"]);
+        assert_eq!(token("[\"a\",\"b\"]").unwrap().aud, ["a", "b"]);
+        assert!(token("1").is_err());
+        assert!(token("[1]").is_err());
+    }
+
+    #[test]
+    fn the_header_has_three_members() {
+        let header = JoseHeader {
+            alg: "ES256",
+            kid: "2026-03-16",
+            typ: TYP_ACCESS_TOKEN,
+        };
+        assert_eq!(
+            serde_json::to_string(&header).unwrap(),
+            r#"{"alg":"ES256","kid":"2026-03-16","typ":"at+jwt"}"#
+        );
+    }
+}
