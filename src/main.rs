@@ -1,1 +1,3 @@
+//! Grantlog.
+
 fn main() {}

@@ -62,7 +62,7 @@ fuzz_target!(|input: &[u8]| {
             assert!(names_an_audience || request.dialect != Dialect::Audience);
         }
         Err(refusal) => {
-            assert_eq!(refusal.dialect, endpoint.of_answer(content_type));
+            assert_eq!(refusal.dialect, oauth::answer_dialect(endpoint, content_type));
             // RFC 6749 §5.2's characters, and nothing that leaves its JSON string.
             let description = refusal.error.description();
             assert!(

@@ -102,8 +102,13 @@ pub fn decode(stored: &StoredEvent) -> Result<RecordedEvent, DecodeError> {
 pub fn peek_type(bytes: &[u8]) -> Option<&str> {
     const ID: &[u8] = br#"{"id":""#;
     const UUID_LENGTH: usize = 36;
-    let rest = bytes.strip_prefix(ID)?.get(UUID_LENGTH..)?.strip_prefix(br#"","stream":""#)?;
-    let rest = rest.get(rest.iter().position(|byte| *byte == b'"')?..)?.strip_prefix(br#"","type":""#)?;
+    let rest = bytes
+        .strip_prefix(ID)?
+        .get(UUID_LENGTH..)?
+        .strip_prefix(br#"","stream":""#)?;
+    let rest = rest
+        .get(rest.iter().position(|byte| *byte == b'"')?..)?
+        .strip_prefix(br#"","type":""#)?;
     std::str::from_utf8(rest.get(..rest.iter().position(|byte| *byte == b'"')?)?).ok()
 }
 
@@ -205,7 +210,11 @@ mod tests {
     use grantlog_projections::event::ServiceStopped;
 
     fn stored(json: &str) -> StoredEvent {
-        StoredEvent { index: 7, revision: 3, bytes: json.as_bytes().into() }
+        StoredEvent {
+            index: 7,
+            revision: 3,
+            bytes: json.as_bytes().into(),
+        }
     }
 
     const STOPPED: &str = r#"{"id":"0190163d-8694-739b-aea5-966c26f8ad91","stream":"service","type":"ServiceStopped","time":"2026-03-16T09:30:00.000000Z","actor":"system","data":{"version":"0.1.0","reason":"SIGTERM"}}"#;
@@ -235,17 +244,29 @@ mod tests {
                 data
             },
         }];
-        let old = STOPPED.replace("ServiceStopped", "ServiceStopping").replace(r#","reason":"SIGTERM""#, "");
+        let old = STOPPED
+            .replace("ServiceStopped", "ServiceStopping")
+            .replace(r#","reason":"SIGTERM""#, "");
         let decoded = decode_with(&upcasters, &stored(&old)).unwrap();
-        let expected = ServiceStopped { version: "0.1.0".into(), reason: "unknown".into() };
+        let expected = ServiceStopped {
+            version: "0.1.0".into(),
+            reason: "unknown".into(),
+        };
         assert_eq!(decoded.envelope.event, Event::ServiceStopped(expected));
-        assert!(matches!(decode(&stored(&old)), Err(DecodeError::UnknownType { index: 7, .. })));
+        assert!(matches!(
+            decode(&stored(&old)),
+            Err(DecodeError::UnknownType { index: 7, .. })
+        ));
     }
 
     #[test]
     fn an_event_that_a_log_entry_cannot_hold_is_refused() {
         let mut envelope = decode(&stored(STOPPED)).unwrap().envelope;
-        envelope.event = ServiceStopped { version: String::new(), reason: "x".repeat(MAX_EVENT_BYTES) }.into();
+        envelope.event = ServiceStopped {
+            version: String::new(),
+            reason: "x".repeat(MAX_EVENT_BYTES),
+        }
+        .into();
         assert!(matches!(encode(&envelope), Err(EncodeError::TooLarge { .. })));
     }
 

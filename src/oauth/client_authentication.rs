@@ -7,25 +7,6 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The client authentication methods that are offered, by their registered names (RFC 7591 §2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AuthMethod {
-    /// `Authorization: Basic`.
-    ClientSecretBasic,
-    /// `client_id` and `client_secret` in the body.
-    ClientSecretPost,
-}
-
-impl AuthMethod {
-    /// Its name in metadata and in events.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientSecretBasic => "client_secret_basic",
-            Self::ClientSecretPost => "client_secret_post",
-        }
-    }
-}
-
 /// A client secret as it was presented. It never shows itself, cannot be compared but by whoever
 /// does that in constant time, and is wiped when it is dropped.
 #[derive(Clone)]

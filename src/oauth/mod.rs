@@ -15,9 +15,10 @@ pub mod token_response;
 
 pub mod claims;
 
-pub use client_authentication::{AuthMethod, PresentedSecret};
+pub use client_authentication::PresentedSecret;
 pub use displayable::{Displayable, presented_client_id};
 pub use error::OAuthError;
+pub use grantlog_projections::event::{AuthMethod, Dialect};
 pub use requested_scope::RequestedScope;
 pub use token_request::{Refusal, RefusalReason, RequestHeaders, TokenRequest};
 pub use token_response::TokenResponse;
@@ -25,35 +26,13 @@ pub use token_response::TokenResponse;
 /// The largest body of a token request, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// How an endpoint is spoken to and answers. Three existing systems fix these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// RFC 6749 as ERP.net speaks it: a form in, flat JSON out.
-    Standard,
-    /// The same, but the audience must be named (Kinde).
-    Audience,
-    /// JSON in both directions, the answer in an envelope (TokenIDP).
-    Json,
-}
-
-impl Dialect {
-    /// Its name in events and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Standard => "standard",
-            Self::Audience => "audience",
-            Self::Json => "json",
-        }
-    }
-
-    /// The dialect in which an endpoint of this dialect answers a request with this `Content-Type`:
-    /// its own, but that a form sent to the JSON endpoint is answered as `Standard`. A request whose
-    /// type is none of the endpoint's is answered in the endpoint's own dialect.
-    pub fn of_answer(self, content_type: Option<&[u8]>) -> Self {
-        match (self, MediaType::of(content_type)) {
-            (Self::Json, Some(MediaType::Form)) => Self::Standard,
-            (own, _) => own,
-        }
+/// The dialect in which an endpoint of this dialect answers a request with this `Content-Type`: its own,
+/// but that a form sent to the JSON endpoint is answered as `Standard`. A request whose type is none of
+/// the endpoint's is answered in the endpoint's own dialect.
+pub fn answer_dialect(endpoint: Dialect, content_type: Option<&[u8]>) -> Dialect {
+    match (endpoint, MediaType::of(content_type)) {
+        (Dialect::Json, Some(MediaType::Form)) => Dialect::Standard,
+        (own, _) => own,
     }
 }
 
@@ -89,13 +68,14 @@ impl MediaType {
 #[cfg(test)]
 mod tests {
     use super::Dialect::{Audience, Json, Standard};
+    use super::answer_dialect;
 
     #[test]
     fn a_form_at_the_json_endpoint_is_answered_as_standard() {
         let form = Some(&b"Application/X-WWW-Form-Urlencoded ; charset=utf-8"[..]);
-        assert_eq!(Json.of_answer(form), Standard);
-        assert_eq!(Audience.of_answer(form), Audience);
-        assert_eq!(Standard.of_answer(form), Standard);
+        assert_eq!(answer_dialect(Json, form), Standard);
+        assert_eq!(answer_dialect(Audience, form), Audience);
+        assert_eq!(answer_dialect(Standard, form), Standard);
     }
 
     #[test]
@@ -108,7 +88,7 @@ mod tests {
             Some(b"\xff;"),
         ] {
             for dialect in [Standard, Audience, Json] {
-                assert_eq!(dialect.of_answer(content_type), dialect);
+                assert_eq!(answer_dialect(dialect, content_type), dialect);
             }
         }
     }

@@ -2,12 +2,13 @@
 
 pub use super::parameters::{MAX_PARAMETERS, MalformedBody};
 
-use super::client_authentication::{AuthMethod, AuthorizationHeader, PresentedSecret};
+use super::client_authentication::{AuthorizationHeader, PresentedSecret};
 use super::displayable::{Displayable, presented_client_id};
 use super::error::OAuthError;
 use super::parameters::{BrokenBody, Parameters};
 use super::requested_scope::{RequestedScope, longer_than, tokens};
-use super::{Dialect, MAX_BODY_BYTES, MediaType, form, json_body};
+use super::{AuthMethod, Dialect, MAX_BODY_BYTES, MediaType, answer_dialect, form, json_body};
+use grantlog_projections::event;
 use std::borrow::Cow;
 
 /// Audiences, and as many resources, in one request.
@@ -89,21 +90,30 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
-    /// Its name in events.
-    pub const fn as_str(self) -> &'static str {
+    /// As the event keeps it.
+    pub fn fact(self) -> event::RefusalReason {
+        use event::RefusalReason as Fact;
         match self {
-            Self::UnsupportedContentType => "unsupported_content_type",
-            Self::BodyTooLarge => "body_too_large",
-            Self::DuplicateParameter => "duplicate_parameter",
-            Self::Malformed(_) => "malformed",
-            Self::MissingGrantType => "missing_grant_type",
-            Self::UnsupportedGrantType => "unsupported_grant_type",
-            Self::SeveralAuthenticationMethods => "several_authentication_methods",
-            Self::UnreadableAuthorization => "unreadable_authorization",
-            Self::EmptyCredentials => "empty_credentials",
-            Self::MissingClientId => "missing_client_id",
-            Self::MissingClientSecret => "missing_client_secret",
-            Self::MissingAudience => "missing_audience",
+            Self::UnsupportedContentType => Fact::UnsupportedContentType,
+            Self::BodyTooLarge => Fact::BodyTooLarge,
+            Self::DuplicateParameter => Fact::DuplicateParameter,
+            Self::Malformed(_) => Fact::Malformed,
+            Self::MissingGrantType => Fact::MissingGrantType,
+            Self::UnsupportedGrantType => Fact::UnsupportedGrantType,
+            Self::SeveralAuthenticationMethods => Fact::SeveralAuthenticationMethods,
+            Self::UnreadableAuthorization => Fact::UnreadableAuthorization,
+            Self::EmptyCredentials => Fact::EmptyCredentials,
+            Self::MissingClientId => Fact::MissingClientId,
+            Self::MissingClientSecret => Fact::MissingClientSecret,
+            Self::MissingAudience => Fact::MissingAudience,
+        }
+    }
+
+    /// What exactly was wrong, where there is more to say.
+    pub fn detail(self) -> Option<String> {
+        match self {
+            Self::Malformed(malformed) => Some(malformed.to_string()),
+            _ => None,
         }
     }
 }
@@ -114,7 +124,7 @@ impl TokenRequest {
     ///
     /// Never panics, whatever the bytes. The body is the caller's: its copy of the secret is not wiped.
     pub fn parse(endpoint: Dialect, headers: RequestHeaders<'_>, body: &[u8]) -> Result<Self, Refusal> {
-        let dialect = endpoint.of_answer(headers.content_type);
+        let dialect = answer_dialect(endpoint, headers.content_type);
         let mut parameters = Parameters::default();
         let asked_for = read_body(endpoint, headers.content_type, body, &mut parameters);
         let auth_method = auth_method(AuthorizationHeader::read(headers.authorization), &mut parameters);

@@ -1,9 +1,9 @@
 //! Registering, changing and deleting APIs.
 
-use crate::policy::{CommandRefused, PolicySettings, check_revision};
+use crate::policy::{CommandRefused, PolicySettings, change_of, check_revision};
 use grantlog_projections::api::Api;
 use grantlog_projections::directory::Directory;
-use grantlog_projections::event::{ApiChange, ApiChanged, ApiDeleted, ApiRegistered, ApiScope, FromTo};
+use grantlog_projections::event::{ApiChange, ApiChanged, ApiDeleted, ApiRegistered, ApiScope};
 use grantlog_projections::values::{ApiId, Audience, Name, Remark, SigningAlgorithm, TokenLifetime, TokenType};
 
 /// Scopes that one API may define.
@@ -53,11 +53,15 @@ pub fn change(
         check_scopes(scopes)?;
     }
     let changes: Vec<ApiChange> = [
-        changed(&api.name, patch.name, ApiChange::Name),
-        changed(&api.scopes, patch.scopes, ApiChange::Scopes),
-        changed(&api.signing_alg, patch.signing_alg, ApiChange::SigningAlg),
-        changed(&api.token_type, patch.token_type, ApiChange::TokenType),
-        changed(&api.token_lifetime_seconds, patch.token_lifetime_seconds, ApiChange::TokenLifetimeSeconds),
+        change_of(&api.name, patch.name, ApiChange::Name),
+        change_of(&api.scopes, patch.scopes, ApiChange::Scopes),
+        change_of(&api.signing_alg, patch.signing_alg, ApiChange::SigningAlg),
+        change_of(&api.token_type, patch.token_type, ApiChange::TokenType),
+        changed(
+            &api.token_lifetime_seconds,
+            patch.token_lifetime_seconds,
+            ApiChange::TokenLifetimeSeconds,
+        ),
     ]
     .into_iter()
     .flatten()
@@ -65,7 +69,12 @@ pub fn change(
     if changes.is_empty() {
         return Ok(None);
     }
-    Ok(Some(ApiChanged { api_id: api.id, audience: api.audience.clone(), changes, reason }))
+    Ok(Some(ApiChanged {
+        api_id: api.id,
+        audience: api.audience.clone(),
+        changes,
+        reason,
+    }))
 }
 
 /// Decides a deletion: only of an API that no application may ask for any more.
@@ -76,24 +85,30 @@ pub fn delete(
     reason: Option<Remark>,
 ) -> Result<ApiDeleted, CommandRefused> {
     if api.audience == settings.issuer || api.audience == settings.default_audience {
-        return Err(CommandRefused::Conflict("this audience is Grantlog's own or the default one".into()));
+        return Err(CommandRefused::Conflict(
+            "this audience is Grantlog's own or the default one".into(),
+        ));
     }
     let mut users = directory
         .applications_after(None)
         .filter(|application| !application.is_deleted() && application.audiences.contains(&api.audience));
     if let Some(first) = users.next() {
         let more = users.count();
-        let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let others = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         return Err(CommandRefused::Conflict(format!(
             "{}{others} may still ask for it: take the audience away from them first",
             first.uri
         )));
     }
-    Ok(ApiDeleted { api_id: api.id, audience: api.audience.clone(), reason })
-}
-
-fn changed<T: PartialEq + Clone, C>(from: &T, to: Option<T>, change: fn(FromTo<T>) -> C) -> Option<C> {
-    to.filter(|to| to != from).map(|to| change(FromTo { from: from.clone(), to }))
+    Ok(ApiDeleted {
+        api_id: api.id,
+        audience: api.audience.clone(),
+        reason,
+    })
 }
 
 fn check_scopes(scopes: &[ApiScope]) -> Result<(), CommandRefused> {
@@ -102,10 +117,16 @@ fn check_scopes(scopes: &[ApiScope]) -> Result<(), CommandRefused> {
     }
     for (position, scope) in scopes.iter().enumerate() {
         if scope.name.tokens().count() != 1 {
-            return Err(CommandRefused::invalid(format!("scopes[{position}].name"), "one scope token, without spaces"));
+            return Err(CommandRefused::invalid(
+                format!("scopes[{position}].name"),
+                "one scope token, without spaces",
+            ));
         }
         if scopes[..position].iter().any(|known| known.name == scope.name) {
-            return Err(CommandRefused::invalid("scopes", format!("{} is named twice", scope.name)));
+            return Err(CommandRefused::invalid(
+                "scopes",
+                format!("{} is named twice", scope.name),
+            ));
         }
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! Registering, changing, enabling, disabling and deleting Trusted Applications.
 
-use crate::policy::{CommandRefused, PolicySettings, check_revision};
+use crate::policy::{CommandRefused, PolicySettings, change_of, check_revision};
 use grantlog_projections::directory::Directory;
 use grantlog_projections::event::{
     ApplicationChange, ApplicationChanged, ApplicationDeleted, ApplicationDisabled, ApplicationEnabled,
-    ApplicationRegistered, ClientType, FromTo, IssuedSecret, ReferenceTokens,
+    ApplicationRegistered, ClientType, IssuedSecret, ReferenceTokens,
 };
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
@@ -64,7 +64,12 @@ pub fn register(
     settings: &PolicySettings,
     command: RegisterApplication,
 ) -> Result<ApplicationRegistered, CommandRefused> {
-    let RegisterApplication { application_uri, attributes, is_enabled, secret } = command;
+    let RegisterApplication {
+        application_uri,
+        attributes,
+        is_enabled,
+        secret,
+    } = command;
     let client_type = attributes.client_type.unwrap_or_default();
     if client_type == ClientType::Public && secret.is_some() {
         return Err(CommandRefused::invalid(
@@ -122,7 +127,9 @@ pub fn change(
     if let Some(networks) = &patch.allowed_networks {
         check_networks(networks)?;
     }
-    let properties = patch.properties.map(|properties| merged(&application.properties, properties));
+    let properties = patch
+        .properties
+        .map(|properties| merged(&application.properties, properties));
     if let Some(properties) = &properties {
         check_properties(properties)?;
     }
@@ -134,19 +141,35 @@ pub fn change(
     }
     let a = application;
     let changes: Vec<ApplicationChange> = [
-        changed(&a.name, patch.name, ApplicationChange::Name),
-        changed(&a.description, patch.description, ApplicationChange::Description),
-        changed(&a.client_type, patch.client_type, ApplicationChange::ClientType),
-        changed(&a.scope, patch.scope, ApplicationChange::Scope),
-        changed(&a.audiences, patch.audiences, ApplicationChange::Audiences),
-        changed(&a.system_user_allowed, patch.system_user_allowed, ApplicationChange::SystemUserAllowed),
-        changed(&a.system_user, patch.system_user, ApplicationChange::SystemUser),
-        changed(&a.org_code, patch.org_code, ApplicationChange::OrgCode),
-        changed(&a.owner, patch.owner, ApplicationChange::Owner),
-        changed(&a.properties, properties, ApplicationChange::Properties),
-        changed(&a.token_lifetime_seconds, patch.token_lifetime_seconds, ApplicationChange::TokenLifetimeSeconds),
-        changed(&a.allowed_networks, patch.allowed_networks, ApplicationChange::AllowedNetworks),
-        changed(&a.reference_tokens, patch.reference_tokens, ApplicationChange::ReferenceTokens),
+        change_of(&a.name, patch.name, ApplicationChange::Name),
+        change_of(&a.description, patch.description, ApplicationChange::Description),
+        change_of(&a.client_type, patch.client_type, ApplicationChange::ClientType),
+        change_of(&a.scope, patch.scope, ApplicationChange::Scope),
+        change_of(&a.audiences, patch.audiences, ApplicationChange::Audiences),
+        changed(
+            &a.system_user_allowed,
+            patch.system_user_allowed,
+            ApplicationChange::SystemUserAllowed,
+        ),
+        change_of(&a.system_user, patch.system_user, ApplicationChange::SystemUser),
+        change_of(&a.org_code, patch.org_code, ApplicationChange::OrgCode),
+        change_of(&a.owner, patch.owner, ApplicationChange::Owner),
+        change_of(&a.properties, properties, ApplicationChange::Properties),
+        changed(
+            &a.token_lifetime_seconds,
+            patch.token_lifetime_seconds,
+            ApplicationChange::TokenLifetimeSeconds,
+        ),
+        changed(
+            &a.allowed_networks,
+            patch.allowed_networks,
+            ApplicationChange::AllowedNetworks,
+        ),
+        changed(
+            &a.reference_tokens,
+            patch.reference_tokens,
+            ApplicationChange::ReferenceTokens,
+        ),
     ]
     .into_iter()
     .flatten()
@@ -182,11 +205,11 @@ pub fn disable(application: &TrustedApplication, reason: Option<Remark>) -> Opti
 
 /// Decides a deletion.
 pub fn delete(application: &TrustedApplication, reason: Option<Remark>) -> ApplicationDeleted {
-    ApplicationDeleted { application_id: application.id, application_uri: application.uri.clone(), reason }
-}
-
-fn changed<T: PartialEq + Clone, C>(from: &T, to: Option<T>, change: fn(FromTo<T>) -> C) -> Option<C> {
-    to.filter(|to| to != from).map(|to| change(FromTo { from: from.clone(), to }))
+    ApplicationDeleted {
+        application_id: application.id,
+        application_uri: application.uri.clone(),
+        reason,
+    }
 }
 
 fn merged(known: &BTreeMap<String, String>, patch: BTreeMap<String, Option<String>>) -> BTreeMap<String, String> {
@@ -210,11 +233,16 @@ fn check_audiences(
     }
     for (position, audience) in audiences.iter().enumerate() {
         if audiences[..position].contains(audience) {
-            return Err(CommandRefused::invalid("audiences", format!("{audience} is named twice")));
+            return Err(CommandRefused::invalid(
+                "audiences",
+                format!("{audience} is named twice"),
+            ));
         }
         let is_own = *audience == settings.issuer || *audience == settings.default_audience;
         if !is_own && directory.api_of(audience).is_none() {
-            let message = format!("{audience} is no registered API: register it first (POST /admin/apis, `grantlog api register`)");
+            let message = format!(
+                "{audience} is no registered API: register it first (POST /admin/apis, `grantlog api register`)"
+            );
             return Err(CommandRefused::invalid("audiences", message));
         }
     }
@@ -223,14 +251,20 @@ fn check_audiences(
 
 fn check_networks(networks: &[IpNet]) -> Result<(), CommandRefused> {
     if networks.len() > MAX_NETWORKS {
-        return Err(CommandRefused::invalid("allowed_networks", format!("at most {MAX_NETWORKS}")));
+        return Err(CommandRefused::invalid(
+            "allowed_networks",
+            format!("at most {MAX_NETWORKS}"),
+        ));
     }
     Ok(())
 }
 
 fn check_properties(properties: &BTreeMap<String, String>) -> Result<(), CommandRefused> {
     if properties.len() > MAX_PROPERTIES {
-        return Err(CommandRefused::invalid("properties", format!("at most {MAX_PROPERTIES}")));
+        return Err(CommandRefused::invalid(
+            "properties",
+            format!("at most {MAX_PROPERTIES}"),
+        ));
     }
     for (name, value) in properties {
         let name_fits = (1..=MAX_PROPERTY_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control);

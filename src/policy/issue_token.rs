@@ -71,16 +71,31 @@ pub fn issue_token(
     application: Option<&TrustedApplication>,
     command: &IssueToken<'_>,
 ) -> Result<Grant, Refused> {
-    let Some(application) = application else { return Err(invalid_client(RefusalReason::UnknownClient)) };
+    let Some(application) = application else {
+        return Err(invalid_client(RefusalReason::UnknownClient));
+    };
     let secret = authenticate(application, command)?;
     let system_user = match &application.system_user {
         Some(system_user) if application.system_user_allowed => system_user.clone(),
-        _ => return Err(authorized_no_further(OAuthError::UnauthorizedGrant, RefusalReason::SystemUserNotAllowed, None)),
+        _ => {
+            return Err(authorized_no_further(
+                OAuthError::UnauthorizedGrant,
+                RefusalReason::SystemUserNotAllowed,
+                None,
+            ));
+        }
     };
     let requested = requested_audiences(directory, settings, application, command)?;
     let scope = granted_scope(application, command.scope, &requested)?;
-    let apis = if requested.is_empty() { default_audiences(directory, settings, application)? } else { requested };
-    let shortest_of_apis = apis.iter().filter_map(|(_, api)| api.as_ref()?.token_lifetime_seconds).min();
+    let apis = if requested.is_empty() {
+        default_audiences(directory, settings, application)?
+    } else {
+        requested
+    };
+    let shortest_of_apis = apis
+        .iter()
+        .filter_map(|(_, api)| api.as_ref()?.token_lifetime_seconds)
+        .min();
     Ok(Grant {
         secret_id: secret.id,
         scope,
@@ -95,7 +110,10 @@ pub fn issue_token(
             .filter_map(|(_, api)| Some(api.as_ref()?.token_type))
             .find(|token_type| *token_type != TokenType::default())
             .unwrap_or_default(),
-        lifetime: application.token_lifetime_seconds.or(shortest_of_apis).unwrap_or(settings.default_lifetime),
+        lifetime: application
+            .token_lifetime_seconds
+            .or(shortest_of_apis)
+            .unwrap_or(settings.default_lifetime),
         audiences: apis.into_iter().map(|(audience, _)| audience).collect(),
     })
 }
@@ -115,8 +133,12 @@ fn authenticate<'a>(
     if application.client_type == ClientType::Public {
         return Err(invalid_client(RefusalReason::PublicClient));
     }
-    let matching = command.matching_secret.and_then(|id| application.secrets.iter().find(|secret| secret.id == id));
-    let Some(secret) = matching else { return Err(invalid_client(RefusalReason::SecretMismatch)) };
+    let matching = command
+        .matching_secret
+        .and_then(|id| application.secrets.iter().find(|secret| secret.id == id));
+    let Some(secret) = matching else {
+        return Err(invalid_client(RefusalReason::SecretMismatch));
+    };
     if secret.revoked_at.is_some() {
         return Err(invalid_client(RefusalReason::SecretRevoked));
     }
@@ -124,11 +146,17 @@ fn authenticate<'a>(
         return Err(invalid_client(RefusalReason::SecretExpired));
     }
     if !application.is_enabled {
-        return Err(Refused { authenticated: true, ..invalid_client(RefusalReason::Disabled) });
+        return Err(Refused {
+            authenticated: true,
+            ..invalid_client(RefusalReason::Disabled)
+        });
     }
     let networks = &application.allowed_networks;
     if !networks.is_empty() && !networks.iter().any(|network| network.contains(&command.source_ip)) {
-        return Err(Refused { authenticated: true, ..invalid_client(RefusalReason::NetworkNotAllowed) });
+        return Err(Refused {
+            authenticated: true,
+            ..invalid_client(RefusalReason::NetworkNotAllowed)
+        });
     }
     Ok(secret)
 }
@@ -151,7 +179,11 @@ fn requested_audiences<'a>(
             } else {
                 OAuthError::AudienceNotAuthorized { audience: shown }
             };
-            return Err(authorized_no_further(error, RefusalReason::AudienceNotAuthorized, detail));
+            return Err(authorized_no_further(
+                error,
+                RefusalReason::AudienceNotAuthorized,
+                detail,
+            ));
         };
         if !requested.iter().any(|(known, _)| *known == found.0) {
             requested.push(found);
@@ -173,7 +205,10 @@ fn allowed_audience<'a>(
         let audience = own.into_iter().find(|audience| audience.as_str() == text)?;
         return Some((audience.clone(), directory.api_of(audience).map(|api| &**api)));
     }
-    let audience = application.audiences.iter().find(|audience| audience.as_str() == text)?;
+    let audience = application
+        .audiences
+        .iter()
+        .find(|audience| audience.as_str() == text)?;
     let api = directory.api_of(audience).map(|api| &**api);
     (api.is_some() || *audience == settings.issuer || *audience == settings.default_audience)
         .then(|| (audience.clone(), api))
@@ -195,9 +230,15 @@ fn default_audiences<'a>(
         .filter_map(|audience| allowed_audience(directory, settings, application, audience.as_str()))
         .collect();
     if let (true, Some(first)) = (apis.is_empty(), application.audiences.first()) {
-        let error = OAuthError::AudienceNotAuthorized { audience: Displayable::of(first.as_str()) };
+        let error = OAuthError::AudienceNotAuthorized {
+            audience: Displayable::of(first.as_str()),
+        };
         let detail = Some(first.to_string());
-        return Err(authorized_no_further(error, RefusalReason::AudienceNotAuthorized, detail));
+        return Err(authorized_no_further(
+            error,
+            RefusalReason::AudienceNotAuthorized,
+            detail,
+        ));
     }
     Ok(apis)
 }
@@ -209,18 +250,31 @@ fn granted_scope(
     requested: &[RequestedApi<'_>],
 ) -> Result<Scope, Refused> {
     let is_defined = |token: &str| {
-        requested.is_empty() || requested.iter().any(|(_, api)| api.is_none_or(|api| api.defines(token)))
+        requested.is_empty()
+            || requested
+                .iter()
+                .any(|(_, api)| api.is_none_or(|api| api.defines(token)))
     };
     let has_meaning = |token: &&str| !MEANINGLESS_SCOPES.contains(token);
-    let mut wanted = asked.into_iter().flat_map(RequestedScope::tokens).filter(has_meaning).peekable();
+    let mut wanted = asked
+        .into_iter()
+        .flat_map(RequestedScope::tokens)
+        .filter(has_meaning)
+        .peekable();
     if wanted.peek().is_none() {
         // RFC 6749 §3.3: the server's default, which is all that the application has and the APIs define.
         let all = application.scope.tokens().filter(has_meaning);
-        return Ok(if application.scope.tokens().all(|token| has_meaning(&token) && is_defined(token)) {
-            application.scope.clone()
-        } else {
-            Scope::of(all.filter(|token| is_defined(token)))
-        });
+        return Ok(
+            if application
+                .scope
+                .tokens()
+                .all(|token| has_meaning(&token) && is_defined(token))
+            {
+                application.scope.clone()
+            } else {
+                Scope::of(all.filter(|token| is_defined(token)))
+            },
+        );
     }
     let (granted, refused): (Vec<&str>, Vec<&str>) =
         wanted.partition(|token| application.scope.contains(token) && is_defined(token));
@@ -229,13 +283,27 @@ fn granted_scope(
     }
     let refused = Displayable::list(refused);
     let detail = Some(refused.to_string());
-    Err(authorized_no_further(OAuthError::InvalidScope { refused }, RefusalReason::ScopeNotAllowed, detail))
+    Err(authorized_no_further(
+        OAuthError::InvalidScope { refused },
+        RefusalReason::ScopeNotAllowed,
+        detail,
+    ))
 }
 
 fn invalid_client(reason: RefusalReason) -> Refused {
-    Refused { error: OAuthError::InvalidClient, reason, detail: None, authenticated: false }
+    Refused {
+        error: OAuthError::InvalidClient,
+        reason,
+        detail: None,
+        authenticated: false,
+    }
 }
 
 fn authorized_no_further(error: OAuthError, reason: RefusalReason, detail: Option<String>) -> Refused {
-    Refused { error, reason, detail, authenticated: true }
+    Refused {
+        error,
+        reason,
+        detail,
+        authenticated: true,
+    }
 }

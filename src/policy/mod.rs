@@ -13,6 +13,7 @@ pub mod apis;
 
 pub mod signing_keys;
 
+use grantlog_projections::event::FromTo;
 use grantlog_projections::values::{Audience, SigningAlgorithm, TokenLifetime};
 
 /// What the operator has set and decisions depend on.
@@ -56,7 +57,10 @@ pub enum CommandRefused {
 impl CommandRefused {
     /// A field's value is not acceptable.
     pub fn invalid(field: impl Into<String>, message: impl ToString) -> Self {
-        Self::Invalid { field: field.into(), message: message.to_string() }
+        Self::Invalid {
+            field: field.into(),
+            message: message.to_string(),
+        }
     }
 }
 
@@ -66,4 +70,10 @@ pub fn check_revision(expected: Option<u64>, current: u64) -> Result<(), Command
         Some(expected) if expected != current => Err(CommandRefused::PreconditionFailed { current }),
         _ => Ok(()),
     }
+}
+
+/// The change of an attribute to a wanted value, unless it has that value already.
+fn change_of<T: PartialEq + Clone, C>(from: &T, to: Option<T>, change: fn(FromTo<T>) -> C) -> Option<C> {
+    to.filter(|to| to != from)
+        .map(|to| change(FromTo { from: from.clone(), to }))
 }

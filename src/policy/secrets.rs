@@ -29,14 +29,23 @@ pub struct RotateSecret {
 pub fn rotate(application: &TrustedApplication, command: RotateSecret) -> Result<SecretRotated, CommandRefused> {
     check_revision(command.expected_revision, application.revision)?;
     if application.client_type == ClientType::Public {
-        return Err(CommandRefused::Conflict("a Public application cannot keep a secret".into()));
+        return Err(CommandRefused::Conflict(
+            "a Public application cannot keep a secret".into(),
+        ));
     }
     if !(0..=MAX_OVERLAP_SECONDS).contains(&command.overlap_seconds) {
         let message = format!("0 to {MAX_OVERLAP_SECONDS}");
         return Err(CommandRefused::invalid("overlap_seconds", message));
     }
-    if command.secret.expires_at.is_some_and(|end| end > command.now.plus_seconds(MAX_EXPIRY_SECONDS)) {
-        return Err(CommandRefused::invalid("expires_in_seconds", format!("at most {MAX_EXPIRY_SECONDS}")));
+    if command
+        .secret
+        .expires_at
+        .is_some_and(|end| end > command.now.plus_seconds(MAX_EXPIRY_SECONDS))
+    {
+        return Err(CommandRefused::invalid(
+            "expires_in_seconds",
+            format!("at most {MAX_EXPIRY_SECONDS}"),
+        ));
     }
     let accepted_until = command.now.plus_seconds(command.overlap_seconds);
     let superseded: Vec<SupersededSecret> = application
@@ -67,7 +76,9 @@ pub fn revoke(
     reason: Option<Remark>,
 ) -> Result<Option<SecretRevoked>, CommandRefused> {
     let Some(secret) = application.secrets.iter().find(|secret| secret.id == secret_id) else {
-        return Err(CommandRefused::NotFound(format!("the application has no secret {secret_id}")));
+        return Err(CommandRefused::NotFound(format!(
+            "the application has no secret {secret_id}"
+        )));
     };
     Ok(secret.revoked_at.is_none().then(|| SecretRevoked {
         application_id: application.id,

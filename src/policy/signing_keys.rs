@@ -62,18 +62,34 @@ pub fn maintain(
         let announced = key_ring.announced(alg);
         let Some((_, since)) = active(key_ring, alg) else {
             steps.push(match announced {
-                Some(key) => KeyStep::Activate { kid: key.kid.clone(), alg, reason: "no active key" },
-                None => KeyStep::Add { alg, activate: true, reason: "first key" },
+                Some(key) => KeyStep::Activate {
+                    kid: key.kid.clone(),
+                    alg,
+                    reason: "no active key",
+                },
+                None => KeyStep::Add {
+                    alg,
+                    activate: true,
+                    reason: "first key",
+                },
             });
             continue;
         };
         let due = since.plus_seconds(rotation.rotate_after_seconds);
         match announced {
             None if now >= due.plus_seconds(-rotation.announce_ahead_seconds) => {
-                steps.push(KeyStep::Add { alg, activate: rotation.announce_ahead_seconds == 0, reason: "age" });
+                steps.push(KeyStep::Add {
+                    alg,
+                    activate: rotation.announce_ahead_seconds == 0,
+                    reason: "age",
+                });
             }
             Some(key) if now >= due.max(key.added_at.plus_seconds(rotation.announce_ahead_seconds)) => {
-                steps.push(KeyStep::Activate { kid: key.kid.clone(), alg, reason: "age" });
+                steps.push(KeyStep::Activate {
+                    kid: key.kid.clone(),
+                    alg,
+                    reason: "age",
+                });
             }
             _ => {}
         }
@@ -82,7 +98,11 @@ pub fn maintain(
         if let KeyState::Superseded { at } = key.state
             && now >= at.plus_seconds(i64::from(TokenLifetime::MAX_SECONDS) + CLOCK_LEEWAY_SECONDS)
         {
-            steps.push(KeyStep::Retire { kid: key.kid.clone(), alg: key.alg, reason: "its last token has expired" });
+            steps.push(KeyStep::Retire {
+                kid: key.kid.clone(),
+                alg: key.alg,
+                reason: "its last token has expired",
+            });
         }
     }
     steps
@@ -91,23 +111,35 @@ pub fn maintain(
 /// Decides a rotation on command: the announced key if there is one, for verifiers know it already.
 pub fn rotate(key_ring: &KeyRing, alg: SigningAlgorithm) -> KeyStep {
     match key_ring.announced(alg) {
-        Some(key) => KeyStep::Activate { kid: key.kid.clone(), alg, reason: "on command" },
-        None => KeyStep::Add { alg, activate: true, reason: "on command" },
+        Some(key) => KeyStep::Activate {
+            kid: key.kid.clone(),
+            alg,
+            reason: "on command",
+        },
+        None => KeyStep::Add {
+            alg,
+            activate: true,
+            reason: "on command",
+        },
     }
 }
 
 /// Decides a retirement on command: tokens that the key signed stop being valid at once.
 pub fn retire(key_ring: &KeyRing, kid: &str) -> Result<KeyStep, CommandRefused> {
-    let key = key_ring.key(kid).ok_or_else(|| CommandRefused::NotFound(format!("there is no signing key {kid}")))?;
+    let key = key_ring
+        .key(kid)
+        .ok_or_else(|| CommandRefused::NotFound(format!("there is no signing key {kid}")))?;
     match key.state {
         KeyState::Active { .. } => Err(CommandRefused::Conflict(format!(
             "{kid} is the key that signs {} tokens: rotate first, then retire it",
             key.alg
         ))),
         KeyState::Retired { .. } => Err(CommandRefused::Conflict(format!("{kid} is retired already"))),
-        KeyState::Announced | KeyState::Superseded { .. } => {
-            Ok(KeyStep::Retire { kid: key.kid.clone(), alg: key.alg, reason: "on command" })
-        }
+        KeyState::Announced | KeyState::Superseded { .. } => Ok(KeyStep::Retire {
+            kid: key.kid.clone(),
+            alg: key.alg,
+            reason: "on command",
+        }),
     }
 }
 

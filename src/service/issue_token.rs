@@ -57,8 +57,8 @@ impl Service {
             client_id,
             application_id,
             error: error.code(dialect).to_owned(),
-            reason,
-            detail: None,
+            reason: reason.fact(),
+            detail: reason.detail(),
             dialect,
         };
         let error = self.refused(Denied { error, actor: Actor::Anonymous, fact: refused }, circumstances).await;
