@@ -57,7 +57,7 @@ pub fn change(
         change_of(&api.scopes, patch.scopes, ApiChange::Scopes),
         change_of(&api.signing_alg, patch.signing_alg, ApiChange::SigningAlg),
         change_of(&api.token_type, patch.token_type, ApiChange::TokenType),
-        changed(
+        change_of(
             &api.token_lifetime_seconds,
             patch.token_lifetime_seconds,
             ApiChange::TokenLifetimeSeconds,

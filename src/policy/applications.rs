@@ -146,7 +146,7 @@ pub fn change(
         change_of(&a.client_type, patch.client_type, ApplicationChange::ClientType),
         change_of(&a.scope, patch.scope, ApplicationChange::Scope),
         change_of(&a.audiences, patch.audiences, ApplicationChange::Audiences),
-        changed(
+        change_of(
             &a.system_user_allowed,
             patch.system_user_allowed,
             ApplicationChange::SystemUserAllowed,
@@ -155,17 +155,17 @@ pub fn change(
         change_of(&a.org_code, patch.org_code, ApplicationChange::OrgCode),
         change_of(&a.owner, patch.owner, ApplicationChange::Owner),
         change_of(&a.properties, properties, ApplicationChange::Properties),
-        changed(
+        change_of(
             &a.token_lifetime_seconds,
             patch.token_lifetime_seconds,
             ApplicationChange::TokenLifetimeSeconds,
         ),
-        changed(
+        change_of(
             &a.allowed_networks,
             patch.allowed_networks,
             ApplicationChange::AllowedNetworks,
         ),
-        changed(
+        change_of(
             &a.reference_tokens,
             patch.reference_tokens,
             ApplicationChange::ReferenceTokens,
