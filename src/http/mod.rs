@@ -1,0 +1,71 @@
+//! The doors: HTTP requests in, answers out. No decision is made here.
+
+pub mod token;
+
+pub mod metadata;
+
+pub mod admin_applications;
+
+pub mod admin_apis;
+
+pub mod admin_keys;
+
+pub mod audit;
+
+pub mod health;
+
+pub mod openapi;
+
+pub mod call;
+
+pub mod fields;
+
+pub mod origin;
+
+pub mod observed;
+
+pub mod problem;
+
+use crate::service::Service;
+use actix_web::web::{self, ServiceConfig};
+use ipnet::IpNet;
+use std::sync::Arc;
+
+/// The largest body that an endpoint takes, in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// What every door needs.
+pub struct Doors {
+    /// What is behind them.
+    pub service: Arc<Service>,
+    /// The path of the issuer, `/id`; empty when it has none. Everything is served below it too.
+    pub issuer_path: String,
+    /// Whose word about a request's origin is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Hangs the doors.
+pub fn routes(doors: web::Data<Doors>) -> impl Fn(&mut ServiceConfig) + Clone {
+    move |config| {
+        config.app_data(doors.clone());
+        if !doors.issuer_path.is_empty() {
+            // RFC 8414 §3.1: for an issuer with a path, the well-known part comes before the path.
+            let inserted = format!("/.well-known/oauth-authorization-server{}", doors.issuer_path);
+            config.route(&inserted, web::get().to(metadata::authorization_server));
+            config.service(web::scope(&doors.issuer_path).configure(below_issuer));
+        }
+        below_issuer(config);
+        config.default_service(web::to(problem::not_found));
+    }
+}
+
+fn below_issuer(config: &mut ServiceConfig) {
+    token::routes(config);
+    metadata::routes(config);
+    health::routes(config);
+    admin_applications::routes(config);
+    admin_apis::routes(config);
+    admin_keys::routes(config);
+    audit::routes(config);
+    openapi::routes(config);
+}

@@ -1,0 +1,269 @@
+//! Every failure as an answer: the one place that knows status codes for failures.
+
+use crate::http::fields::InvalidField;
+use crate::oauth::{Dialect, OAuthError};
+use crate::policy::CommandRefused;
+use crate::service::ServiceError;
+use crate::service::authorize_call::CallRefused;
+use crate::event_store::AppendError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use serde::Serialize;
+use std::fmt;
+
+/// When to try again after the log could not take a request, in seconds.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// An answer of the token endpoint that grants nothing (RFC 6749 §5.2).
+pub fn token_error(dialect: Dialect, error: &OAuthError, issuer: &str) -> HttpResponse {
+    let status = match error {
+        OAuthError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        OAuthError::InvalidClient => StatusCode::UNAUTHORIZED,
+        OAuthError::SlowDown { .. } => StatusCode::TOO_MANY_REQUESTS,
+        OAuthError::TemporarilyUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        OAuthError::UnsupportedContentType { .. }
+        | OAuthError::DuplicateParameter { .. }
+        | OAuthError::MalformedBody
+        | OAuthError::MissingGrantType
+        | OAuthError::UnsupportedGrantType { .. }
+        | OAuthError::SeveralAuthenticationMethods
+        | OAuthError::InvalidGrant
+        | OAuthError::MissingClientId
+        | OAuthError::MissingClientSecret
+        | OAuthError::MissingAudience
+        | OAuthError::UnauthorizedGrant
+        | OAuthError::AudienceNotAuthorized { .. }
+        | OAuthError::InvalidTarget { .. }
+        | OAuthError::InvalidScope { .. } => StatusCode::BAD_REQUEST,
+    };
+    let mut response = HttpResponse::build(status);
+    no_store(&mut response);
+    if status == StatusCode::UNAUTHORIZED {
+        challenge(&mut response, &format!("Basic realm=\"{issuer}\""));
+    }
+    if let Some(seconds) = error.retry_after_seconds() {
+        response.insert_header((header::RETRY_AFTER, seconds));
+    }
+    response
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
+        .body(error.encode(dialect))
+}
+
+/// The token endpoint takes POST alone.
+pub fn use_post(dialect: Dialect) -> HttpResponse {
+    let body = match dialect {
+        Dialect::Standard | Dialect::Audience => {
+            serde_json::json!({"error": "invalid_request", "error_description": "Use POST"})
+        }
+        Dialect::Json => {
+            serde_json::json!({"isSuccess": false, "error": {"code": "invalid_request", "message": "Use POST"}})
+        }
+    };
+    let mut response = HttpResponse::MethodNotAllowed();
+    no_store(&mut response);
+    response.insert_header((header::ALLOW, HeaderValue::from_static("POST"))).json(body)
+}
+
+/// There is nothing at this path.
+pub async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path; /openapi.json lists what there is")
+}
+
+/// The path exists, but not for this method.
+pub fn use_methods(allowed: &'static str) -> impl Fn() -> std::future::Ready<HttpResponse> + Clone {
+    move || {
+        let detail = format!("This path takes {allowed}");
+        let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail).error_response();
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+        std::future::ready(response)
+    }
+}
+
+/// The body is larger than it may be, or broke off.
+pub fn body_too_large() -> HttpResponse {
+    let detail = format!("A body may have {} bytes", super::MAX_BODY_BYTES);
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).error_response()
+}
+
+/// An RFC 9457 problem.
+#[derive(Debug, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    problem_type: String,
+    title: &'static str,
+    #[serde(serialize_with = "status_number")]
+    status: StatusCode,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldProblem>,
+    #[serde(skip)]
+    challenge: Option<String>,
+    #[serde(skip)]
+    retry_after_seconds: Option<u32>,
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Serialize)]
+struct FieldProblem {
+    field: String,
+    message: String,
+}
+
+impl Problem {
+    /// A problem of a kind, with what the caller should know.
+    pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            problem_type: format!("urn:grantlog:problem:{kind}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status,
+            detail: detail.into(),
+            errors: Vec::new(),
+            challenge: None,
+            retry_after_seconds: None,
+        }
+    }
+
+    /// The body is not what the endpoint takes.
+    pub fn unreadable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "unreadable", detail)
+    }
+
+    /// A field or parameter is not acceptable.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let (field, message) = (field.into(), message.into());
+        let mut problem = Self::new(StatusCode::BAD_REQUEST, "invalid", format!("{field}: {message}"));
+        problem.errors.push(FieldProblem { field, message });
+        problem
+    }
+
+    fn unavailable(error: &dyn fmt::Display) -> Self {
+        tracing::error!(%error, "a request could not be carried out");
+        let detail = "The event log cannot take this now, so it was not done";
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
+        problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
+        problem
+    }
+
+    fn internal(error: &dyn fmt::Display) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server's log says why")
+    }
+}
+
+impl From<InvalidField> for Problem {
+    fn from(invalid: InvalidField) -> Self {
+        Self::invalid(invalid.field, invalid.message)
+    }
+}
+
+impl From<CommandRefused> for Problem {
+    fn from(refused: CommandRefused) -> Self {
+        match refused {
+            CommandRefused::Invalid { field, message } => Self::invalid(field, message),
+            CommandRefused::NotFound(detail) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
+            CommandRefused::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
+            CommandRefused::PreconditionFailed { .. } => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", refused.to_string())
+            }
+        }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Refused(refused) => refused.into(),
+            ServiceError::NotRecorded(AppendError::WrongExpectedRevision { .. }) => {
+                Self::new(StatusCode::CONFLICT, "conflict", "Somebody else changed it at the same time: try again")
+            }
+            ServiceError::NotRecorded(_) | ServiceError::NotReached(_) => Self::unavailable(&error),
+            ServiceError::TooLarge(_) => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "This is more than one event can hold")
+            }
+            ServiceError::NotRead(_)
+            | ServiceError::Undecodable(_)
+            | ServiceError::NoRandomness(_)
+            | ServiceError::Keys(_)
+            | ServiceError::Audit(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<CallRefused> for Problem {
+    fn from(refused: CallRefused) -> Self {
+        let detail = refused.to_string();
+        // RFC 6750 §3: without a token the challenge says no more than that one is needed.
+        match refused {
+            CallRefused::NoToken => {
+                let mut problem = Self::new(StatusCode::UNAUTHORIZED, "missing_token", detail);
+                problem.challenge = Some("Bearer".into());
+                problem
+            }
+            CallRefused::InvalidToken(_) => {
+                let mut problem = Self::new(StatusCode::UNAUTHORIZED, "invalid_token", detail);
+                let description = &problem.detail;
+                problem.challenge =
+                    Some(format!("Bearer error=\"invalid_token\", error_description=\"{description}\""));
+                problem
+            }
+            CallRefused::InsufficientScope(scope) => {
+                let mut problem = Self::new(StatusCode::FORBIDDEN, "insufficient_scope", detail);
+                problem.challenge = Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""));
+                problem
+            }
+            CallRefused::NotRecorded(error) => error.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status);
+        no_store(&mut response);
+        if let Some(text) = &self.challenge {
+            challenge(&mut response, text);
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        // A struct of texts and a number is always JSON.
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        response
+            .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")))
+            .body(body)
+    }
+}
+
+impl actix_web::Responder for Problem {
+    type Body = actix_web::body::BoxBody;
+
+    fn respond_to(self, _: &actix_web::HttpRequest) -> HttpResponse {
+        self.error_response()
+    }
+}
+
+fn challenge(response: &mut HttpResponseBuilder, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        response.insert_header((header::WWW_AUTHENTICATE, value));
+    }
+}
+
+fn no_store(response: &mut HttpResponseBuilder) {
+    response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    response.insert_header((header::PRAGMA, HeaderValue::from_static("no-cache")));
+}
+
+fn status_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
