@@ -2,4 +2,6 @@
 
 pub mod config;
 pub mod event_store;
+pub mod metrics;
 pub mod oauth;
+pub mod telemetry;
