@@ -5,3 +5,9 @@ pub mod event_store;
 pub mod oauth;
 
 pub mod policy;
+
+pub mod config;
+
+pub mod telemetry;
+
+pub mod metrics;
