@@ -1,9 +1,10 @@
 //! Where a request comes from, as far as that can be believed.
 
 use crate::http::Doors;
+use crate::http::observed::TraceId;
 use crate::service::record::Circumstances;
-use crate::{service, telemetry};
-use actix_web::HttpRequest;
+use crate::service;
+use actix_web::{HttpMessage, HttpRequest};
 use actix_web::http::header;
 use grantlog_projections::values::Source;
 use ipnet::IpNet;
@@ -20,7 +21,7 @@ pub fn circumstances(request: &HttpRequest, doors: &Doors) -> Circumstances {
     let ip = client_ip(request, &doors.trusted_proxies);
     Circumstances {
         source: Some(Source { ip, user_agent: user_agent.map(Into::into) }),
-        trace_id: telemetry::trace_id(request.headers().get("traceparent").map(|value| value.as_bytes())),
+        trace_id: request.extensions().get::<TraceId>().and_then(|trace_id| trace_id.0.clone()),
         now: service::now(),
     }
 }

@@ -1,0 +1,461 @@
+//! `/admin/applications`: Trusted Applications.
+
+use crate::audit::event::AuditEvent;
+use crate::http::Doors;
+use crate::http::call::{AuthorizedCall, if_match, object, ok, with_revision};
+use crate::http::fields::{Fields, InvalidField, Parameters};
+use crate::http::problem::{Problem, use_methods};
+use crate::policy::applications::ApplicationPatch;
+use crate::service::applications::{AsOf, Registration, WithSecret};
+use actix_web::http::{StatusCode, header};
+use actix_web::web::{self, Payload, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use grantlog_projections::event::{ClientType, ReferenceTokens};
+use grantlog_projections::trusted_application::TrustedApplication;
+use grantlog_projections::values::{
+    ApplicationId, ApplicationUri, Audience, Name, OrgCode, Remark, Scope, SecretHash, SecretId, SystemUser,
+    Timestamp, TokenLifetime,
+};
+use ipnet::IpNet;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+const READ: &str = "applications:read";
+const WRITE: &str = "applications:write";
+const HISTORY: &str = "audit:read";
+
+/// Applications on a page when the caller does not say.
+const DEFAULT_LIMIT: usize = 100;
+/// Applications on a page at the most.
+const MAX_LIMIT: usize = 1_000;
+/// Applications that one list request looks at: a search that finds little goes on from where it stopped.
+const MAX_VISITED: usize = 20_000;
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    let of = |pattern: &str| web::resource(format!("/admin/applications{pattern}"));
+    config
+        .service(
+            of("")
+                .route(web::post().to(register))
+                .route(web::get().to(list))
+                .default_service(web::to(use_methods("GET, POST"))),
+        )
+        .service(
+            of("/{id}")
+                .route(web::get().to(show))
+                .route(web::patch().to(change))
+                .route(web::delete().to(delete))
+                .default_service(web::to(use_methods("GET, PATCH, DELETE"))),
+        )
+        .service(of("/{id}/enable").route(web::post().to(enable)).default_service(web::to(use_methods("POST"))))
+        .service(of("/{id}/disable").route(web::post().to(disable)).default_service(web::to(use_methods("POST"))))
+        .service(of("/{id}/secrets").route(web::post().to(rotate)).default_service(web::to(use_methods("POST"))))
+        .service(
+            of("/{id}/secrets/{secret_id}")
+                .route(web::delete().to(revoke))
+                .default_service(web::to(use_methods("DELETE"))),
+        )
+        .service(of("/{id}/history").route(web::get().to(history)).default_service(web::to(use_methods("GET"))));
+}
+
+type Answer = Result<HttpResponse, Problem>;
+
+async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let registration = registration(object(&request, body).await?)?;
+    let made = call.service.register_application(registration, &call.actor(), &call.circumstances).await?;
+    let mut answer = with_secret(StatusCode::CREATED, &made, call.circumstances.now);
+    let location = format!("{}/admin/applications/{}", doors.issuer_path, made.application.id);
+    if let Ok(location) = header::HeaderValue::from_str(&location) {
+        answer.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(answer)
+}
+
+async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, READ).await?;
+    let search = Search::parse(request.query_string())?;
+    let snapshot = call.service.snapshot();
+    if let Some(client_id) = &search.client_id {
+        let found = snapshot.directory.application(ApplicationId::of_client_id(client_id));
+        let found = found.filter(|application| search.accepts(application));
+        let applications: Vec<_> =
+            found.into_iter().map(|application| ShownApplication::of(application, call.circumstances.now)).collect();
+        return Ok(ok(&Page { applications, next: None }));
+    }
+    let mut applications = Vec::new();
+    let mut next = None;
+    let mut last_visited: Option<&Arc<TrustedApplication>> = None;
+    for (visited, application) in snapshot.directory.applications_after(search.after.as_ref()).enumerate() {
+        if applications.len() == search.limit || visited == MAX_VISITED {
+            next = last_visited.map(|last| last.uri.to_string());
+            break;
+        }
+        last_visited = Some(application);
+        if search.accepts(application) {
+            applications.push(ShownApplication::of(application, call.circumstances.now));
+        }
+    }
+    Ok(ok(&Page { applications, next }))
+}
+
+async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, READ).await?;
+    let id = application_id(&path)?;
+    let mut parameters = Parameters::parse(request.query_string())?;
+    let as_of = parameters.take("as_of").map(|text| as_of(&text)).transpose()?;
+    parameters.finish()?;
+    let now = call.circumstances.now;
+    let application = match as_of {
+        None => call.service.application(id)?,
+        Some(as_of) => Arc::new(call.service.application_as_of(id, as_of).await?),
+    };
+    let at = match as_of {
+        Some(AsOf::Time(time)) => time,
+        _ => now,
+    };
+    Ok(with_revision(StatusCode::OK, application.revision, &ShownApplication::of(&application, at)))
+}
+
+async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (id, revision) = (application_id(&path)?, if_match(&request)?);
+    let mut fields = Fields::new(object(&request, body).await?);
+    let patch = attributes(&mut fields)?;
+    let reason = fields.reason()?;
+    fields.finish().map_err(other_ways)?;
+    let service = call.service;
+    let application =
+        service.change_application(id, patch, revision, reason, &call.actor(), &call.circumstances).await?;
+    let shown = ShownApplication::of(&application, call.circumstances.now);
+    Ok(with_revision(StatusCode::OK, application.revision, &shown))
+}
+
+async fn enable(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
+    switch(true, request, path, body, doors).await
+}
+
+async fn disable(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
+    switch(false, request, path, body, doors).await
+}
+
+async fn switch(
+    on: bool,
+    request: HttpRequest,
+    path: web::Path<String>,
+    body: Payload,
+    doors: web::Data<Doors>,
+) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (id, revision) = (application_id(&path)?, if_match(&request)?);
+    let reason = only_reason(object(&request, body).await?)?;
+    let service = call.service;
+    let application =
+        service.switch_application(id, on, revision, reason, &call.actor(), &call.circumstances).await?;
+    let shown = ShownApplication::of(&application, call.circumstances.now);
+    Ok(with_revision(StatusCode::OK, application.revision, &shown))
+}
+
+async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (id, revision) = (application_id(&path)?, if_match(&request)?);
+    let reason = only_reason(object(&request, body).await?)?;
+    call.service.delete_application(id, revision, reason, &call.actor(), &call.circumstances).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn rotate(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (id, revision) = (application_id(&path)?, if_match(&request)?);
+    let mut fields = Fields::new(object(&request, body).await?);
+    let overlap_seconds = fields.optional::<i64>("overlap_seconds", "a whole number of seconds")?.flatten();
+    let expires_in_seconds = fields.optional::<i64>("expires_in_seconds", "a whole number of seconds")?.flatten();
+    let reason = fields.reason()?;
+    fields.finish()?;
+    let (service, actor) = (call.service, call.actor());
+    let made = service
+        .rotate_secret(id, overlap_seconds, expires_in_seconds, revision, reason, &actor, &call.circumstances)
+        .await?;
+    Ok(with_secret(StatusCode::CREATED, &made, call.circumstances.now))
+}
+
+async fn revoke(
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+    body: Payload,
+    doors: web::Data<Doors>,
+) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let id = application_id(&path.0)?;
+    let secret_id: SecretId = path.1.parse().map_err(|_| Problem::invalid("secret_id", "must be a UUID"))?;
+    let reason = only_reason(object(&request, body).await?)?;
+    let service = call.service;
+    let application = service.revoke_secret(id, secret_id, reason, &call.actor(), &call.circumstances).await?;
+    let shown = ShownApplication::of(&application, call.circumstances.now);
+    Ok(with_revision(StatusCode::OK, application.revision, &shown))
+}
+
+async fn history(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, HISTORY).await?;
+    let events = call.service.application_history(application_id(&path)?).await?;
+    Ok(ok(&History { events }))
+}
+
+#[derive(Serialize)]
+pub(super) struct History {
+    pub(super) events: Vec<AuditEvent>,
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    applications: Vec<ShownApplication<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// An application as callers see it: its secrets' hashes stay inside.
+#[derive(Serialize)]
+struct ShownApplication<'a> {
+    id: ApplicationId,
+    client_id: &'a ApplicationUri,
+    application_uri: &'a ApplicationUri,
+    name: &'a Name,
+    description: Option<&'a Remark>,
+    client_type: ClientType,
+    scope: &'a Scope,
+    audiences: &'a [Audience],
+    system_user_allowed: bool,
+    system_user: Option<&'a SystemUser>,
+    org_code: Option<&'a OrgCode>,
+    is_enabled: bool,
+    owner: Option<&'a Remark>,
+    properties: &'a BTreeMap<String, String>,
+    token_lifetime_seconds: Option<TokenLifetime>,
+    allowed_networks: &'a [IpNet],
+    reference_tokens: ReferenceTokens,
+    secrets: Vec<ShownSecret<'a>>,
+    registered_at: Timestamp,
+    changed_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<Timestamp>,
+    revision: u64,
+}
+
+#[derive(Serialize)]
+struct ShownSecret<'a> {
+    id: SecretId,
+    hint: Option<&'a str>,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+    accepted: bool,
+}
+
+impl<'a> ShownApplication<'a> {
+    /// `at` decides which secrets are accepted.
+    fn of(application: &'a TrustedApplication, at: Timestamp) -> Self {
+        let secrets = application.secrets.iter().map(|secret| ShownSecret {
+            id: secret.id,
+            hint: secret.hint.as_deref(),
+            created_at: secret.created_at,
+            expires_at: secret.expires_at,
+            revoked_at: secret.revoked_at,
+            accepted: secret.is_accepted_at(at),
+        });
+        Self {
+            id: application.id,
+            client_id: &application.uri,
+            application_uri: &application.uri,
+            name: &application.name,
+            description: application.description.as_ref(),
+            client_type: application.client_type,
+            scope: &application.scope,
+            audiences: &application.audiences,
+            system_user_allowed: application.system_user_allowed,
+            system_user: application.system_user.as_ref(),
+            org_code: application.org_code.as_ref(),
+            is_enabled: application.is_enabled,
+            owner: application.owner.as_ref(),
+            properties: &application.properties,
+            token_lifetime_seconds: application.token_lifetime_seconds,
+            allowed_networks: &application.allowed_networks,
+            reference_tokens: application.reference_tokens,
+            secrets: secrets.collect(),
+            registered_at: application.registered_at,
+            changed_at: application.changed_at,
+            deleted_at: application.deleted_at,
+            revision: application.revision,
+        }
+    }
+}
+
+fn with_secret(status: StatusCode, made: &WithSecret, now: Timestamp) -> HttpResponse {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        #[serde(flatten)]
+        application: ShownApplication<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret_id: Option<SecretId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client_secret: Option<&'a str>,
+    }
+    let shown = Shown {
+        application: ShownApplication::of(&made.application, now),
+        secret_id: made.secret_id,
+        client_secret: made.secret.as_ref().map(|secret| secret.expose()),
+    };
+    with_revision(status, made.application.revision, &shown)
+}
+
+fn registration(members: serde_json::Map<String, serde_json::Value>) -> Result<Registration, InvalidField> {
+    let mut fields = Fields::new(members);
+    let application_uri = fields
+        .parsed_value("application_uri", ApplicationUri::parse)?
+        .ok_or_else(|| InvalidField::new("application_uri", "is needed: it becomes the client_id"))?;
+    let attributes = attributes(&mut fields)?;
+    let registration = Registration {
+        application_uri,
+        attributes,
+        is_enabled: fields.value("is_enabled", "true or false")?.unwrap_or(true),
+        secret_hash: fields.parsed("application_secret_hash", SecretHash::parse)?.flatten(),
+        secret_expires_in_seconds: fields
+            .optional::<i64>("secret_expires_in_seconds", "a whole number of seconds")?
+            .flatten(),
+    };
+    fields.finish()?;
+    if registration.attributes.client_type == Some(ClientType::Public) && registration.secret_hash.is_some() {
+        let message = "a Public application cannot keep a secret";
+        return Err(InvalidField::new("application_secret_hash", message));
+    }
+    Ok(registration)
+}
+
+fn attributes(fields: &mut Fields) -> Result<ApplicationPatch, InvalidField> {
+    Ok(ApplicationPatch {
+        name: fields.parsed_value("name", Name::parse)?,
+        description: fields.parsed("description", Remark::parse)?,
+        client_type: fields.value("client_type", "Confidential or Public")?,
+        scope: fields.parsed_value("scope", Scope::parse)?,
+        audiences: fields.parsed_list("audiences", |text| {
+            Audience::parse(text).map_err(|invalid| format!("must be {}", invalid.rule))
+        })?,
+        system_user_allowed: fields.value("system_user_allowed", "true or false")?,
+        system_user: fields.parsed("system_user", SystemUser::parse)?,
+        org_code: fields.parsed("org_code", OrgCode::parse)?,
+        owner: fields.parsed("owner", Remark::parse)?,
+        properties: fields.value("properties", "an object of texts")?,
+        token_lifetime_seconds: lifetime(fields)?,
+        allowed_networks: fields.parsed_list("allowed_networks", network)?,
+        reference_tokens: fields.value("reference_tokens", "None or AdministratorsOnly")?,
+    })
+}
+
+pub(super) fn lifetime(fields: &mut Fields) -> Result<Option<Option<TokenLifetime>>, InvalidField> {
+    const NAME: &str = "token_lifetime_seconds";
+    match fields.optional::<i64>(NAME, "a whole number of seconds")? {
+        None => Ok(None),
+        Some(None) => Ok(Some(None)),
+        Some(Some(seconds)) => TokenLifetime::parse(seconds)
+            .map(|lifetime| Some(Some(lifetime)))
+            .map_err(|invalid| InvalidField::new(NAME, format!("must be {}", invalid.rule))),
+    }
+}
+
+/// A network as people write it: `10.0.0.0/8`, or one address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let network = network.ok_or("must be a network such as 10.0.0.0/8 or 2001:db8::/32, or one address")?;
+    if network.trunc() == network {
+        Ok(network)
+    } else {
+        Err(format!("has bits beyond its prefix: {} is meant", network.trunc()))
+    }
+}
+
+fn only_reason(members: serde_json::Map<String, serde_json::Value>) -> Result<Option<Remark>, InvalidField> {
+    let mut fields = Fields::new(members);
+    let reason = fields.reason()?;
+    fields.finish()?;
+    Ok(reason)
+}
+
+/// Attributes that are changed in another way.
+fn other_ways(invalid: InvalidField) -> InvalidField {
+    let way = match invalid.field.as_str() {
+        "is_enabled" => "use POST /enable or /disable",
+        "secrets" | "client_secret" | "application_secret_hash" => "use POST /secrets to rotate",
+        "application_uri" | "client_id" | "id" => "cannot change: register another application",
+        _ => return invalid,
+    };
+    InvalidField { message: way.into(), ..invalid }
+}
+
+struct Search {
+    client_id: Option<String>,
+    org_code: Option<String>,
+    enabled: Option<bool>,
+    query: Option<String>,
+    limit: usize,
+    after: Option<ApplicationUri>,
+}
+
+impl Search {
+    fn parse(query: &str) -> Result<Self, InvalidField> {
+        let mut parameters = Parameters::parse(query)?;
+        let search = Self {
+            client_id: parameters.take("client_id"),
+            org_code: parameters.take("org_code"),
+            enabled: parameters.parsed("enabled", "true or false")?,
+            query: parameters.take("q").map(|text| text.to_lowercase()),
+            limit: limit(&mut parameters)?,
+            after: parameters
+                .take("after")
+                .map(|text| ApplicationUri::parse(&text))
+                .transpose()
+                .map_err(|_| InvalidField::new("after", "must be `next` of the page before"))?,
+        };
+        parameters.finish()?;
+        Ok(search)
+    }
+
+    fn accepts(&self, application: &TrustedApplication) -> bool {
+        let holds = |text: &str, part: &str| text.to_lowercase().contains(part);
+        !application.is_deleted()
+            && self.enabled.is_none_or(|enabled| application.is_enabled == enabled)
+            && self
+                .org_code
+                .as_ref()
+                .is_none_or(|wanted| application.org_code.as_ref().is_some_and(|code| code.as_str() == wanted))
+            && self.query.as_ref().is_none_or(|part| {
+                holds(application.uri.as_str(), part)
+                    || holds(application.name.as_str(), part)
+                    || application.owner.as_ref().is_some_and(|owner| holds(owner.as_str(), part))
+            })
+    }
+}
+
+pub(super) fn limit(parameters: &mut Parameters) -> Result<usize, InvalidField> {
+    let limit: Option<usize> = parameters.parsed("limit", "1 to 1000")?;
+    match limit {
+        None => Ok(DEFAULT_LIMIT),
+        Some(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
+        Some(_) => Err(InvalidField::new("limit", "must be 1 to 1000")),
+    }
+}
+
+pub(super) fn as_of(text: &str) -> Result<AsOf, InvalidField> {
+    if let Ok(index) = text.parse() {
+        return Ok(AsOf::Index(index));
+    }
+    Timestamp::parse(text).map(AsOf::Time).map_err(|_| {
+        InvalidField::new("as_of", "must be RFC 3339 (2026-03-16T09:30:00Z) or the index of an event")
+    })
+}
+
+fn application_id(text: &str) -> Result<ApplicationId, Problem> {
+    text.parse().map_err(|_| {
+        Problem::invalid("id", "must be a UUID; GET /admin/applications?client_id=… finds it by client_id")
+    })
+}

@@ -1,0 +1,33 @@
+//! For those who watch the service: is it alive, is it ready, and its figures.
+
+use crate::http::Doors;
+use crate::metrics;
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web::{self, ServiceConfig};
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .route("/health/live", web::get().to(live))
+        .route("/health/ready", web::get().to(ready))
+        .route("/metrics", web::get().to(figures));
+}
+
+async fn live() -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(serde_json::json!({"live": true}))
+}
+
+async fn ready(doors: web::Data<Doors>) -> HttpResponse {
+    let readiness = doors.service.readiness();
+    let mut response =
+        if readiness.ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    response.insert_header((header::CACHE_CONTROL, "no-store")).json(readiness)
+}
+
+async fn figures(doors: web::Data<Doors>) -> HttpResponse {
+    doors.service.gauge();
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::CONTENT_TYPE, metrics::CONTENT_TYPE))
+        .body(doors.service.metrics().encode())
+}

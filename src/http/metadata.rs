@@ -1,0 +1,89 @@
+//! What clients and resource servers find out by themselves (RFC 8414, OpenID Connect Discovery, RFC 7517):
+//! exactly what works, no more.
+
+use crate::http::Doors;
+use crate::http::problem::use_methods;
+use crate::oauth::AuthMethod;
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web::{self, ServiceConfig};
+use serde::Serialize;
+
+/// How long a published document may be kept, in seconds. Keys are announced days ahead.
+const MAX_AGE_SECONDS: u32 = 900;
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    let documents = [
+        ("/.well-known/oauth-authorization-server", web::get().to(authorization_server)),
+        ("/.well-known/openid-configuration", web::get().to(openid_configuration)),
+        ("/.well-known/jwks.json", web::get().to(jwks)),
+        ("/.well-known/openid-configuration/jwks", web::get().to(jwks)),
+    ];
+    for (path, route) in documents {
+        let resource = web::resource(path).route(route).route(web::head().to(HttpResponse::Ok));
+        config.service(resource.default_service(web::to(use_methods("GET, HEAD"))));
+    }
+}
+
+/// RFC 8414 §2.
+#[derive(Serialize)]
+struct AuthorizationServer<'a> {
+    issuer: &'a str,
+    token_endpoint: String,
+    jwks_uri: String,
+    token_endpoint_auth_methods_supported: [&'static str; 2],
+    grant_types_supported: [&'static str; 1],
+    // REQUIRED, and empty: there is no authorization endpoint.
+    response_types_supported: [&'static str; 0],
+    service_documentation: String,
+}
+
+/// OpenID Connect Discovery 1.0 §3, as far as it goes without end users.
+#[derive(Serialize)]
+struct OpenIdConfiguration<'a> {
+    #[serde(flatten)]
+    authorization_server: AuthorizationServer<'a>,
+    subject_types_supported: [&'static str; 1],
+    // REQUIRED, and empty: there are no ID tokens.
+    id_token_signing_alg_values_supported: [&'static str; 0],
+}
+
+pub(super) async fn authorization_server(doors: web::Data<Doors>) -> HttpResponse {
+    published(&describe(&doors.service.settings().issuer))
+}
+
+async fn openid_configuration(doors: web::Data<Doors>) -> HttpResponse {
+    published(&OpenIdConfiguration {
+        authorization_server: describe(&doors.service.settings().issuer),
+        subject_types_supported: ["public"],
+        id_token_signing_alg_values_supported: [],
+    })
+}
+
+async fn jwks(doors: web::Data<Doors>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, format!("public, max-age={MAX_AGE_SECONDS}")))
+        .insert_header((header::CONTENT_TYPE, "application/jwk-set+json"))
+        .body(doors.service.keys().jwks().to_vec())
+}
+
+fn describe(issuer: &str) -> AuthorizationServer<'_> {
+    AuthorizationServer {
+        issuer,
+        token_endpoint: format!("{issuer}/connect/token"),
+        jwks_uri: format!("{issuer}/.well-known/jwks.json"),
+        token_endpoint_auth_methods_supported: [
+            AuthMethod::ClientSecretBasic.as_str(),
+            AuthMethod::ClientSecretPost.as_str(),
+        ],
+        grant_types_supported: ["client_credentials"],
+        response_types_supported: [],
+        service_documentation: format!("{issuer}/openapi.json"),
+    }
+}
+
+fn published(document: &impl Serialize) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, format!("public, max-age={MAX_AGE_SECONDS}")))
+        .json(document)
+}
