@@ -7,6 +7,8 @@ pub mod client_secret;
 
 pub mod signing_key;
 
+pub mod sealing;
+
 /// The source of randomness gave none. Nothing that depends on it can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the system's source of randomness failed")]
