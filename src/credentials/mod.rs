@@ -9,6 +9,11 @@ pub mod signing_key;
 
 pub mod sealing;
 
+pub mod signers;
+
+#[cfg(test)]
+mod key_ring_fixture;
+
 /// The source of randomness gave none. Nothing that depends on it can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the system's source of randomness failed")]
