@@ -11,6 +11,8 @@ pub mod sealing;
 
 pub mod signers;
 
+pub mod verification;
+
 #[cfg(test)]
 mod key_ring_fixture;
 
