@@ -3,6 +3,8 @@
 
 pub mod codec;
 
+pub mod sqlite;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub const MAX_EVENT_BYTES: usize = 65_535;
 /// Events in one append.
 pub const MAX_EVENTS_PER_APPEND: usize = 128;
+/// A stream's name may be at most this many bytes.
+pub const MAX_STREAM_NAME_BYTES: usize = 256;
 /// Events that one read answers with at the most.
 pub const MAX_EVENTS_PER_READ: usize = 4_096;
 
@@ -36,7 +40,9 @@ pub struct EventToAppend {
     pub id: Uuid,
     /// The wire name of the event's type.
     pub event_type: &'static str,
-    /// The event as it will be stored and returned, verbatim, for ever.
+    /// The event as it will be stored and returned, verbatim, for ever. The codec writes a JSON object
+    /// with the id as its top-level `id`: a store that keeps the bytes and nothing else finds the id
+    /// there when it has to recognise a repeat. To a store the bytes are otherwise opaque.
     pub bytes: Vec<u8>,
 }
 
@@ -49,6 +55,26 @@ pub struct Append {
     pub expected: ExpectedRevision,
     /// 1 to [`MAX_EVENTS_PER_APPEND`] events.
     pub events: Vec<EventToAppend>,
+}
+
+impl Append {
+    /// Refuses what no store may accept. Every store asks this first, so that all have the same bounds.
+    pub fn check_bounds(&self) -> Result<(), AppendError> {
+        let broken = if self.stream.is_empty() {
+            "the stream has no name"
+        } else if self.stream.len() > MAX_STREAM_NAME_BYTES {
+            "the stream's name is longer than 256 bytes"
+        } else if self.events.is_empty() {
+            "it holds no event"
+        } else if self.events.len() > MAX_EVENTS_PER_APPEND {
+            "it holds more than 128 events"
+        } else if self.events.iter().any(|event| event.bytes.len() > MAX_EVENT_BYTES) {
+            "an event is larger than 65,535 bytes"
+        } else {
+            return Ok(());
+        };
+        Err(AppendError::OutOfBounds(broken))
+    }
 }
 
 /// Where a durable append ended up.
@@ -116,6 +142,9 @@ pub struct ReadError(pub String);
 pub trait EventStore: Send + Sync + 'static {
     /// Appends all events or none. The future resolves when they are on stable storage.
     ///
+    /// The append is under way when this returns, whether or not the future is polled: a caller may
+    /// do other work meanwhile, and dropping the future does not withdraw the append.
+    ///
     /// An append that is repeated with the same event ids and the same `Exact` or `NoStream`
     /// expectation is answered as the first time and writes nothing.
     fn append_to_stream(&self, append: Append) -> BoxFuture<'static, Result<Appended, AppendError>>;
@@ -130,7 +159,8 @@ pub trait EventStore: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>>;
 
     /// The log's events from index `from` in the given direction, at most `limit`
-    /// (and at most [`MAX_EVENTS_PER_READ`]).
+    /// (and at most [`MAX_EVENTS_PER_READ`]). Forwards from beyond the end there is nothing;
+    /// backwards from beyond the end begins at the newest event.
     fn read_all(
         &self,
         from: u64,
@@ -138,26 +168,30 @@ pub trait EventStore: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>>;
 
-    /// The events at these indexes, in the order asked for (at most [`MAX_EVENTS_PER_READ`]).
-    /// An index beyond the log's end is an error.
+    /// The events at these indexes, in the order asked for. More than [`MAX_EVENTS_PER_READ`]
+    /// indexes, or an index beyond the log's end, is an error.
     fn read_indexes(&self, indexes: &[u64]) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>>;
 
-    /// Follows the log from index `from`: what is there first, then what is committed as it is committed.
+    /// Follows the log from index `from`: what is there first, then what is committed as it is
+    /// committed. From beyond the log's end: nothing until the log has grown to there.
     fn subscribe_to_all(&self, from: u64) -> Box<dyn Subscription>;
 
     /// How many events are durable: the index that the next one gets.
     fn log_size(&self) -> u64;
 
-    /// Resolves when the store has failed for good, with what the operator should know.
+    /// Resolves when the store has failed for good, with what the operator should know. A store that
+    /// never fails never resolves it, not even by closing.
     fn failed(&self) -> BoxFuture<'static, String>;
 
-    /// Stops accepting appends, commits what is queued, and closes. Idempotent.
+    /// Stops accepting appends, commits what is queued, and closes: afterwards reads fail too.
+    /// Resolves when that is done, for every caller. Idempotent.
     fn close(&self) -> BoxFuture<'static, ()>;
 }
 
 /// A reader that follows the log.
 pub trait Subscription: Send {
     /// The next events in the log's order, without gap or repetition: waits until there is at least
-    /// one, answers with at most `limit`. `Err` when the log cannot be read or has closed.
+    /// one, answers with at most `limit` (and at most [`MAX_EVENTS_PER_READ`]). `Err` when the log
+    /// cannot be read or has closed. A future that is dropped unfinished skips no event.
     fn next_batch(&mut self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>>;
 }

@@ -1,5 +1,6 @@
 //! Commands on APIs, from decision to durable change.
 
+use crate::audit::event::AuditEvent;
 use crate::event_store::{AppendError, ExpectedRevision};
 use crate::policy::apis::{self, ApiPatch};
 use crate::policy::CommandRefused;
@@ -8,7 +9,6 @@ use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
 use grantlog_projections::api::Api;
-use grantlog_projections::recorded_event::RecordedEvent;
 use grantlog_projections::values::{Actor, ApiId, Audience, Remark, StreamName};
 use std::sync::Arc;
 
@@ -53,12 +53,12 @@ impl Service {
     }
 
     /// All that ever happened to the API's configuration, oldest first.
-    pub async fn api_history(&self, id: ApiId) -> Result<Vec<RecordedEvent>, ServiceError> {
-        let history = self.history(&StreamName::api(id)).await?;
+    pub async fn api_history(&self, id: ApiId) -> Result<Vec<AuditEvent>, ServiceError> {
+        let history = self.stored_history(&StreamName::api(id)).await?;
         if history.is_empty() {
             return Err(CommandRefused::NotFound(format!("there is no API {id}")).into());
         }
-        Ok(history)
+        Ok(history.iter().map(AuditEvent::read).collect::<Result<_, _>>()?)
     }
 
     /// Changes attributes.

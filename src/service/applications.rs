@@ -1,7 +1,8 @@
 //! Commands on Trusted Applications, from decision to durable change.
 
-use crate::credentials::ClientSecret;
-use crate::event_store::{AppendError, ExpectedRevision, MAX_EVENTS_PER_READ, codec};
+use crate::audit::event::AuditEvent;
+use crate::credentials::client_secret::ClientSecret;
+use crate::event_store::{AppendError, ExpectedRevision, MAX_EVENTS_PER_READ, StoredEvent, codec};
 use crate::policy::applications::{ApplicationPatch, RegisterApplication};
 use crate::policy::secrets::{MAX_EXPIRY_SECONDS, RotateSecret};
 use crate::policy::{CommandRefused, applications, check_revision, secrets};
@@ -125,12 +126,12 @@ impl Service {
     }
 
     /// All that ever happened to the application's configuration, oldest first.
-    pub async fn application_history(&self, id: ApplicationId) -> Result<Vec<RecordedEvent>, ServiceError> {
-        let history = self.history(&StreamName::application(id)).await?;
+    pub async fn application_history(&self, id: ApplicationId) -> Result<Vec<AuditEvent>, ServiceError> {
+        let history = self.stored_history(&StreamName::application(id)).await?;
         if history.is_empty() {
             return Err(CommandRefused::NotFound(format!("there is no application {id}")).into());
         }
-        Ok(history)
+        Ok(history.iter().map(AuditEvent::read).collect::<Result<_, _>>()?)
     }
 
     /// Changes attributes.
@@ -273,13 +274,17 @@ impl Service {
 
     /// The events of a configuration stream.
     pub(super) async fn history(&self, stream: &StreamName) -> Result<Vec<RecordedEvent>, ServiceError> {
+        let stored = self.stored_history(stream).await?;
+        Ok(stored.iter().map(codec::decode).collect::<Result<_, _>>()?)
+    }
+
+    /// The same as they are stored.
+    pub(super) async fn stored_history(&self, stream: &StreamName) -> Result<Vec<StoredEvent>, ServiceError> {
         let mut history = Vec::new();
         loop {
             let read = self.store.read_stream(stream.as_str(), history.len() as u64, MAX_EVENTS_PER_READ).await?;
             let is_last = read.len() < MAX_EVENTS_PER_READ;
-            for stored in &read {
-                history.push(codec::decode(stored)?);
-            }
+            history.extend(read);
             if is_last {
                 return Ok(history);
             }

@@ -1,0 +1,300 @@
+//! The event log in one SQLite file: the store that needs nothing installed.
+//!
+//! ```text
+//! append_to_stream ─> bounded queue ─> writer thread ─> one transaction ─> COMMIT (fsync) ─> all waiters
+//!                     (full: Overloaded)                                         │
+//!                                                            log size, tail ─────┴─> subscriptions
+//! reads ─> a few read-only connections, which see nothing beyond the log size
+//! ```
+//!
+//! There is no timer in the way of an append: the writer commits as soon as it is free whatever has
+//! queued up meanwhile. An idle server commits at once, a busy one commits for many with one fsync.
+
+mod failure;
+mod opening;
+mod reading;
+mod stream_heads;
+mod tail;
+mod writer;
+
+use self::opening::{LogFile, LogLock};
+use self::reading::Readers;
+use self::tail::Tail;
+use self::writer::{Queued, Writer};
+use super::{Append, AppendError, Appended, BoxFuture, Direction, EventStore, ReadError, StoredEvent, Subscription};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::opening::OpenError;
+
+/// Bytes of events that may wait in the queue, whatever its capacity in appends: what bounds the
+/// writer's memory when the events are large.
+const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
+
+/// Told after each commit, on the writer's thread: how many events it made durable and how long it took,
+/// from the begin of the transaction to the end of the fsync. It must not block.
+pub type OnCommit = Arc<dyn Fn(usize, Duration) + Send + Sync>;
+
+/// When SQLite calls fsync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// `synchronous=FULL`: an acknowledged event is on stable storage.
+    #[default]
+    Full,
+    /// `synchronous=NORMAL`: **acknowledged events can be lost**, which breaks Grantlog's first promise.
+    /// It exists so that the durability tests can show that they notice; no configuration reaches it.
+    UnsafeNormal,
+}
+
+/// Where the log is and how much it may hold in memory.
+#[derive(Clone)]
+pub struct SqliteOptions {
+    /// The log's file, `events.db` in the data folder. The folder must exist.
+    pub path: PathBuf,
+    /// Appends that may wait for the writer (at least 1); one more is refused as `Overloaded`.
+    pub queue_capacity: usize,
+    /// Events after which a transaction takes in no further append (at least 1).
+    pub max_batch_events: usize,
+    /// Connections for reading, which is how many reads can run at the same time (at least 1).
+    pub readers: usize,
+    /// Anything but [`Durability::Full`] is for tests.
+    pub durability: Durability,
+    /// Told after each commit.
+    pub on_commit: Option<OnCommit>,
+}
+
+impl SqliteOptions {
+    /// The log in this file, with the default bounds.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            queue_capacity: 4_096,
+            max_batch_events: 1_024,
+            readers: 4,
+            durability: Durability::Full,
+            on_commit: None,
+        }
+    }
+}
+
+/// The event log in one SQLite file. Dropping it ends the writer after it has committed what is queued;
+/// [`EventStore::close`] also tells when that is done.
+pub struct SqliteEventStore {
+    /// `None` once the store is closed, and always when it is for reading only.
+    intake: RwLock<Option<mpsc::Sender<Queued>>>,
+    log: Arc<Log>,
+    /// Closed when the writer's thread has let go of the files.
+    writer_is_gone: watch::Receiver<()>,
+}
+
+/// What the store, its writer and its subscriptions share.
+struct Log {
+    path: PathBuf,
+    /// How many events are durable. Advanced after COMMIT has returned OK and before anyone is told.
+    size: watch::Sender<u64>,
+    /// Why no event will follow.
+    end: watch::Sender<Option<End>>,
+    tail: Tail,
+    readers: Readers,
+    queued_bytes: AtomicUsize,
+}
+
+/// Why a log has come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    /// A commit failed; the text is for the operator.
+    Failed(String),
+    Closed,
+    ReadOnly,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Failed(message) => f.write_str(message),
+            Self::Closed => f.write_str("it is closed"),
+            Self::ReadOnly => f.write_str("it was opened for reading only"),
+        }
+    }
+}
+
+impl SqliteEventStore {
+    /// Opens the log for this process alone and starts its writer; makes the file if there is none.
+    ///
+    /// What a crash left in the write-ahead log is first moved into the file and synced: pages that an
+    /// fsync failed to write can look intact in memory, and nothing may be appended behind them.
+    pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
+        let lock = LogLock::take(&options.path)?;
+        let LogFile { connection, size } = opening::open_for_writing(&options.path, options.durability)?;
+        let log = Arc::new(Log::new(&options, size, None));
+        let (intake, queue) = mpsc::channel(options.queue_capacity.max(1));
+        let (gone, writer_is_gone) = watch::channel(());
+        let writer = Writer::new(connection, lock, queue, log.clone(), &options);
+        std::thread::Builder::new()
+            .name("event-log-writer".to_owned())
+            .spawn(move || {
+                writer.run();
+                drop(gone);
+            })
+            .map_err(|source| OpenError::Io {
+                path: options.path.clone(),
+                source,
+            })?;
+        Ok(Self {
+            intake: RwLock::new(Some(intake)),
+            log,
+            writer_is_gone,
+        })
+    }
+
+    /// Opens the log as it is now for reading, even while another process is writing to it: the log size
+    /// stays what it is at this moment, appends are answered with `Closed`, and a subscription ends
+    /// with an error when it has delivered everything.
+    pub fn open_read_only(options: SqliteOptions) -> Result<Self, OpenError> {
+        let LogFile { connection: _, size } = opening::open_for_reading(&options.path)?;
+        let log = Arc::new(Log::new(&options, size, Some(End::ReadOnly)));
+        let (_, writer_is_gone) = watch::channel(());
+        Ok(Self {
+            intake: RwLock::new(None),
+            log,
+            writer_is_gone,
+        })
+    }
+
+    /// Appends that wait for the writer at this moment.
+    pub fn queue_depth(&self) -> usize {
+        let intake = self.intake.read().unwrap_or_else(PoisonError::into_inner);
+        intake
+            .as_ref()
+            .map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    }
+
+    fn enqueue(&self, append: Append) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
+        append.check_bounds()?;
+        let intake = self.intake.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = intake.as_ref() else {
+            return Err(self.log.refusal());
+        };
+        let (reply, outcome) = oneshot::channel();
+        let queued = Queued::new(append, reply);
+        let bytes = queued.bytes;
+        if self.log.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_QUEUED_BYTES {
+            self.log.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(AppendError::Overloaded);
+        }
+        queue.try_send(queued).map_err(|refused| {
+            self.log.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match refused {
+                mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => self.log.refusal(),
+            }
+        })?;
+        Ok(outcome)
+    }
+}
+
+impl EventStore for SqliteEventStore {
+    fn append_to_stream(&self, append: Append) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        let queued = self.enqueue(append);
+        Box::pin(async move {
+            // The writer answers whatever it has taken; it can only fail to by panicking.
+            let unanswered = |_| Err(AppendError::Indeterminate("its writer has stopped".to_owned()));
+            queued?.await.unwrap_or_else(unanswered)
+        })
+    }
+
+    fn read_stream(
+        &self,
+        stream: &str,
+        from_revision: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
+        let stream = stream.to_owned();
+        let size = self.log_size();
+        Box::pin(
+            self.log
+                .readers
+                .run(move |log| reading::read_stream(log, &stream, from_revision, limit, size)),
+        )
+    }
+
+    fn read_all(
+        &self,
+        from: u64,
+        direction: Direction,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
+        let size = self.log_size();
+        Box::pin(
+            self.log
+                .readers
+                .run(move |log| reading::read_all(log, from, direction, limit, size)),
+        )
+    }
+
+    fn read_indexes(&self, indexes: &[u64]) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
+        let indexes = indexes.to_vec();
+        let size = self.log_size();
+        Box::pin(
+            self.log
+                .readers
+                .run(move |log| reading::read_indexes(log, &indexes, size)),
+        )
+    }
+
+    fn subscribe_to_all(&self, from: u64) -> Box<dyn Subscription> {
+        Box::new(tail::LogSubscription::new(self.log.clone(), from))
+    }
+
+    fn log_size(&self) -> u64 {
+        *self.log.size.borrow()
+    }
+
+    fn failed(&self) -> BoxFuture<'static, String> {
+        let mut end = self.log.end.subscribe();
+        Box::pin(async move {
+            loop {
+                if let Some(End::Failed(message)) = &*end.borrow_and_update() {
+                    return message.clone();
+                }
+                if end.changed().await.is_err() {
+                    // The store is gone without having failed.
+                    std::future::pending::<()>().await;
+                }
+            }
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        // Without a sender the writer commits what is queued and ends.
+        let intake = self.intake.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(intake);
+        let log = self.log.clone();
+        let mut writer_is_gone = self.writer_is_gone.clone();
+        Box::pin(async move {
+            while writer_is_gone.changed().await.is_ok() {}
+            log.readers.close();
+        })
+    }
+}
+
+impl Log {
+    fn new(options: &SqliteOptions, size: u64, end: Option<End>) -> Self {
+        Self {
+            path: options.path.clone(),
+            size: watch::Sender::new(size),
+            end: watch::Sender::new(end),
+            tail: Tail::default(),
+            readers: Readers::new(&options.path, options.readers),
+            queued_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Why appends are no longer accepted.
+    fn refusal(&self) -> AppendError {
+        AppendError::Closed(self.end.borrow().as_ref().unwrap_or(&End::Closed).to_string())
+    }
+}

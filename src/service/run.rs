@@ -1,0 +1,126 @@
+//! The service's own life: first start, start, upkeep, stop.
+
+use crate::credentials::client_secret::ClientSecret;
+use crate::event_store::ExpectedRevision;
+use crate::policy::apis::ApiPatch;
+use crate::policy::applications::ApplicationPatch;
+use crate::service::applications::Registration;
+use crate::service::record::Circumstances;
+use crate::service::{Service, ServiceError};
+use grantlog_projections::event::{ServiceStarted, ServiceStopped};
+use grantlog_projections::key_ring::KeyState;
+use grantlog_projections::values::{
+    Actor, ApplicationId, ApplicationUri, Audience, Name, Scope, SigningAlgorithm, StreamName, SystemUser,
+};
+
+/// The first administrator's client_id.
+pub const ADMINISTRATOR: &str = "grantlog.admin";
+/// What the first administrator may do.
+const ADMINISTRATOR_SCOPE: &str = "applications:read applications:write keys:write audit:read";
+
+impl Service {
+    /// Whether the first administrator is still to be registered.
+    pub fn needs_administrator(&self) -> bool {
+        self.snapshot().directory.application(ApplicationId::of_client_id(ADMINISTRATOR)).is_none()
+    }
+
+    /// Registers the first administrator with a secret that the caller has kept already: were it the other
+    /// way round, a crash in between would lock everybody out.
+    pub async fn register_administrator(&self, secret: &ClientSecret) -> Result<(), ServiceError> {
+        let invalid = |error: grantlog_projections::values::InvalidValue| ServiceError::Keys(error.to_string());
+        let registration = Registration {
+            application_uri: ApplicationUri::parse(ADMINISTRATOR).map_err(invalid)?,
+            attributes: ApplicationPatch {
+                name: Some(Name::parse("Grantlog administrator").map_err(invalid)?),
+                scope: Some(Scope::parse(ADMINISTRATOR_SCOPE).map_err(invalid)?),
+                system_user: Some(Some(SystemUser::parse(ADMINISTRATOR).map_err(invalid)?)),
+                ..ApplicationPatch::default()
+            },
+            is_enabled: true,
+            secret_hash: Some(secret.hash()),
+            secret_expires_in_seconds: None,
+        };
+        self.register_application(registration, &Actor::System, &Circumstances::of_system()).await?;
+        Ok(())
+    }
+
+    /// Makes what every start needs: a key for each algorithm in use, and an API for the issuer and the
+    /// default audience; then puts the start on the record.
+    pub async fn start(&self) -> Result<(), ServiceError> {
+        self.maintain_keys().await?;
+        let policy = &self.settings.policy;
+        self.provide_api(&policy.issuer, "Grantlog").await?;
+        self.provide_api(&policy.default_audience, "Default audience").await?;
+        let started = ServiceStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            store: self.settings.store_kind.to_owned(),
+            config_digest: self.settings.config_digest.clone(),
+            clean: !self.snapshot().service_run.is_running,
+        };
+        if !started.clean {
+            tracing::warn!("the run before this one did not stop in an orderly way; its log was replayed");
+        }
+        let stream = StreamName::service();
+        let circumstances = Circumstances::of_system();
+        self.record_change(stream, ExpectedRevision::Any, &Actor::System, &circumstances, [started.into()]).await?;
+        Ok(())
+    }
+
+    /// What is done every now and then: keys, and reports of what was suppressed.
+    pub async fn upkeep(&self) {
+        if let Err(error) = self.maintain_keys().await {
+            tracing::error!(%error, "the signing keys could not be maintained");
+        }
+    }
+
+    /// Puts the stop on the record, saves the projections and closes the log.
+    pub async fn stop(&self, reason: &str) {
+        self.report_suppressed(true).await;
+        let stopped = ServiceStopped { version: env!("CARGO_PKG_VERSION").to_owned(), reason: reason.to_owned() };
+        let circumstances = Circumstances::of_system();
+        let recorded = self
+            .record_change(StreamName::service(), ExpectedRevision::Any, &Actor::System, &circumstances, [stopped.into()])
+            .await;
+        if let Err(error) = recorded {
+            tracing::error!(%error, "the stop could not be recorded");
+        }
+        self.live.close().await;
+        self.audit.close().await;
+        self.store.close().await;
+    }
+
+    /// Sets the gauges that are scraped.
+    pub fn gauge(&self) {
+        let log_size = self.store.log_size();
+        self.metrics.event_store_log_size(log_size);
+        self.metrics.event_store_queue_depth(self.store.queue_depth());
+        self.metrics.projection_lag("state", log_size.saturating_sub(self.live.position()));
+        self.metrics.projection_lag("audit_index", log_size.saturating_sub(self.audit.indexed_through()));
+        let key_ring = self.snapshot().key_ring.clone();
+        let is_in = |state: &str, key: KeyState| {
+            matches!(
+                (state, key),
+                ("announced", KeyState::Announced)
+                    | ("active", KeyState::Active { .. })
+                    | ("superseded", KeyState::Superseded { .. })
+            )
+        };
+        for alg in SigningAlgorithm::ALL {
+            for state in ["announced", "active", "superseded"] {
+                let keys = key_ring.keys().filter(|key| key.alg == alg && is_in(state, key.state)).count();
+                self.metrics.signing_keys(alg, state, keys as u64);
+            }
+        }
+    }
+
+    async fn provide_api(&self, audience: &Audience, name: &str) -> Result<(), ServiceError> {
+        let id = grantlog_projections::values::ApiId::of(audience);
+        if self.snapshot().directory.api(id).is_some() {
+            return Ok(());
+        }
+        let name = Name::parse(name).map_err(|error| ServiceError::Keys(error.to_string()))?;
+        let attributes = ApiPatch { name: Some(name), ..ApiPatch::default() };
+        self.register_api(audience.clone(), attributes, &Actor::System, &Circumstances::of_system()).await?;
+        Ok(())
+    }
+}
