@@ -1,15 +1,23 @@
 //! Grantlog: an OAuth 2.0 authorization server for services whose source of truth is an event log.
 
-pub mod credentials;
-
 pub mod event_store;
+
+pub mod credentials;
 
 pub mod oauth;
 
 pub mod policy;
+
+pub mod service;
+
+pub mod audit;
+
+pub mod http;
 
 pub mod config;
 
 pub mod telemetry;
 
 pub mod metrics;
+
+pub mod startup;

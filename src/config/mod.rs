@@ -12,7 +12,7 @@ mod settings;
 
 pub use error::{ConfigError, Origin, Problem};
 pub use issuer::{InvalidIssuerUrl, IssuerUrl};
-pub use master_key::{MasterKey, MasterKeySource};
+pub use master_key::MasterKeySource;
 pub use sections::{
     KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, SecretsConfig, ServerConfig, StoreConfig, StoreLocation,
     TelemetryConfig, TlsConfig, TokensConfig,

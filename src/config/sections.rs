@@ -1,13 +1,15 @@
 //! The sections of the configuration: one struct each, with its keys, defaults and bounds.
 
 use super::settings::{Accepted, Settings};
-use super::{IssuerUrl, MasterKey, MasterKeySource, Origin};
+use super::{IssuerUrl, MasterKeySource, Origin};
+use crate::credentials::sealing::MasterKey;
 use grantlog_projections::values::{Audience, SigningAlgorithm, TokenLifetime};
 use ipnet::IpNet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -276,7 +278,9 @@ impl KeysConfig {
         }
         let file_origin = settings.origin("keys.master_key_file");
         let file = settings.optional_path("keys.master_key_file");
-        let given = settings.secret("keys.master_key", "base64 of exactly 32 bytes", MasterKey::from_base64);
+        let given = settings.secret("keys.master_key", "base64 of exactly 32 bytes", |text| {
+            MasterKey::from_base64(text).ok().map(Arc::new)
+        });
         let master_key = match (given, file) {
             (None, None) => MasterKeySource::DataFolder(data_dir.join("master.key")),
             (None, Some(file)) => MasterKeySource::File(file),

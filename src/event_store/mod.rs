@@ -183,6 +183,12 @@ pub trait EventStore: Send + Sync + 'static {
     /// never fails never resolves it, not even by closing.
     fn failed(&self) -> BoxFuture<'static, String>;
 
+    /// The same at once: why the store has failed, if it has.
+    fn failure(&self) -> Option<String>;
+
+    /// Appends that wait to be written at this moment.
+    fn queue_depth(&self) -> u64;
+
     /// Stops accepting appends, commits what is queued, and closes: afterwards reads fail too.
     /// Resolves when that is done, for every caller. Idempotent.
     fn close(&self) -> BoxFuture<'static, ()>;

@@ -164,14 +164,6 @@ impl SqliteEventStore {
         })
     }
 
-    /// Appends that wait for the writer at this moment.
-    pub fn queue_depth(&self) -> usize {
-        let intake = self.intake.read().unwrap_or_else(PoisonError::into_inner);
-        intake
-            .as_ref()
-            .map_or(0, |queue| queue.max_capacity() - queue.capacity())
-    }
-
     fn enqueue(&self, append: Append) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
         append.check_bounds()?;
         let intake = self.intake.read().unwrap_or_else(PoisonError::into_inner);
@@ -266,6 +258,18 @@ impl EventStore for SqliteEventStore {
                 }
             }
         })
+    }
+
+    fn failure(&self) -> Option<String> {
+        match &*self.log.end.borrow() {
+            Some(End::Failed(message)) => Some(message.clone()),
+            _ => None,
+        }
+    }
+
+    fn queue_depth(&self) -> u64 {
+        let intake = self.intake.read().unwrap_or_else(PoisonError::into_inner);
+        intake.as_ref().map_or(0, |queue| (queue.max_capacity() - queue.capacity()) as u64)
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -1,6 +1,6 @@
 //! `/audit`: reading the trail.
 
-use crate::audit::query::AuditQuery;
+use crate::audit::AuditQuery;
 use crate::http::Doors;
 use crate::http::call::{AuthorizedCall, ok};
 use crate::http::fields::InvalidField;
@@ -45,7 +45,7 @@ async fn search(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     if let Some(next) = &found.next {
         // RFC 8288: the same query, from where this page ends.
         let mut url = url::form_urlencoded::Serializer::new(String::new());
-        url.extend_pairs(given.iter().filter(|(name, _)| name != "after")).append_pair("after", next);
+        url.extend_pairs(given.iter().filter(|(name, _)| name != "after")).append_pair("after", &next.to_string());
         let link = format!("<{}?{}>; rel=\"next\"", request.path(), url.finish());
         if let Ok(link) = header::HeaderValue::from_str(&link) {
             answer.headers_mut().insert(header::LINK, link);

@@ -178,6 +178,11 @@ impl From<ServiceError> for Problem {
                 Self::new(StatusCode::CONFLICT, "conflict", "Somebody else changed it at the same time: try again")
             }
             ServiceError::NotRecorded(_) | ServiceError::NotReached(_) => Self::unavailable(&error),
+            ServiceError::Busy(detail) => {
+                let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
+                problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
+                problem
+            }
             ServiceError::TooLarge(_) => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "This is more than one event can hold")
             }

@@ -1,6 +1,6 @@
 //! A call of Grantlog's own endpoints: on the record before anything else happens.
 
-use crate::credentials::{TokenInvalid, VerifiedToken, verify_access_token};
+use crate::credentials::verification::{Bearer, VerifiedToken, token_hint, verify_access_token};
 use crate::event_store::ExpectedRevision;
 use crate::policy::authorize_call::authorize_call;
 use crate::service::record::Circumstances;
@@ -9,11 +9,9 @@ use grantlog_projections::event::{ApiCallAuthorized, ApiCallDenied, DenialReason
 use grantlog_projections::values::{Actor, ApplicationId, ApplicationUri, StreamName};
 
 /// How far a verifier's clock may be off, in seconds.
-const LEEWAY_SECONDS: i64 = 30;
+const LEEWAY_SECONDS: u32 = 30;
 /// Characters of a path that its event keeps.
 const MAX_PATH_CHARS: usize = 1_024;
-/// The characters at a token's end that an event keeps.
-const TOKEN_HINT_CHARS: usize = 8;
 
 /// A call.
 #[derive(Clone, Copy)]
@@ -62,47 +60,46 @@ pub enum CallRefused {
 impl Service {
     /// Decides a call and records the decision; answers when that is durable.
     pub async fn authorize_call(&self, call: Call<'_>, circumstances: &Circumstances) -> Result<Caller, CallRefused> {
-        let verified = self.verify(call.bearer, circumstances);
-        let (token, denial) = match verified {
-            Err(denial) => (None, Some(denial)),
+        match self.decide_call(call, circumstances) {
             Ok(token) => {
-                let snapshot = self.snapshot();
-                let application = snapshot.directory.application(ApplicationId::of(&token.client_id));
-                let decision = authorize_call(application.map(|found| &**found), &token.scope, call.required_scope);
-                (Some(token), decision.err())
-            }
-        };
-        match (token, denial) {
-            (Some(token), None) => {
                 let caller = Caller { application_uri: token.client_id.clone() };
                 let fact = self.authorized(call, &token);
                 let stream = StreamName::api_calls(Some(fact.application_id));
                 self.record(stream, ExpectedRevision::Any, &caller.actor(), circumstances, [fact.into()]).await?;
                 Ok(caller)
             }
-            (token, denial) => {
-                let reason = denial.unwrap_or(DenialReason::MissingToken);
+            Err((reason, bearer)) => {
                 let refused = refusal(reason, call.required_scope);
-                let fact = self.denied(call, token.as_ref(), reason, &refused);
+                let fact = self.denied(call, bearer.as_ref(), reason, &refused);
                 let stream = StreamName::api_calls(fact.application_id);
-                let actor = token.map_or(Actor::Anonymous, |token| Actor::Application(token.client_id));
+                let actor = bearer.map_or(Actor::Anonymous, |bearer| Actor::Application(bearer.client_id));
                 self.record(stream, ExpectedRevision::Any, &actor, circumstances, [fact.into()]).await?;
                 Err(refused)
             }
         }
     }
 
-    fn verify(&self, bearer: Option<&str>, circumstances: &Circumstances) -> Result<VerifiedToken, DenialReason> {
-        let token = bearer.ok_or(DenialReason::MissingToken)?;
-        verify_access_token(
-            token,
+    /// The token if it opens the endpoint; else why not, and whose it is when that is proven.
+    fn decide_call(
+        &self,
+        call: Call<'_>,
+        circumstances: &Circumstances,
+    ) -> Result<VerifiedToken, (DenialReason, Option<Bearer>)> {
+        let token = verify_access_token(
+            call.bearer.unwrap_or(""),
             &self.keys.verification(),
             &self.settings.issuer,
-            self.settings.policy.issuer.as_str(),
+            &self.settings.policy.issuer,
             circumstances.now,
             LEEWAY_SECONDS,
         )
-        .map_err(TokenInvalid::into)
+        .map_err(|invalid| (invalid.reason(), invalid.bearer().cloned()))?;
+        let snapshot = self.snapshot();
+        let application = snapshot.directory.application(ApplicationId::of(&token.client_id));
+        match authorize_call(application.map(|found| &**found), &token.scope, call.required_scope) {
+            Ok(()) => Ok(token),
+            Err(reason) => Err((reason, Some(Bearer { jti: token.jti, client_id: token.client_id }))),
+        }
     }
 
     fn authorized(&self, call: Call<'_>, token: &VerifiedToken) -> ApiCallAuthorized {
@@ -124,16 +121,16 @@ impl Service {
     fn denied(
         &self,
         call: Call<'_>,
-        token: Option<&VerifiedToken>,
+        bearer: Option<&Bearer>,
         reason: DenialReason,
         refused: &CallRefused,
     ) -> ApiCallDenied {
         ApiCallDenied {
             via: Via::Admin,
-            application_id: token.map(|token| ApplicationId::of(&token.client_id)),
-            application_uri: token.map(|token| token.client_id.clone()),
-            jti: token.map(|token| token.jti),
-            token_hint: call.bearer.map(hint),
+            application_id: bearer.map(|bearer| ApplicationId::of(&bearer.client_id)),
+            application_uri: bearer.map(|bearer| bearer.client_id.clone()),
+            jti: bearer.map(|bearer| bearer.jti),
+            token_hint: call.bearer.and_then(token_hint),
             audience: self.settings.policy.issuer.clone(),
             method: call.method.to_owned(),
             path: cut(call.path),
@@ -169,16 +166,6 @@ fn refusal(reason: DenialReason, required_scope: &'static str) -> CallRefused {
             CallRefused::InvalidToken("it is not a token of this server")
         }
     }
-}
-
-/// The end of what was presented, if it is long enough for its end to tell nothing.
-fn hint(token: &str) -> String {
-    const MUCH_LONGER_CHARS: usize = 64;
-    let chars = token.chars().count();
-    if chars < MUCH_LONGER_CHARS || !token.is_ascii() {
-        return String::new();
-    }
-    token.chars().skip(chars - TOKEN_HINT_CHARS).collect()
 }
 
 fn cut(path: &str) -> String {

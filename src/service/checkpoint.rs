@@ -4,7 +4,7 @@
 use crate::event_store::{Direction, EventStore, ReadError};
 use crate::service::live_state::Snapshot;
 use grantlog_projections::values::{ApiId, ApplicationId};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -73,6 +73,22 @@ impl Checkpoint {
         Ok(Self { path: path.into(), connection: Arc::new(Mutex::new(connection)), position: 0 })
     }
 
+    /// Opens the file for reading only: it must be there, and whoever writes it goes on.
+    pub fn open_existing(path: &Path) -> Result<Self, CheckpointError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)
+            .map_err(|source| CheckpointError::Database { path: path.into(), source })?;
+        Ok(Self { path: path.into(), connection: Arc::new(Mutex::new(connection)), position: 0 })
+    }
+
+    /// The saved state and how many events it has read, if it was built from this log.
+    pub async fn saved_for(&self, store: &dyn EventStore) -> Result<Option<(Snapshot, u64)>, CheckpointError> {
+        match self.with(load).map_err(|source| self.failed(source))? {
+            Some((snapshot, position)) if self.fits(&position, store).await? => Ok(Some((snapshot, position.events))),
+            _ => Ok(None),
+        }
+    }
+
     /// How many events the saved state has read.
     pub fn position(&self) -> u64 {
         self.position
@@ -80,16 +96,14 @@ impl Checkpoint {
 
     /// The saved state, if it was built from this log; else an empty one, and the file is emptied too.
     pub async fn load_for(&mut self, store: &dyn EventStore) -> Result<(Snapshot, u64), CheckpointError> {
-        let loaded = self.with(load).map_err(|source| self.failed(source))?;
-        if let Some((snapshot, position)) = loaded {
-            if self.fits(&position, store).await? {
-                self.position = position.events;
-                return Ok((snapshot, position.events));
-            }
+        if let Some((snapshot, events)) = self.saved_for(store).await? {
+            self.position = events;
+            return Ok((snapshot, events));
+        }
+        if store.log_size() > 0 {
             tracing::warn!(
-                checkpoint = position.events,
-                log = store.log_size(),
-                "the projections' checkpoint is not of this log: building them from zero"
+                log_size = store.log_size(),
+                "there is no checkpoint of this log: building the projections from zero"
             );
         }
         self.with(clear).map_err(|source| self.failed(source))?;

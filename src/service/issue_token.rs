@@ -1,6 +1,6 @@
 //! A token request, from its parsed form to a durable answer.
 
-use crate::credentials;
+use crate::credentials::client_secret;
 use crate::event_store::{AppendError, ExpectedRevision};
 use crate::oauth::claims::AccessTokenClaims;
 use crate::oauth::{OAuthError, Refusal, TokenRequest, presented_client_id};
@@ -88,7 +88,7 @@ impl Service {
         let application_id = ApplicationId::of_client_id(&request.client_id);
         let application = self.snapshot().directory.application(application_id).cloned();
         let secrets = application.as_deref().map_or(&[][..], |application| &application.secrets);
-        let matching_secret = credentials::verify(request.client_secret.expose(), secrets).secret_id();
+        let matching_secret = client_secret::verify(request.client_secret.expose(), secrets).secret_id();
         let command = IssueToken {
             matching_secret,
             source_ip,
@@ -205,10 +205,12 @@ impl Service {
             org_code: application.org_code.as_ref().map(|org_code| org_code.as_str()),
             application_properties: &application.properties,
         };
-        let access_token = signer.sign(grant.token_type, &claims).map_err(|error| {
+        let failed = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, kid = %signer.kid(), "a token could not be signed");
-            unavailable
-        })?;
+            unavailable.clone()
+        };
+        let claims = serde_json::to_vec(&claims).map_err(|error| failed(&error))?;
+        let access_token = signer.sign_token(grant.token_type, &claims).map_err(|error| failed(&error))?;
         let hint_starts = access_token.len().saturating_sub(TOKEN_HINT_CHARS);
         let fact = TokenIssued {
             jti,

@@ -1,6 +1,8 @@
 //! The signing keys as requests use them: those that sign, those that verify, and the published set.
 
-use crate::credentials::{MasterKey, SealError, Signer, Signers, VerificationKeys, jwks};
+use crate::credentials::sealing::{MasterKey, SealError};
+use crate::credentials::signers::{Signer, Signers, jwks};
+use crate::credentials::verification::VerificationKeys;
 use arc_swap::ArcSwap;
 use grantlog_projections::key_ring::KeyRing;
 use grantlog_projections::values::SigningAlgorithm;
@@ -20,7 +22,7 @@ impl Keys {
         let none = KeyRing::default();
         Self {
             master_key,
-            signers: Signers::default(),
+            signers: Signers::new(),
             verification: ArcSwap::from_pointee(VerificationKeys::from(&none)),
             jwks: ArcSwap::from_pointee(jwks(&none).to_string().into_bytes()),
         }

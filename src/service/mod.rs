@@ -26,8 +26,10 @@ pub mod run;
 
 pub mod rebuild;
 
-use crate::audit::index::AuditIndex;
-use crate::credentials::{MasterKey, NoRandomness, RsaBits};
+use crate::audit::AuditIndex;
+use crate::credentials::NoRandomness;
+use crate::credentials::sealing::MasterKey;
+use crate::credentials::signing_key::RsaBits;
 use crate::event_store::{AppendError, EventStore, ReadError, codec};
 use crate::metrics::Metrics;
 use crate::policy::signing_keys::KeyRotation;
@@ -97,6 +99,9 @@ pub enum ServiceError {
     /// A signing key cannot be made or opened.
     #[error("a signing key cannot be made or opened: {0}")]
     Keys(String),
+    /// Too much is asked for at once.
+    #[error("{0}")]
+    Busy(String),
     /// The audit index cannot answer.
     #[error("the audit index cannot answer: {0}")]
     Audit(String),

@@ -1,28 +1,13 @@
 //! Reading the audit trail, which is itself on the trail.
 
-use crate::audit::event::AuditEvent;
-use crate::audit::query::AuditQuery;
-use crate::audit::search::AuditSearchError;
+use crate::audit::{AuditEvent, AuditPage, AuditQuery, AuditSearchError};
 use crate::event_store::ExpectedRevision;
+use crate::policy::CommandRefused;
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::event::AuditTrailRead;
 use grantlog_projections::values::{Actor, ApplicationUri, StreamName};
 use std::collections::BTreeMap;
-
-/// A page of events.
-#[derive(Debug, serde::Serialize)]
-pub struct FoundEvents {
-    /// The events, in the order asked for.
-    pub events: Vec<AuditEvent>,
-    /// Where to go on; none when there is no more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-    /// How many events the answer speaks of: those with a lower index.
-    pub indexed_through: u64,
-    /// How many events the log holds.
-    pub log_size: u64,
-}
 
 impl Service {
     /// Searches the trail; the search is on the record before it is answered.
@@ -32,19 +17,17 @@ impl Service {
         parameters: BTreeMap<String, String>,
         reader: &ApplicationUri,
         circumstances: &Circumstances,
-    ) -> Result<FoundEvents, ServiceError> {
+    ) -> Result<AuditPage, ServiceError> {
         let page = self.audit.search(query).await.map_err(|error| match error {
-            AuditSearchError::Read(error) => error.into(),
-            error => ServiceError::Audit(error.to_string()),
+            AuditSearchError::CursorOfAnotherQuery => CommandRefused::invalid("after", error).into(),
+            AuditSearchError::Overloaded => ServiceError::Busy(error.to_string()),
+            AuditSearchError::Log(error) => error.into(),
+            AuditSearchError::Event(error) => error.into(),
+            AuditSearchError::Index(_) | AuditSearchError::BrokenOff(_) => ServiceError::Audit(error.to_string()),
         })?;
-        let events = page.events.iter().map(AuditEvent::read).collect::<Result<Vec<_>, _>>()?;
-        self.record_reading(parameters, events.len() as u64, page.indexed_through, reader, circumstances).await?;
-        Ok(FoundEvents {
-            events,
-            next: page.next.map(|cursor| cursor.to_string()),
-            indexed_through: page.indexed_through,
-            log_size: page.log_size,
-        })
+        let rows = page.events.len() as u64;
+        self.record_reading(parameters, rows, page.indexed_through, reader, circumstances).await?;
+        Ok(page)
     }
 
     /// The event at an index; the reading is on the record before it is answered.

@@ -1,6 +1,6 @@
 //! Signing keys, from decision to durable change.
 
-use crate::credentials::SigningKeyPair;
+use crate::credentials::signing_key::SigningKeyPair;
 use crate::event_store::{AppendError, ExpectedRevision};
 use crate::policy::CommandRefused;
 use crate::policy::signing_keys::{KeyStep, maintain, next_key_id, retire, rotate};
@@ -146,7 +146,7 @@ impl Service {
     fn make_key(&self, kid: KeyId, alg: SigningAlgorithm, reason: Remark) -> Result<SigningKeyAdded, ServiceError> {
         let failed = |error: &dyn std::fmt::Display| ServiceError::Keys(error.to_string());
         let pair = SigningKeyPair::generate(alg, self.settings.rsa_bits).map_err(|error| failed(&error))?;
-        let private_key = pair.to_pkcs8();
+        let private_key = pair.to_pkcs8().map_err(|error| failed(&error))?;
         let sealed_private_key = self.master_key.seal(&kid, alg, &private_key).map_err(|error| failed(&error))?;
         Ok(SigningKeyAdded { public_jwk: pair.public_jwk(&kid), kid, alg, sealed_private_key, reason })
     }

@@ -1,0 +1,81 @@
+//! The directory and the key ring, folded anew from the whole log and held against the saved ones.
+
+use crate::event_store::{Direction, EventStore, MAX_EVENTS_PER_READ, codec};
+use crate::service::checkpoint::{Changed, Checkpoint};
+use crate::service::live_state::{LiveStateError, Snapshot, can_change_state};
+use std::time::{Duration, Instant};
+
+/// What a rebuild of the state found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateComparison {
+    /// Events folded: as many as the saved state has read.
+    pub events: u64,
+    /// Applications compared.
+    pub applications: usize,
+    /// What differs; empty: nothing.
+    pub differences: Vec<String>,
+    /// How long folding took.
+    pub elapsed: Duration,
+}
+
+/// Differences that are listed.
+const MAX_DIFFERENCES: usize = 20;
+
+/// Folds the log from zero up to where the saved state has read, and compares the two. `progress` hears
+/// how many events are folded.
+pub async fn rebuild_state(
+    store: &dyn EventStore,
+    checkpoint: &Checkpoint,
+    mut progress: impl FnMut(u64),
+) -> Result<StateComparison, LiveStateError> {
+    let Some((saved, events)) = checkpoint.saved_for(store).await? else { return Err(LiveStateError::NothingSaved) };
+    let started = Instant::now();
+    let mut rebuilt = Snapshot::default();
+    let (mut changed, mut position) = (Changed::default(), 0);
+    while position < events {
+        let limit = usize::try_from(events - position).map_or(MAX_EVENTS_PER_READ, |left| left.min(MAX_EVENTS_PER_READ));
+        for stored in store.read_all(position, Direction::Forwards, limit).await? {
+            if can_change_state(codec::peek_type(&stored.bytes)) {
+                rebuilt.apply(&codec::decode(&stored)?, &mut changed);
+            }
+            position = stored.index + 1;
+        }
+        progress(position);
+    }
+    Ok(StateComparison {
+        events,
+        applications: rebuilt.directory.application_count(),
+        differences: differences(&saved, &rebuilt),
+        elapsed: started.elapsed(),
+    })
+}
+
+fn differences(saved: &Snapshot, rebuilt: &Snapshot) -> Vec<String> {
+    let mut found = Vec::new();
+    let (saved_count, count) = (saved.directory.application_count(), rebuilt.directory.application_count());
+    if saved_count != count {
+        found.push(format!("{saved_count} applications are saved, the log has {count}"));
+    }
+    for application in rebuilt.directory.applications_after(None) {
+        if saved.directory.application(application.id) != Some(application) {
+            found.push(format!("application {} is saved otherwise than the log has it", application.uri));
+        }
+    }
+    for api in rebuilt.directory.apis_after(None) {
+        if saved.directory.api(api.id) != Some(api) {
+            found.push(format!("API {} is saved otherwise than the log has it", api.audience));
+        }
+    }
+    if saved.key_ring != rebuilt.key_ring {
+        found.push("the signing keys are saved otherwise than the log has them".into());
+    }
+    if saved.service_run != rebuilt.service_run {
+        found.push("the service's last start or stop is saved otherwise than the log has it".into());
+    }
+    // Whatever else the two may differ in.
+    if found.is_empty() && saved != rebuilt {
+        found.push("the saved state is not the one that the log gives".into());
+    }
+    found.truncate(MAX_DIFFERENCES);
+    found
+}

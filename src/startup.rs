@@ -1,0 +1,359 @@
+//! From a configuration to a running server. The only file that names a concrete store.
+
+use crate::audit::AuditIndex;
+use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, rebuild_and_compare};
+use crate::config::{Config, IssuerUrl, MasterKeySource, StoreLocation};
+use crate::credentials::client_secret::ClientSecret;
+use crate::credentials::sealing::MasterKey;
+use crate::credentials::signing_key::RsaBits;
+use crate::event_store::EventStore;
+use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
+use crate::http::{Doors, observed, routes};
+use crate::metrics::Metrics;
+use crate::policy::PolicySettings;
+use crate::policy::signing_keys::KeyRotation;
+use crate::service::checkpoint::Checkpoint;
+use crate::service::keys::Keys;
+use crate::service::live_state::{CheckpointEvery, LiveState};
+use crate::service::rebuild::{StateComparison, rebuild_state};
+use crate::service::throttle::{Throttle, ThrottleSettings};
+use crate::service::{Service, ServiceSettings, run};
+use crate::telemetry::Telemetry;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use grantlog_projections::values::Audience;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1_024;
+/// How often ended lockout windows are reported.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often signing keys are looked after.
+const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// After the log has failed, requests in flight get their 503 within this time.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// Why the server did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A file or folder.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another with --listen (port 0 takes a free one)")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// TLS.
+    #[error("tls: {0}")]
+    Tls(String),
+    /// A part of the server did not come up.
+    #[error("{0}")]
+    Part(Box<dyn std::error::Error + Send + Sync>),
+    /// The event log failed while serving.
+    #[error("{0}")]
+    LogFailed(String),
+}
+
+impl ServeError {
+    fn part(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Part(Box::new(error))
+    }
+
+    fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        |source| Self::File { path: path.to_owned(), source }
+    }
+}
+
+/// What the command line needs to reach this server; kept in the data folder, closed to others.
+#[derive(Serialize, Deserialize)]
+struct Profile {
+    url: String,
+    client_id: String,
+    client_secret: String,
+}
+
+/// Serves until it is told to stop, or the log fails.
+pub async fn serve(config: Config, telemetry: Telemetry) -> Result<(), ServeError> {
+    let listener = listen(config.server.listen)?;
+    let address = listener.local_addr().map_err(|source| ServeError::Listen { address: config.server.listen, source })?;
+    let tls = config.tls.as_ref().map(|tls| tls_config(&tls.certificate_file, &tls.key_file)).transpose()?;
+    let issuer = config.server.issuer.clone().unwrap_or_else(|| IssuerUrl::of_listener(tls.is_some(), address));
+    let url = IssuerUrl::of_listener(tls.is_some(), reachable(address)).as_str().to_owned();
+
+    let metrics = Metrics::new(telemetry.meter().as_ref());
+    let (service, store) = build(&config, &issuer, metrics).await?;
+    let service = Arc::new(service);
+    first_administrator(&service, &config.data_dir, &url).await?;
+    service.start().await.map_err(ServeError::part)?;
+
+    let doors = web::Data::new(Doors {
+        service: service.clone(),
+        issuer_path: issuer.path().to_owned(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+    });
+    let server = HttpServer::new(move || {
+        let doors = doors.clone();
+        App::new().app_data(doors.clone()).wrap(from_fn(observed::observe)).configure(routes(doors))
+    })
+    .workers(config.server.workers.get())
+    .max_connections(config.server.max_connections.div_ceil(config.server.workers.get()))
+    .client_request_timeout(config.server.client_request_timeout)
+    .keep_alive(config.server.keep_alive)
+    .shutdown_timeout(config.server.shutdown_timeout.as_secs())
+    .disable_signals();
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls),
+        None => server.listen(listener),
+    };
+    let server = server.map_err(|source| ServeError::Listen { address, source })?.run();
+    let handle = server.handle();
+    let serving = tokio::spawn(server);
+    let upkeep = tokio::spawn(look_after(service.clone()));
+    say(&format!("listening on {url}"))?;
+
+    let outcome = tokio::select! {
+        signal = stop_signal() => Ok(signal.map_err(ServeError::part)?),
+        failure = store.failed() => Err(ServeError::LogFailed(failure)),
+    };
+    upkeep.abort();
+    match outcome {
+        Ok(signal) => {
+            tracing::info!(signal, "stopping: finishing what is in flight");
+            handle.stop(true).await;
+            let _ = serving.await;
+            service.stop(signal).await;
+            stop_telemetry(telemetry).await;
+            Ok(())
+        }
+        Err(failure) => {
+            tokio::time::sleep(LAST_ANSWERS).await;
+            handle.stop(false).await;
+            stop_telemetry(telemetry).await;
+            Err(failure)
+        }
+    }
+}
+
+/// Builds the projections of a data folder from zero and compares them with the saved ones. Only reads:
+/// a server may be serving from the folder.
+pub async fn rebuild(
+    config: &Config,
+    progress: impl Fn(&'static str, u64) + Clone + Send + 'static,
+) -> Result<(StateComparison, RebuildComparison), ServeError> {
+    let StoreLocation::Sqlite(path) = &config.store.location;
+    let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
+    let store: Arc<dyn EventStore> = Arc::new(store);
+    let checkpoint = Checkpoint::open_existing(&state_file(config)).map_err(ServeError::part)?;
+    let report = progress.clone();
+    let state = rebuild_state(&*store, &checkpoint, move |events| report("state", events));
+    let state = state.await.map_err(ServeError::part)?;
+    let report = move |now: RebuildProgress| progress("audit index", now.events);
+    let index = rebuild_and_compare(&index_file(config), store, report).await.map_err(ServeError::part)?;
+    Ok((state, index))
+}
+
+async fn build(
+    config: &Config,
+    issuer: &IssuerUrl,
+    metrics: Metrics,
+) -> Result<(Service, Arc<dyn EventStore>), ServeError> {
+    let folder = &config.data_dir;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(ServeError::file(folder))?;
+    let master_key = match &config.keys.master_key {
+        MasterKeySource::Environment(key) => Ok(key.clone()),
+        MasterKeySource::File(path) => MasterKey::load(path).map(Arc::new),
+        MasterKeySource::DataFolder(path) => MasterKey::load_or_create(path).map(Arc::new),
+    }
+    .map_err(ServeError::part)?;
+
+    let StoreLocation::Sqlite(path) = &config.store.location;
+    let on_commit = metrics.clone();
+    let options = SqliteOptions {
+        queue_capacity: config.store.queue_capacity,
+        max_batch_events: config.store.max_batch_events,
+        on_commit: Some(Arc::new(move |events, took| on_commit.event_store_commit(events as u64, took))),
+        ..SqliteOptions::new(path.clone())
+    };
+    let store: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(options).map_err(ServeError::part)?);
+
+    let keys = Arc::new(Keys::new(master_key.clone()));
+    let checkpoint = Checkpoint::open(&state_file(config)).map_err(ServeError::part)?;
+    let every =
+        CheckpointEvery { events: config.projections.checkpoint_every_events, time: config.projections.checkpoint_every };
+    let live = LiveState::open(store.clone(), checkpoint, every, keys.clone()).await.map_err(ServeError::part)?;
+    let audit = AuditIndex::open(&index_file(config), store.clone()).await.map_err(ServeError::part)?;
+    let throttle = Throttle::new(ThrottleSettings {
+        max_failures: config.lockout.max_failures,
+        window: config.lockout.window,
+        max_tracked: config.lockout.max_tracked,
+    });
+    let settings = settings(config, issuer)?;
+    Ok((Service::new(settings, store.clone(), live, keys, master_key, audit, throttle, metrics), store))
+}
+
+fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, ServeError> {
+    let own = Audience::parse(issuer.as_str()).map_err(ServeError::part)?;
+    Ok(ServiceSettings {
+        issuer: issuer.as_str().to_owned(),
+        policy: PolicySettings {
+            default_audience: config.tokens.default_audience.clone().unwrap_or_else(|| own.clone()),
+            issuer: own,
+            default_lifetime: config.tokens.default_lifetime,
+            default_algorithm: config.tokens.default_signing_algorithm,
+        },
+        key_rotation: KeyRotation {
+            rotate_after_seconds: seconds(config.keys.rotate_after),
+            announce_ahead_seconds: seconds(config.keys.announce_ahead),
+            default_algorithm: config.tokens.default_signing_algorithm,
+        },
+        rsa_bits: RsaBits::try_from(u32::from(config.keys.rsa_bits)).map_err(ServeError::part)?,
+        default_overlap_seconds: seconds(config.secrets.default_overlap),
+        store_kind: "sqlite",
+        config_digest: config.digest(),
+    })
+}
+
+/// Registers the first administrator and keeps its secret in the profile; on every start the profile is
+/// told where the server is now.
+async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Result<(), ServeError> {
+    let path = folder.join("admin.json");
+    if service.needs_administrator() {
+        let secret = ClientSecret::generate().map_err(ServeError::part)?;
+        let (client_id, client_secret) = (run::ADMINISTRATOR.to_owned(), secret.expose().to_owned());
+        write_profile(&path, &Profile { url: url.to_owned(), client_id, client_secret })?;
+        service.register_administrator(&secret).await.map_err(ServeError::part)?;
+        return say(&format!(
+            "first start: the administrator application is registered\n  client_id:     {}\n  client_secret: {}\n  \
+             This secret is shown once; it is also in {} (mode 0600),\n  so that the other commands work on this \
+             machine: try `grantlog app list` and `grantlog token request`",
+            run::ADMINISTRATOR,
+            secret.expose(),
+            path.display(),
+        ));
+    }
+    // An operator may have moved the profile elsewhere: then there is nothing to keep up to date.
+    let Ok(text) = fs::read(&path) else { return Ok(()) };
+    match serde_json::from_slice::<Profile>(&text) {
+        Ok(profile) if profile.url == url => Ok(()),
+        Ok(profile) => write_profile(&path, &Profile { url: url.to_owned(), ..profile }),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the administrator's profile cannot be read; left as it is");
+            Ok(())
+        }
+    }
+}
+
+/// Whole or not at all, and closed to others from its first byte on.
+fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
+    let beside = path.with_extension("json.new");
+    let mut text = serde_json::to_vec_pretty(profile).map_err(ServeError::part)?;
+    text.push(b'\n');
+    let write = || {
+        if let Err(error) = fs::remove_file(&beside)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(ServeError::file(path))
+}
+
+async fn look_after(service: Arc<Service>) {
+    let mut report = tokio::time::interval(REPORT_EVERY);
+    let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        tokio::select! {
+            _ = report.tick() => service.report_suppressed(false).await,
+            _ = upkeep.tick() => service.upkeep().await,
+        }
+    }
+}
+
+async fn stop_signal() -> io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Exporting what is left may take seconds, and blocks.
+async fn stop_telemetry(telemetry: Telemetry) {
+    let _ = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
+    let socket = socket.map_err(failed)?;
+    // A restart must not wait for the last connections' TIME_WAIT.
+    socket.set_reuse_address(true).map_err(failed)?;
+    socket.bind(&address.into()).map_err(failed)?;
+    socket.listen(BACKLOG).map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    Ok(socket.into())
+}
+
+fn tls_config(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig, ServeError> {
+    let of = |path: &Path, error: &dyn std::fmt::Display| ServeError::Tls(format!("{}: {error}", path.display()));
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .map_err(|error| of(certificate, &error))?;
+    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| of(key, &error))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key_der))
+        .map_err(|error| of(certificate, &error))
+}
+
+/// Where a client on this machine finds the server: an unspecified address is no destination.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn state_file(config: &Config) -> PathBuf {
+    config.data_dir.join("projections.db")
+}
+
+fn index_file(config: &Config) -> PathBuf {
+    config.data_dir.join("audit.db")
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// On stdout, at once, whoever reads it.
+fn say(text: &str) -> Result<(), ServeError> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|source| ServeError::File { path: "stdout".into(), source })
+}
