@@ -78,7 +78,10 @@ impl ServeError {
     }
 
     fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        |source| Self::File { path: path.to_owned(), source }
+        |source| Self::File {
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -93,10 +96,23 @@ struct Profile {
 /// Serves until it is told to stop, or the log fails.
 pub async fn serve(config: Config, telemetry: Telemetry) -> Result<(), ServeError> {
     let listener = listen(config.server.listen)?;
-    let address = listener.local_addr().map_err(|source| ServeError::Listen { address: config.server.listen, source })?;
-    let tls = config.tls.as_ref().map(|tls| tls_config(&tls.certificate_file, &tls.key_file)).transpose()?;
-    let issuer = config.server.issuer.clone().unwrap_or_else(|| IssuerUrl::of_listener(tls.is_some(), address));
-    let url = IssuerUrl::of_listener(tls.is_some(), reachable(address)).as_str().to_owned();
+    let address = listener.local_addr().map_err(|source| ServeError::Listen {
+        address: config.server.listen,
+        source,
+    })?;
+    let tls = config
+        .tls
+        .as_ref()
+        .map(|tls| tls_config(&tls.certificate_file, &tls.key_file))
+        .transpose()?;
+    let issuer = config
+        .server
+        .issuer
+        .clone()
+        .unwrap_or_else(|| IssuerUrl::of_listener(tls.is_some(), address));
+    let url = IssuerUrl::of_listener(tls.is_some(), reachable(address))
+        .as_str()
+        .to_owned();
 
     let metrics = Metrics::new(telemetry.meter().as_ref());
     let (service, store) = build(&config, &issuer, metrics).await?;
@@ -111,7 +127,10 @@ pub async fn serve(config: Config, telemetry: Telemetry) -> Result<(), ServeErro
     });
     let server = HttpServer::new(move || {
         let doors = doors.clone();
-        App::new().app_data(doors.clone()).wrap(from_fn(observed::observe)).configure(routes(doors))
+        App::new()
+            .app_data(doors.clone())
+            .wrap(from_fn(observed::observe))
+            .configure(routes(doors))
     })
     .workers(config.server.workers.get())
     .max_connections(config.server.max_connections.div_ceil(config.server.workers.get()))
@@ -166,7 +185,9 @@ pub async fn rebuild(
     let state = rebuild_state(&*store, &checkpoint, move |events| report("state", events));
     let state = state.await.map_err(ServeError::part)?;
     let report = move |now: RebuildProgress| progress("audit index", now.events);
-    let index = rebuild_and_compare(&index_file(config), store, report).await.map_err(ServeError::part)?;
+    let index = rebuild_and_compare(&index_file(config), store, report)
+        .await
+        .map_err(ServeError::part)?;
     Ok((state, index))
 }
 
@@ -176,7 +197,11 @@ async fn build(
     metrics: Metrics,
 ) -> Result<(Service, Arc<dyn EventStore>), ServeError> {
     let folder = &config.data_dir;
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(ServeError::file(folder))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(ServeError::file(folder))?;
     let master_key = match &config.keys.master_key {
         MasterKeySource::Environment(key) => Ok(key.clone()),
         MasterKeySource::File(path) => MasterKey::load(path).map(Arc::new),
@@ -189,24 +214,44 @@ async fn build(
     let options = SqliteOptions {
         queue_capacity: config.store.queue_capacity,
         max_batch_events: config.store.max_batch_events,
-        on_commit: Some(Arc::new(move |events, took| on_commit.event_store_commit(events as u64, took))),
+        on_commit: Some(Arc::new(move |events, took| {
+            on_commit.event_store_commit(events as u64, took)
+        })),
         ..SqliteOptions::new(path.clone())
     };
     let store: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(options).map_err(ServeError::part)?);
 
     let keys = Arc::new(Keys::new(master_key.clone()));
     let checkpoint = Checkpoint::open(&state_file(config)).map_err(ServeError::part)?;
-    let every =
-        CheckpointEvery { events: config.projections.checkpoint_every_events, time: config.projections.checkpoint_every };
-    let live = LiveState::open(store.clone(), checkpoint, every, keys.clone()).await.map_err(ServeError::part)?;
-    let audit = AuditIndex::open(&index_file(config), store.clone()).await.map_err(ServeError::part)?;
+    let every = CheckpointEvery {
+        events: config.projections.checkpoint_every_events,
+        time: config.projections.checkpoint_every,
+    };
+    let live = LiveState::open(store.clone(), checkpoint, every, keys.clone())
+        .await
+        .map_err(ServeError::part)?;
+    let audit = AuditIndex::open(&index_file(config), store.clone())
+        .await
+        .map_err(ServeError::part)?;
     let throttle = Throttle::new(ThrottleSettings {
         max_failures: config.lockout.max_failures,
         window: config.lockout.window,
         max_tracked: config.lockout.max_tracked,
     });
     let settings = settings(config, issuer)?;
-    Ok((Service::new(settings, store.clone(), live, keys, master_key, audit, throttle, metrics), store))
+    Ok((
+        Service::new(
+            settings,
+            store.clone(),
+            live,
+            keys,
+            master_key,
+            audit,
+            throttle,
+            metrics,
+        ),
+        store,
+    ))
 }
 
 fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, ServeError> {
@@ -238,8 +283,18 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
     if service.needs_administrator() {
         let secret = ClientSecret::generate().map_err(ServeError::part)?;
         let (client_id, client_secret) = (run::ADMINISTRATOR.to_owned(), secret.expose().to_owned());
-        write_profile(&path, &Profile { url: url.to_owned(), client_id, client_secret })?;
-        service.register_administrator(&secret).await.map_err(ServeError::part)?;
+        write_profile(
+            &path,
+            &Profile {
+                url: url.to_owned(),
+                client_id,
+                client_secret,
+            },
+        )?;
+        service
+            .register_administrator(&secret)
+            .await
+            .map_err(ServeError::part)?;
         return say(&format!(
             "first start: the administrator application is registered\n  client_id:     {}\n  client_secret: {}\n  \
              This secret is shown once; it is also in {} (mode 0600),\n  so that the other commands work on this \
@@ -253,7 +308,13 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
     let Ok(text) = fs::read(&path) else { return Ok(()) };
     match serde_json::from_slice::<Profile>(&text) {
         Ok(profile) if profile.url == url => Ok(()),
-        Ok(profile) => write_profile(&path, &Profile { url: url.to_owned(), ..profile }),
+        Ok(profile) => write_profile(
+            &path,
+            &Profile {
+                url: url.to_owned(),
+                ..profile
+            },
+        ),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "the administrator's profile cannot be read; left as it is");
             Ok(())
@@ -272,7 +333,11 @@ fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
         {
             return Err(error);
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)?;
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&beside, path)
@@ -355,5 +420,10 @@ fn seconds(duration: Duration) -> i64 {
 /// On stdout, at once, whoever reads it.
 fn say(text: &str) -> Result<(), ServeError> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|source| ServeError::File { path: "stdout".into(), source })
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|source| ServeError::File {
+            path: "stdout".into(),
+            source,
+        })
 }

@@ -467,7 +467,10 @@ fn the_master_key_comes_from_the_environment_and_is_never_shown() {
     let kid = KeyId::parse("2026-03-16").unwrap();
     let sealed = taken.seal(&kid, SigningAlgorithm::Es256, b"private").unwrap();
     let same = MasterKey::from_base64(&key).unwrap();
-    assert_eq!(same.open(&kid, SigningAlgorithm::Es256, &sealed).unwrap().as_slice(), b"private");
+    assert_eq!(
+        same.open(&kid, SigningAlgorithm::Es256, &sealed).unwrap().as_slice(),
+        b"private"
+    );
     let shown = format!("{config:?} {config:#?}");
     assert!(
         !shown.contains(&key) && !shown.contains("167") && !shown.contains("a7, "),

@@ -269,7 +269,9 @@ impl EventStore for SqliteEventStore {
 
     fn queue_depth(&self) -> u64 {
         let intake = self.intake.read().unwrap_or_else(PoisonError::into_inner);
-        intake.as_ref().map_or(0, |queue| (queue.max_capacity() - queue.capacity()) as u64)
+        intake
+            .as_ref()
+            .map_or(0, |queue| (queue.max_capacity() - queue.capacity()) as u64)
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -37,7 +37,11 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 .route(web::delete().to(delete))
                 .default_service(web::to(use_methods("GET, PATCH, DELETE"))),
         )
-        .service(of("/{id}/history").route(web::get().to(history)).default_service(web::to(use_methods("GET"))));
+        .service(
+            of("/{id}/history")
+                .route(web::get().to(history))
+                .default_service(web::to(use_methods("GET"))),
+        );
 }
 
 type Answer = Result<HttpResponse, Problem>;
@@ -50,7 +54,10 @@ async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) 
         .ok_or_else(|| InvalidField::new("audience", "is needed: it is what `aud` carries"))?;
     let patch = attributes(&mut fields)?;
     fields.finish()?;
-    let api = call.service.register_api(audience, patch, &call.actor(), &call.circumstances).await?;
+    let api = call
+        .service
+        .register_api(audience, patch, &call.actor(), &call.circumstances)
+        .await?;
     let mut answer = with_revision(StatusCode::CREATED, api.revision, &ShownApi::of(&api));
     let location = format!("{}/admin/apis/{}", doors.issuer_path, api.id);
     if let Ok(location) = header::HeaderValue::from_str(&location) {
@@ -74,7 +81,10 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
         .filter(|api| !api.is_deleted())
         .filter(|api| audience.as_deref().is_none_or(|wanted| api.audience.as_str() == wanted));
     let apis: Vec<ShownApi<'_>> = found.by_ref().take(limit).map(|api| ShownApi::of(api)).collect();
-    let next = found.next().and_then(|_| apis.last()).map(|last| last.audience.to_string());
+    let next = found
+        .next()
+        .and_then(|_| apis.last())
+        .map(|last| last.audience.to_string());
     Ok(ok(&Page { apis, next }))
 }
 
@@ -99,7 +109,9 @@ async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, do
     let reason = fields.reason()?;
     fields.finish()?;
     let service = call.service;
-    let api = service.change_api(id, patch, revision, reason, &call.actor(), &call.circumstances).await?;
+    let api = service
+        .change_api(id, patch, revision, reason, &call.actor(), &call.circumstances)
+        .await?;
     Ok(with_revision(StatusCode::OK, api.revision, &ShownApi::of(&api)))
 }
 
@@ -109,7 +121,9 @@ async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, do
     let mut fields = Fields::new(object(&request, body).await?);
     let reason = fields.reason()?;
     fields.finish()?;
-    call.service.delete_api(id, revision, reason, &call.actor(), &call.circumstances).await?;
+    call.service
+        .delete_api(id, revision, reason, &call.actor(), &call.circumstances)
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -173,7 +187,13 @@ fn attributes(fields: &mut Fields) -> Result<ApiPatch, InvalidField> {
         name: fields.parsed_value("name", Name::parse)?,
         scopes: fields
             .value::<Vec<GivenScope>>("scopes", "a list of {\"name\", \"description\"}")?
-            .map(|scopes| scopes.into_iter().enumerate().map(|(at, scope)| api_scope(at, scope)).collect())
+            .map(|scopes| {
+                scopes
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, scope)| api_scope(at, scope))
+                    .collect()
+            })
             .transpose()?,
         signing_alg: fields.optional::<SigningAlgorithm>("signing_alg", "one of ES256, RS256, PS256, EdDSA")?,
         token_type: fields.value("token_type", "at+jwt or JWT")?,
@@ -182,10 +202,14 @@ fn attributes(fields: &mut Fields) -> Result<ApiPatch, InvalidField> {
 }
 
 fn api_scope(position: usize, given: GivenScope) -> Result<ApiScope, InvalidField> {
-    let invalid = |member: &str, rule: &str| InvalidField::new(format!("scopes[{position}].{member}"), format!("must be {rule}"));
+    let invalid =
+        |member: &str, rule: &str| InvalidField::new(format!("scopes[{position}].{member}"), format!("must be {rule}"));
     let name = Scope::parse(&given.name).map_err(|error| invalid("name", error.rule))?;
     let description = given.description.as_deref().map(Remark::parse).transpose();
-    Ok(ApiScope { name, description: description.map_err(|error| invalid("description", error.rule))? })
+    Ok(ApiScope {
+        name,
+        description: description.map_err(|error| invalid("description", error.rule))?,
+    })
 }
 
 fn api_id(text: &str) -> Result<ApiId, Problem> {

@@ -13,8 +13,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use grantlog_projections::event::{ClientType, ReferenceTokens};
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
-    ApplicationId, ApplicationUri, Audience, Name, OrgCode, Remark, Scope, SecretHash, SecretId, SystemUser,
-    Timestamp, TokenLifetime,
+    ApplicationId, ApplicationUri, Audience, Name, OrgCode, Remark, Scope, SecretHash, SecretId, SystemUser, Timestamp,
+    TokenLifetime,
 };
 use ipnet::IpNet;
 use serde::Serialize;
@@ -49,15 +49,31 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 .route(web::delete().to(delete))
                 .default_service(web::to(use_methods("GET, PATCH, DELETE"))),
         )
-        .service(of("/{id}/enable").route(web::post().to(enable)).default_service(web::to(use_methods("POST"))))
-        .service(of("/{id}/disable").route(web::post().to(disable)).default_service(web::to(use_methods("POST"))))
-        .service(of("/{id}/secrets").route(web::post().to(rotate)).default_service(web::to(use_methods("POST"))))
+        .service(
+            of("/{id}/enable")
+                .route(web::post().to(enable))
+                .default_service(web::to(use_methods("POST"))),
+        )
+        .service(
+            of("/{id}/disable")
+                .route(web::post().to(disable))
+                .default_service(web::to(use_methods("POST"))),
+        )
+        .service(
+            of("/{id}/secrets")
+                .route(web::post().to(rotate))
+                .default_service(web::to(use_methods("POST"))),
+        )
         .service(
             of("/{id}/secrets/{secret_id}")
                 .route(web::delete().to(revoke))
                 .default_service(web::to(use_methods("DELETE"))),
         )
-        .service(of("/{id}/history").route(web::get().to(history)).default_service(web::to(use_methods("GET"))));
+        .service(
+            of("/{id}/history")
+                .route(web::get().to(history))
+                .default_service(web::to(use_methods("GET"))),
+        );
 }
 
 type Answer = Result<HttpResponse, Problem>;
@@ -65,7 +81,10 @@ type Answer = Result<HttpResponse, Problem>;
 async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let registration = registration(object(&request, body).await?)?;
-    let made = call.service.register_application(registration, &call.actor(), &call.circumstances).await?;
+    let made = call
+        .service
+        .register_application(registration, &call.actor(), &call.circumstances)
+        .await?;
     let mut answer = with_secret(StatusCode::CREATED, &made, call.circumstances.now);
     let location = format!("{}/admin/applications/{}", doors.issuer_path, made.application.id);
     if let Ok(location) = header::HeaderValue::from_str(&location) {
@@ -81,9 +100,14 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     if let Some(client_id) = &search.client_id {
         let found = snapshot.directory.application(ApplicationId::of_client_id(client_id));
         let found = found.filter(|application| search.accepts(application));
-        let applications: Vec<_> =
-            found.into_iter().map(|application| ShownApplication::of(application, call.circumstances.now)).collect();
-        return Ok(ok(&Page { applications, next: None }));
+        let applications: Vec<_> = found
+            .into_iter()
+            .map(|application| ShownApplication::of(application, call.circumstances.now))
+            .collect();
+        return Ok(ok(&Page {
+            applications,
+            next: None,
+        }));
     }
     let mut applications = Vec::new();
     let mut next = None;
@@ -116,7 +140,11 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
         Some(AsOf::Time(time)) => time,
         _ => now,
     };
-    Ok(with_revision(StatusCode::OK, application.revision, &ShownApplication::of(&application, at)))
+    Ok(with_revision(
+        StatusCode::OK,
+        application.revision,
+        &ShownApplication::of(&application, at),
+    ))
 }
 
 async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
@@ -127,8 +155,9 @@ async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, do
     let reason = fields.reason()?;
     fields.finish().map_err(other_ways)?;
     let service = call.service;
-    let application =
-        service.change_application(id, patch, revision, reason, &call.actor(), &call.circumstances).await?;
+    let application = service
+        .change_application(id, patch, revision, reason, &call.actor(), &call.circumstances)
+        .await?;
     let shown = ShownApplication::of(&application, call.circumstances.now);
     Ok(with_revision(StatusCode::OK, application.revision, &shown))
 }
@@ -152,8 +181,9 @@ async fn switch(
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
     let reason = only_reason(object(&request, body).await?)?;
     let service = call.service;
-    let application =
-        service.switch_application(id, on, revision, reason, &call.actor(), &call.circumstances).await?;
+    let application = service
+        .switch_application(id, on, revision, reason, &call.actor(), &call.circumstances)
+        .await?;
     let shown = ShownApplication::of(&application, call.circumstances.now);
     Ok(with_revision(StatusCode::OK, application.revision, &shown))
 }
@@ -162,7 +192,9 @@ async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, do
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
     let reason = only_reason(object(&request, body).await?)?;
-    call.service.delete_application(id, revision, reason, &call.actor(), &call.circumstances).await?;
+    call.service
+        .delete_application(id, revision, reason, &call.actor(), &call.circumstances)
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -170,13 +202,25 @@ async fn rotate(request: HttpRequest, path: web::Path<String>, body: Payload, do
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
     let mut fields = Fields::new(object(&request, body).await?);
-    let overlap_seconds = fields.optional::<i64>("overlap_seconds", "a whole number of seconds")?.flatten();
-    let expires_in_seconds = fields.optional::<i64>("expires_in_seconds", "a whole number of seconds")?.flatten();
+    let overlap_seconds = fields
+        .optional::<i64>("overlap_seconds", "a whole number of seconds")?
+        .flatten();
+    let expires_in_seconds = fields
+        .optional::<i64>("expires_in_seconds", "a whole number of seconds")?
+        .flatten();
     let reason = fields.reason()?;
     fields.finish()?;
     let (service, actor) = (call.service, call.actor());
     let made = service
-        .rotate_secret(id, overlap_seconds, expires_in_seconds, revision, reason, &actor, &call.circumstances)
+        .rotate_secret(
+            id,
+            overlap_seconds,
+            expires_in_seconds,
+            revision,
+            reason,
+            &actor,
+            &call.circumstances,
+        )
         .await?;
     Ok(with_secret(StatusCode::CREATED, &made, call.circumstances.now))
 }
@@ -189,10 +233,15 @@ async fn revoke(
 ) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let id = application_id(&path.0)?;
-    let secret_id: SecretId = path.1.parse().map_err(|_| Problem::invalid("secret_id", "must be a UUID"))?;
+    let secret_id: SecretId = path
+        .1
+        .parse()
+        .map_err(|_| Problem::invalid("secret_id", "must be a UUID"))?;
     let reason = only_reason(object(&request, body).await?)?;
     let service = call.service;
-    let application = service.revoke_secret(id, secret_id, reason, &call.actor(), &call.circumstances).await?;
+    let application = service
+        .revoke_secret(id, secret_id, reason, &call.actor(), &call.circumstances)
+        .await?;
     let shown = ShownApplication::of(&application, call.circumstances.now);
     Ok(with_revision(StatusCode::OK, application.revision, &shown))
 }
@@ -365,7 +414,10 @@ pub(super) fn lifetime(fields: &mut Fields) -> Result<Option<Option<TokenLifetim
 
 /// A network as people write it: `10.0.0.0/8`, or one address.
 fn network(text: &str) -> Result<IpNet, String> {
-    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let network = text
+        .parse::<IpNet>()
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let network = network.ok_or("must be a network such as 10.0.0.0/8 or 2001:db8::/32, or one address")?;
     if network.trunc() == network {
         Ok(network)
@@ -389,7 +441,10 @@ fn other_ways(invalid: InvalidField) -> InvalidField {
         "application_uri" | "client_id" | "id" => "cannot change: register another application",
         _ => return invalid,
     };
-    InvalidField { message: way.into(), ..invalid }
+    InvalidField {
+        message: way.into(),
+        ..invalid
+    }
 }
 
 struct Search {
@@ -424,14 +479,19 @@ impl Search {
         let holds = |text: &str, part: &str| text.to_lowercase().contains(part);
         !application.is_deleted()
             && self.enabled.is_none_or(|enabled| application.is_enabled == enabled)
-            && self
-                .org_code
-                .as_ref()
-                .is_none_or(|wanted| application.org_code.as_ref().is_some_and(|code| code.as_str() == wanted))
+            && self.org_code.as_ref().is_none_or(|wanted| {
+                application
+                    .org_code
+                    .as_ref()
+                    .is_some_and(|code| code.as_str() == wanted)
+            })
             && self.query.as_ref().is_none_or(|part| {
                 holds(application.uri.as_str(), part)
                     || holds(application.name.as_str(), part)
-                    || application.owner.as_ref().is_some_and(|owner| holds(owner.as_str(), part))
+                    || application
+                        .owner
+                        .as_ref()
+                        .is_some_and(|owner| holds(owner.as_str(), part))
             })
     }
 }
@@ -450,12 +510,18 @@ pub(super) fn as_of(text: &str) -> Result<AsOf, InvalidField> {
         return Ok(AsOf::Index(index));
     }
     Timestamp::parse(text).map(AsOf::Time).map_err(|_| {
-        InvalidField::new("as_of", "must be RFC 3339 (2026-03-16T09:30:00Z) or the index of an event")
+        InvalidField::new(
+            "as_of",
+            "must be RFC 3339 (2026-03-16T09:30:00Z) or the index of an event",
+        )
     })
 }
 
 fn application_id(text: &str) -> Result<ApplicationId, Problem> {
     text.parse().map_err(|_| {
-        Problem::invalid("id", "must be a UUID; GET /admin/applications?client_id=… finds it by client_id")
+        Problem::invalid(
+            "id",
+            "must be a UUID; GET /admin/applications?client_id=… finds it by client_id",
+        )
     })
 }

@@ -16,9 +16,21 @@ const WRITE: &str = "keys:write";
 pub(super) fn routes(config: &mut ServiceConfig) {
     let of = |pattern: &str| web::resource(format!("/admin/signing-keys{pattern}"));
     config
-        .service(of("").route(web::get().to(list)).default_service(web::to(use_methods("GET"))))
-        .service(of("/rotate").route(web::post().to(rotate)).default_service(web::to(use_methods("POST"))))
-        .service(of("/{kid}/retire").route(web::post().to(retire)).default_service(web::to(use_methods("POST"))));
+        .service(
+            of("")
+                .route(web::get().to(list))
+                .default_service(web::to(use_methods("GET"))),
+        )
+        .service(
+            of("/rotate")
+                .route(web::post().to(rotate))
+                .default_service(web::to(use_methods("POST"))),
+        )
+        .service(
+            of("/{kid}/retire")
+                .route(web::post().to(retire))
+                .default_service(web::to(use_methods("POST"))),
+        );
 }
 
 type Answer = Result<HttpResponse, Problem>;
@@ -31,11 +43,15 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
 async fn rotate(request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let mut fields = Fields::new(object(&request, body).await?);
-    let algorithm = fields.optional::<SigningAlgorithm>("alg", "one of ES256, RS256, PS256, EdDSA")?.flatten();
+    let algorithm = fields
+        .optional::<SigningAlgorithm>("alg", "one of ES256, RS256, PS256, EdDSA")?
+        .flatten();
     let reason = fields.reason()?;
     fields.finish()?;
     let algorithm = algorithm.unwrap_or(call.service.settings().policy.default_algorithm);
-    call.service.rotate_signing_key(algorithm, reason, &call.actor(), &call.circumstances).await?;
+    call.service
+        .rotate_signing_key(algorithm, reason, &call.actor(), &call.circumstances)
+        .await?;
     Ok(shown(&call.service.snapshot().key_ring))
 }
 
@@ -44,7 +60,9 @@ async fn retire(request: HttpRequest, path: web::Path<String>, body: Payload, do
     let mut fields = Fields::new(object(&request, body).await?);
     let reason = fields.reason()?;
     fields.finish()?;
-    call.service.retire_signing_key(&path, reason, &call.actor(), &call.circumstances).await?;
+    call.service
+        .retire_signing_key(&path, reason, &call.actor(), &call.circumstances)
+        .await?;
     Ok(shown(&call.service.snapshot().key_ring))
 }
 

@@ -19,8 +19,16 @@ const MAX_RECORDED_CHARS: usize = 256;
 pub(super) fn routes(config: &mut ServiceConfig) {
     let of = |path: &str| web::resource(path.to_owned());
     config
-        .service(of("/audit/events").route(web::get().to(search)).default_service(web::to(use_methods("GET"))))
-        .service(of("/audit/events/{index}").route(web::get().to(show)).default_service(web::to(use_methods("GET"))));
+        .service(
+            of("/audit/events")
+                .route(web::get().to(search))
+                .default_service(web::to(use_methods("GET"))),
+        )
+        .service(
+            of("/audit/events/{index}")
+                .route(web::get().to(show))
+                .default_service(web::to(use_methods("GET"))),
+        );
 }
 
 type Answer = Result<HttpResponse, Problem>;
@@ -32,20 +40,28 @@ async fn search(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
         .map(|(name, value)| (name.into_owned(), value.into_owned()))
         .collect();
     if given.len() > MAX_PARAMETERS {
-        return Err(Problem::unreadable(format!("A query may have {MAX_PARAMETERS} parameters")));
+        return Err(Problem::unreadable(format!(
+            "A query may have {MAX_PARAMETERS} parameters"
+        )));
     }
     let parameters = given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let query = AuditQuery::from_parameters(parameters, call.circumstances.now)
         .map_err(|invalid| InvalidField::new(invalid.parameter, invalid.message))?;
-    let recorded: BTreeMap<String, String> =
-        given.iter().map(|(name, value)| (name.clone(), value.chars().take(MAX_RECORDED_CHARS).collect())).collect();
+    let recorded: BTreeMap<String, String> = given
+        .iter()
+        .map(|(name, value)| (name.clone(), value.chars().take(MAX_RECORDED_CHARS).collect()))
+        .collect();
     let reader = &call.caller.application_uri;
-    let found = call.service.search_audit(&query, recorded, reader, &call.circumstances).await?;
+    let found = call
+        .service
+        .search_audit(&query, recorded, reader, &call.circumstances)
+        .await?;
     let mut answer = ok(&found);
     if let Some(next) = &found.next {
         // RFC 8288: the same query, from where this page ends.
         let mut url = url::form_urlencoded::Serializer::new(String::new());
-        url.extend_pairs(given.iter().filter(|(name, _)| name != "after")).append_pair("after", &next.to_string());
+        url.extend_pairs(given.iter().filter(|(name, _)| name != "after"))
+            .append_pair("after", &next.to_string());
         let link = format!("<{}?{}>; rel=\"next\"", request.path(), url.finish());
         if let Ok(link) = header::HeaderValue::from_str(&link) {
             answer.headers_mut().insert(header::LINK, link);
@@ -56,10 +72,19 @@ async fn search(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
 
 async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
-    let index: u64 = path.parse().map_err(|_| Problem::invalid("index", "must be a whole number from 0"))?;
-    let found = call.service.audit_event(index, &call.caller.application_uri, &call.circumstances).await?;
+    let index: u64 = path
+        .parse()
+        .map_err(|_| Problem::invalid("index", "must be a whole number from 0"))?;
+    let found = call
+        .service
+        .audit_event(index, &call.caller.application_uri, &call.circumstances)
+        .await?;
     match found {
         Some(event) => Ok(ok(&event)),
-        None => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", format!("The log has no event {index} yet"))),
+        None => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("The log has no event {index} yet"),
+        )),
     }
 }

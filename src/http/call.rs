@@ -38,7 +38,11 @@ impl<'a> AuthorizedCall<'a> {
             required_scope,
         };
         let caller = doors.service.authorize_call(call, &circumstances).await?;
-        Ok(Self { service: &doors.service, caller, circumstances })
+        Ok(Self {
+            service: &doors.service,
+            caller,
+            circumstances,
+        })
     }
 
     /// The caller as events name it.
@@ -65,7 +69,11 @@ pub async fn object(request: &HttpRequest, body: Payload) -> Result<Map<String, 
     if body.is_empty() {
         return Ok(Map::new());
     }
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let content_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     if !matches!(essence.as_str(), "application/json" | "application/merge-patch+json") {
         let detail = "Content-Type must be application/json (or application/merge-patch+json to change something)";
@@ -80,15 +88,20 @@ pub async fn object(request: &HttpRequest, body: Payload) -> Result<Map<String, 
 
 /// The revision in `If-Match` (RFC 9110 §13.1.1): an entity tag as `ETag` gave it; `*` and none mean any.
 pub fn if_match(request: &HttpRequest) -> Result<Option<u64>, Problem> {
-    let Some(value) = request.headers().get(header::IF_MATCH) else { return Ok(None) };
+    let Some(value) = request.headers().get(header::IF_MATCH) else {
+        return Ok(None);
+    };
     let text = value.to_str().unwrap_or("").trim();
     if text == "*" {
         return Ok(None);
     }
-    let revision = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|tag| tag.parse().ok());
-    revision.map(Some).ok_or_else(|| {
-        Problem::invalid("If-Match", "must be one entity tag as ETag gave it, e.g. \"3\"")
-    })
+    let revision = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .and_then(|tag| tag.parse().ok());
+    revision
+        .map(Some)
+        .ok_or_else(|| Problem::invalid("If-Match", "must be one entity tag as ETag gave it, e.g. \"3\""))
 }
 
 /// An answer with its revision as ETag.
@@ -101,5 +114,7 @@ pub fn with_revision(status: StatusCode, revision: u64, body: &impl Serialize) -
 
 /// An answer.
 pub fn ok(body: &impl Serialize) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body)
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(body)
 }

@@ -17,7 +17,10 @@ pub struct InvalidField {
 impl InvalidField {
     /// What is wrong with a field.
     pub fn new(field: impl Into<String>, message: impl ToString) -> Self {
-        Self { field: field.into(), message: message.to_string() }
+        Self {
+            field: field.into(),
+            message: message.to_string(),
+        }
     }
 }
 
@@ -30,7 +33,10 @@ pub struct Fields {
 impl Fields {
     /// All members of the object.
     pub fn new(members: Map<String, Value>) -> Self {
-        Self { members, asked: Vec::new() }
+        Self {
+            members,
+            asked: Vec::new(),
+        }
     }
 
     /// A member; `Some(None)` when it is null.
@@ -50,7 +56,11 @@ impl Fields {
     }
 
     /// A member that may be left out, but not null.
-    pub fn value<T: DeserializeOwned>(&mut self, name: &'static str, expected: &str) -> Result<Option<T>, InvalidField> {
+    pub fn value<T: DeserializeOwned>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+    ) -> Result<Option<T>, InvalidField> {
         match self.optional(name, expected)? {
             None => Ok(None),
             Some(Some(value)) => Ok(Some(value)),
@@ -93,7 +103,9 @@ impl Fields {
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<Vec<T>>, InvalidField> {
-        let Some(texts) = self.value::<Vec<String>>(name, "a list of texts")? else { return Ok(None) };
+        let Some(texts) = self.value::<Vec<String>>(name, "a list of texts")? else {
+            return Ok(None);
+        };
         texts
             .iter()
             .enumerate()
@@ -106,7 +118,10 @@ impl Fields {
 
     /// The reason that a caller may give for a change.
     pub fn reason(&mut self) -> Result<Option<Remark>, InvalidField> {
-        Ok(self.parsed("reason", Remark::parse)?.flatten().filter(|reason| !reason.as_str().is_empty()))
+        Ok(self
+            .parsed("reason", Remark::parse)?
+            .flatten()
+            .filter(|reason| !reason.as_str().is_empty()))
     }
 
     /// Nothing may be left.
@@ -115,7 +130,10 @@ impl Fields {
             None => Ok(()),
             Some(unknown) => {
                 let known = self.asked.join(", ");
-                Err(InvalidField::new(cut(unknown), format!("there is no such field; there are: {known}")))
+                Err(InvalidField::new(
+                    cut(unknown),
+                    format!("there is no such field; there are: {known}"),
+                ))
             }
         }
     }
@@ -136,14 +154,20 @@ impl Parameters {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             if pairs.len() >= MAX_PARAMETERS {
-                return Err(InvalidField::new(cut(&name), format!("there may be {MAX_PARAMETERS} parameters")));
+                return Err(InvalidField::new(
+                    cut(&name),
+                    format!("there may be {MAX_PARAMETERS} parameters"),
+                ));
             }
             if pairs.iter().any(|(known, _)| *known == name) {
                 return Err(InvalidField::new(cut(&name), "may be given once"));
             }
             pairs.push((name.into_owned(), value.into_owned()));
         }
-        Ok(Self { pairs, asked: Vec::new() })
+        Ok(Self {
+            pairs,
+            asked: Vec::new(),
+        })
     }
 
     /// A parameter; an empty one counts as left out.
@@ -154,9 +178,16 @@ impl Parameters {
     }
 
     /// A parameter that is read by its type's own rules.
-    pub fn parsed<T: std::str::FromStr>(&mut self, name: &'static str, expected: &str) -> Result<Option<T>, InvalidField> {
+    pub fn parsed<T: std::str::FromStr>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+    ) -> Result<Option<T>, InvalidField> {
         self.take(name)
-            .map(|text| text.parse().map_err(|_| InvalidField::new(name, format!("must be {expected}"))))
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| InvalidField::new(name, format!("must be {expected}")))
+            })
             .transpose()
     }
 
@@ -166,7 +197,10 @@ impl Parameters {
             None => Ok(()),
             Some((unknown, _)) => {
                 let known = self.asked.join(", ");
-                Err(InvalidField::new(cut(unknown), format!("there is no such parameter; there are: {known}")))
+                Err(InvalidField::new(
+                    cut(unknown),
+                    format!("there is no such parameter; there are: {known}"),
+                ))
             }
         }
     }

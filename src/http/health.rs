@@ -14,14 +14,21 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 async fn live() -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(serde_json::json!({"live": true}))
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(serde_json::json!({"live": true}))
 }
 
 async fn ready(doors: web::Data<Doors>) -> HttpResponse {
     let readiness = doors.service.readiness();
-    let mut response =
-        if readiness.ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
-    response.insert_header((header::CACHE_CONTROL, "no-store")).json(readiness)
+    let mut response = if readiness.ready {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::ServiceUnavailable()
+    };
+    response
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(readiness)
 }
 
 async fn figures(doors: web::Data<Doors>) -> HttpResponse {

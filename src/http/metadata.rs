@@ -14,7 +14,10 @@ const MAX_AGE_SECONDS: u32 = 900;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     let documents = [
-        ("/.well-known/oauth-authorization-server", web::get().to(authorization_server)),
+        (
+            "/.well-known/oauth-authorization-server",
+            web::get().to(authorization_server),
+        ),
         ("/.well-known/openid-configuration", web::get().to(openid_configuration)),
         ("/.well-known/jwks.json", web::get().to(jwks)),
         ("/.well-known/openid-configuration/jwks", web::get().to(jwks)),

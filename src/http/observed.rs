@@ -22,18 +22,28 @@ pub async fn observe<B: MessageBody>(
 ) -> Result<ServiceResponse<B>, Error> {
     let started = Instant::now();
     let method = http_method(request.method().as_str());
-    let route = route(request.path().strip_prefix(doors.issuer_path.as_str()).unwrap_or(request.path()));
+    let route = route(
+        request
+            .path()
+            .strip_prefix(doors.issuer_path.as_str())
+            .unwrap_or(request.path()),
+    );
     let headers = request.headers();
     let state = headers.get("tracestate").and_then(|value| value.to_str().ok());
     let span = RequestSpan::start(method, route, single(headers, "traceparent"), state);
-    request.extensions_mut().insert(TraceId(span.trace_id().map(|id| id.to_string())));
+    request
+        .extensions_mut()
+        .insert(TraceId(span.trace_id().map(|id| id.to_string())));
     let answer = next.call(request).instrument(span.span().clone()).await;
     let status = match &answer {
         Ok(response) => response.status().as_u16(),
         Err(error) => error.as_response_error().status_code().as_u16(),
     };
     span.answered(status);
-    doors.service.metrics().http_request(route, method, status, started.elapsed());
+    doors
+        .service
+        .metrics()
+        .http_request(route, method, status, started.elapsed());
     answer
 }
 
@@ -75,6 +85,11 @@ fn route(path: &str) -> &'static str {
     EXACT
         .into_iter()
         .find(|known| *known == path)
-        .or_else(|| BELOW.into_iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, route)| route))
+        .or_else(|| {
+            BELOW
+                .into_iter()
+                .find(|(prefix, _)| path.starts_with(prefix))
+                .map(|(_, route)| route)
+        })
         .unwrap_or("other")
 }

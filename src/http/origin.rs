@@ -2,10 +2,10 @@
 
 use crate::http::Doors;
 use crate::http::observed::TraceId;
-use crate::service::record::Circumstances;
 use crate::service;
-use actix_web::{HttpMessage, HttpRequest};
+use crate::service::record::Circumstances;
 use actix_web::http::header;
+use actix_web::{HttpMessage, HttpRequest};
 use grantlog_projections::values::Source;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,11 +17,20 @@ const MAX_HOPS: usize = 32;
 
 /// What the events of a request keep of its circumstances.
 pub fn circumstances(request: &HttpRequest, doors: &Doors) -> Circumstances {
-    let user_agent = request.headers().get(header::USER_AGENT).map(|value| displayable(value.as_bytes()));
+    let user_agent = request
+        .headers()
+        .get(header::USER_AGENT)
+        .map(|value| displayable(value.as_bytes()));
     let ip = client_ip(request, &doors.trusted_proxies);
     Circumstances {
-        source: Some(Source { ip, user_agent: user_agent.map(Into::into) }),
-        trace_id: request.extensions().get::<TraceId>().and_then(|trace_id| trace_id.0.clone()),
+        source: Some(Source {
+            ip,
+            user_agent: user_agent.map(Into::into),
+        }),
+        trace_id: request
+            .extensions()
+            .get::<TraceId>()
+            .and_then(|trace_id| trace_id.0.clone()),
         now: service::now(),
     }
 }
@@ -29,15 +38,25 @@ pub fn circumstances(request: &HttpRequest, doors: &Doors) -> Circumstances {
 /// The peer's address; behind trusted proxies the last address in `X-Forwarded-For` that is not one of
 /// theirs. Whatever an untrusted peer says about itself is not read.
 fn client_ip(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
-    let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
+    let peer = request
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
     if !is_trusted(&peer) {
         return peer;
     }
     let mut nearest = peer;
-    let headers: Vec<&str> =
-        request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
-    for hop in headers.iter().rev().flat_map(|header| header.rsplit(',')).take(MAX_HOPS) {
+    let headers: Vec<&str> = request
+        .headers()
+        .get_all("x-forwarded-for")
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    for hop in headers
+        .iter()
+        .rev()
+        .flat_map(|header| header.rsplit(','))
+        .take(MAX_HOPS)
+    {
         // What comes before a hop that is no address was not written by our proxies.
         let Some(ip) = address(hop.trim()) else { return nearest };
         if !is_trusted(&ip) {
@@ -50,8 +69,14 @@ fn client_ip(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
 
 /// `192.0.2.1`, `2001:db8::1`, and both with a port: `192.0.2.1:4711`, `[2001:db8::1]:4711`.
 fn address(hop: &str) -> Option<IpAddr> {
-    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
-    let ip = bare.parse().ok().or_else(|| hop.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()));
+    let bare = hop
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(hop);
+    let ip = bare
+        .parse()
+        .ok()
+        .or_else(|| hop.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()));
     ip.map(|ip: IpAddr| ip.to_canonical())
 }
 

@@ -1,11 +1,11 @@
 //! Every failure as an answer: the one place that knows status codes for failures.
 
+use crate::event_store::AppendError;
 use crate::http::fields::InvalidField;
 use crate::oauth::{Dialect, OAuthError};
 use crate::policy::CommandRefused;
 use crate::service::ServiceError;
 use crate::service::authorize_call::CallRefused;
-use crate::event_store::AppendError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
@@ -62,12 +62,18 @@ pub fn use_post(dialect: Dialect) -> HttpResponse {
     };
     let mut response = HttpResponse::MethodNotAllowed();
     no_store(&mut response);
-    response.insert_header((header::ALLOW, HeaderValue::from_static("POST"))).json(body)
+    response
+        .insert_header((header::ALLOW, HeaderValue::from_static("POST")))
+        .json(body)
 }
 
 /// There is nothing at this path.
 pub async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path; /openapi.json lists what there is")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "There is nothing at this path; /openapi.json lists what there is",
+    )
 }
 
 /// The path exists, but not for this method.
@@ -75,7 +81,9 @@ pub fn use_methods(allowed: &'static str) -> impl Fn() -> std::future::Ready<Htt
     move || {
         let detail = format!("This path takes {allowed}");
         let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail).error_response();
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static(allowed));
         std::future::ready(response)
     }
 }
@@ -147,7 +155,11 @@ impl Problem {
 
     fn internal(error: &dyn fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server's log says why")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The server's log says why",
+        )
     }
 }
 
@@ -163,9 +175,11 @@ impl From<CommandRefused> for Problem {
             CommandRefused::Invalid { field, message } => Self::invalid(field, message),
             CommandRefused::NotFound(detail) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
             CommandRefused::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
-            CommandRefused::PreconditionFailed { .. } => {
-                Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", refused.to_string())
-            }
+            CommandRefused::PreconditionFailed { .. } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "precondition_failed",
+                refused.to_string(),
+            ),
         }
     }
 }
@@ -174,18 +188,22 @@ impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::Refused(refused) => refused.into(),
-            ServiceError::NotRecorded(AppendError::WrongExpectedRevision { .. }) => {
-                Self::new(StatusCode::CONFLICT, "conflict", "Somebody else changed it at the same time: try again")
-            }
+            ServiceError::NotRecorded(AppendError::WrongExpectedRevision { .. }) => Self::new(
+                StatusCode::CONFLICT,
+                "conflict",
+                "Somebody else changed it at the same time: try again",
+            ),
             ServiceError::NotRecorded(_) | ServiceError::NotReached(_) => Self::unavailable(&error),
             ServiceError::Busy(detail) => {
                 let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
                 problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
                 problem
             }
-            ServiceError::TooLarge(_) => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "This is more than one event can hold")
-            }
+            ServiceError::TooLarge(_) => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                "This is more than one event can hold",
+            ),
             ServiceError::NotRead(_)
             | ServiceError::Undecodable(_)
             | ServiceError::NoRandomness(_)
@@ -208,8 +226,9 @@ impl From<CallRefused> for Problem {
             CallRefused::InvalidToken(_) => {
                 let mut problem = Self::new(StatusCode::UNAUTHORIZED, "invalid_token", detail);
                 let description = &problem.detail;
-                problem.challenge =
-                    Some(format!("Bearer error=\"invalid_token\", error_description=\"{description}\""));
+                problem.challenge = Some(format!(
+                    "Bearer error=\"invalid_token\", error_description=\"{description}\""
+                ));
                 problem
             }
             CallRefused::InsufficientScope(scope) => {
@@ -245,7 +264,10 @@ impl ResponseError for Problem {
         // A struct of texts and a number is always JSON.
         let body = serde_json::to_vec(self).unwrap_or_default();
         response
-            .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")))
+            .insert_header((
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/problem+json"),
+            ))
             .body(body)
     }
 }

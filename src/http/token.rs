@@ -35,14 +35,29 @@ async fn token(endpoint: Dialect, request: HttpRequest, body: Payload, doors: we
     let parsed = match body.to_bytes_limited(MAX_BODY_BYTES).await {
         Err(_) => {
             let reason = RefusalReason::BodyTooLarge;
-            Err(Refusal { dialect, error: OAuthError::BodyTooLarge, reason, client_id: None })
+            Err(Refusal {
+                dialect,
+                error: OAuthError::BodyTooLarge,
+                reason,
+                client_id: None,
+            })
         }
         // The connection broke off: there is nobody left to answer.
         Ok(Err(_)) => return body_too_large(),
         Ok(Ok(body)) => {
-            let authorization: Vec<&[u8]> =
-                request.headers().get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes).collect();
-            TokenRequest::parse(endpoint, RequestHeaders { content_type, authorization: &authorization }, &body)
+            let authorization: Vec<&[u8]> = request
+                .headers()
+                .get_all(header::AUTHORIZATION)
+                .map(HeaderValue::as_bytes)
+                .collect();
+            TokenRequest::parse(
+                endpoint,
+                RequestHeaders {
+                    content_type,
+                    authorization: &authorization,
+                },
+                &body,
+            )
         }
     };
     let service = &doors.service;

@@ -2,8 +2,8 @@
 
 use crate::audit::event::AuditEvent;
 use crate::event_store::{AppendError, ExpectedRevision};
-use crate::policy::apis::{self, ApiPatch};
 use crate::policy::CommandRefused;
+use crate::policy::apis::{self, ApiPatch};
 use crate::service::applications::{AsOf, taken};
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
@@ -30,15 +30,26 @@ impl Service {
             self.provide_key(algorithm, actor, circumstances).await?;
         }
         let what = format!("an API with the audience {}", fact.audience);
-        self.record_change(StreamName::api(id), ExpectedRevision::NoStream, actor, circumstances, [fact.into()])
-            .await
-            .map_err(|error| taken(error, &what))?;
+        self.record_change(
+            StreamName::api(id),
+            ExpectedRevision::NoStream,
+            actor,
+            circumstances,
+            [fact.into()],
+        )
+        .await
+        .map_err(|error| taken(error, &what))?;
         self.api(id)
     }
 
     /// The API as it is now, unless it was deleted.
     pub fn api(&self, id: ApiId) -> Result<Arc<Api>, ServiceError> {
-        let found = self.snapshot().directory.api(id).filter(|api| !api.is_deleted()).cloned();
+        let found = self
+            .snapshot()
+            .directory
+            .api(id)
+            .filter(|api| !api.is_deleted())
+            .cloned();
         found.ok_or_else(|| CommandRefused::NotFound(format!("there is no API {id}")).into())
     }
 
@@ -75,9 +86,8 @@ impl Service {
             self.api(id)?;
             self.provide_key(algorithm, actor, circumstances).await?;
         }
-        let decide = |api: &Api| {
-            Ok(apis::change(api, patch.clone(), expected_revision, reason.clone())?.map(Event::from))
-        };
+        let decide =
+            |api: &Api| Ok(apis::change(api, patch.clone(), expected_revision, reason.clone())?.map(Event::from));
         self.decide_api(id, actor, circumstances, decide).await?;
         self.api(id)
     }
@@ -94,7 +104,9 @@ impl Service {
         let decide = |api: &Api| {
             crate::policy::check_revision(expected_revision, api.revision)?;
             let directory = &self.snapshot().directory;
-            Ok(Some(apis::delete(directory, &self.settings.policy, api, reason.clone())?.into()))
+            Ok(Some(
+                apis::delete(directory, &self.settings.policy, api, reason.clone())?.into(),
+            ))
         };
         self.decide_api(id, actor, circumstances, decide).await
     }
@@ -110,7 +122,10 @@ impl Service {
             let api = self.api(id)?;
             let Some(fact) = decide(&api)? else { return Ok(()) };
             let expected = ExpectedRevision::Exact(api.revision);
-            match self.record_change(StreamName::api(id), expected, actor, circumstances, [fact]).await {
+            match self
+                .record_change(StreamName::api(id), expected, actor, circumstances, [fact])
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(ServiceError::NotRecorded(AppendError::WrongExpectedRevision { actual, .. })) => {
                     self.catch_up_with(actual, api.revision).await?;

@@ -8,13 +8,13 @@ use crate::policy::secrets::{MAX_EXPIRY_SECONDS, RotateSecret};
 use crate::policy::{CommandRefused, applications, check_revision, secrets};
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
+use grantlog_projections::Event;
 use grantlog_projections::event::{ClientType, IssuedSecret};
 use grantlog_projections::recorded_event::RecordedEvent;
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
     Actor, ApplicationId, ApplicationUri, Remark, SecretHash, SecretId, StreamName, Timestamp,
 };
-use grantlog_projections::Event;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -85,7 +85,12 @@ impl Service {
         };
         let issued = match (&secret, registration.secret_hash) {
             (Some(secret), _) => Some(issued(secret, expires_at)),
-            (None, Some(hash)) => Some(IssuedSecret { id: SecretId(Uuid::now_v7()), hash, hint: None, expires_at }),
+            (None, Some(hash)) => Some(IssuedSecret {
+                id: SecretId(Uuid::now_v7()),
+                hash,
+                hint: None,
+                expires_at,
+            }),
             (None, None) => None,
         };
         let secret_id = issued.as_ref().map(|secret| secret.id);
@@ -102,21 +107,26 @@ impl Service {
         self.record_change(stream, ExpectedRevision::NoStream, actor, circumstances, [fact.into()])
             .await
             .map_err(|error| taken(error, &format!("an application named {uri}")))?;
-        Ok(WithSecret { application: self.application(application_id)?, secret_id, secret })
+        Ok(WithSecret {
+            application: self.application(application_id)?,
+            secret_id,
+            secret,
+        })
     }
 
     /// The application as it is now, unless it was deleted.
     pub fn application(&self, id: ApplicationId) -> Result<Arc<TrustedApplication>, ServiceError> {
-        let found = self.snapshot().directory.application(id).filter(|application| !application.is_deleted()).cloned();
+        let found = self
+            .snapshot()
+            .directory
+            .application(id)
+            .filter(|application| !application.is_deleted())
+            .cloned();
         found.ok_or_else(|| CommandRefused::NotFound(format!("there is no application {id}")).into())
     }
 
     /// The application as it was then.
-    pub async fn application_as_of(
-        &self,
-        id: ApplicationId,
-        as_of: AsOf,
-    ) -> Result<TrustedApplication, ServiceError> {
+    pub async fn application_as_of(&self, id: ApplicationId, as_of: AsOf) -> Result<TrustedApplication, ServiceError> {
         let history = self.history(&StreamName::application(id)).await?;
         history
             .iter()
@@ -191,7 +201,11 @@ impl Service {
         match self.decide_application(id, actor, circumstances, decide).await {
             // It is gone: that is what was asked for.
             Ok(_) | Err(ServiceError::Refused(CommandRefused::NotFound(_)))
-                if self.snapshot().directory.application(id).is_some_and(|application| application.is_deleted()) =>
+                if self
+                    .snapshot()
+                    .directory
+                    .application(id)
+                    .is_some_and(|application| application.is_deleted()) =>
             {
                 Ok(())
             }
@@ -227,7 +241,11 @@ impl Service {
             Ok(Some(secrets::rotate(application, command)?.into()))
         };
         let application = self.decide_application(id, actor, circumstances, decide).await?;
-        Ok(WithSecret { application, secret_id: Some(new.id), secret: Some(secret) })
+        Ok(WithSecret {
+            application,
+            secret_id: Some(new.id),
+            secret: Some(secret),
+        })
     }
 
     /// Ends a secret at once.
@@ -256,7 +274,9 @@ impl Service {
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
         for _ in 0..MAX_ATTEMPTS {
             let application = self.application(id)?;
-            let Some(fact) = decide(&application)? else { return Ok(application) };
+            let Some(fact) = decide(&application)? else {
+                return Ok(application);
+            };
             let stream = StreamName::application(id);
             let expected = ExpectedRevision::Exact(application.revision);
             let is_deletion = matches!(fact, Event::ApplicationDeleted(_));
@@ -282,7 +302,10 @@ impl Service {
     pub(super) async fn stored_history(&self, stream: &StreamName) -> Result<Vec<StoredEvent>, ServiceError> {
         let mut history = Vec::new();
         loop {
-            let read = self.store.read_stream(stream.as_str(), history.len() as u64, MAX_EVENTS_PER_READ).await?;
+            let read = self
+                .store
+                .read_stream(stream.as_str(), history.len() as u64, MAX_EVENTS_PER_READ)
+                .await?;
             let is_last = read.len() < MAX_EVENTS_PER_READ;
             history.extend(read);
             if is_last {
@@ -311,7 +334,12 @@ pub(super) fn taken(error: ServiceError, what: &str) -> ServiceError {
 }
 
 fn issued(secret: &ClientSecret, expires_at: Option<Timestamp>) -> IssuedSecret {
-    IssuedSecret { id: SecretId(Uuid::now_v7()), hash: secret.hash(), hint: Some(secret.hint()), expires_at }
+    IssuedSecret {
+        id: SecretId(Uuid::now_v7()),
+        hash: secret.hash(),
+        hint: Some(secret.hint()),
+        expires_at,
+    }
 }
 
 fn expiry(field: &str, seconds: Option<i64>, now: Timestamp) -> Result<Option<Timestamp>, CommandRefused> {

@@ -62,10 +62,19 @@ impl Service {
     pub async fn authorize_call(&self, call: Call<'_>, circumstances: &Circumstances) -> Result<Caller, CallRefused> {
         match self.decide_call(call, circumstances) {
             Ok(token) => {
-                let caller = Caller { application_uri: token.client_id.clone() };
+                let caller = Caller {
+                    application_uri: token.client_id.clone(),
+                };
                 let fact = self.authorized(call, &token);
                 let stream = StreamName::api_calls(Some(fact.application_id));
-                self.record(stream, ExpectedRevision::Any, &caller.actor(), circumstances, [fact.into()]).await?;
+                self.record(
+                    stream,
+                    ExpectedRevision::Any,
+                    &caller.actor(),
+                    circumstances,
+                    [fact.into()],
+                )
+                .await?;
                 Ok(caller)
             }
             Err((reason, bearer)) => {
@@ -73,7 +82,8 @@ impl Service {
                 let fact = self.denied(call, bearer.as_ref(), reason, &refused);
                 let stream = StreamName::api_calls(fact.application_id);
                 let actor = bearer.map_or(Actor::Anonymous, |bearer| Actor::Application(bearer.client_id));
-                self.record(stream, ExpectedRevision::Any, &actor, circumstances, [fact.into()]).await?;
+                self.record(stream, ExpectedRevision::Any, &actor, circumstances, [fact.into()])
+                    .await?;
                 Err(refused)
             }
         }
@@ -98,7 +108,13 @@ impl Service {
         let application = snapshot.directory.application(ApplicationId::of(&token.client_id));
         match authorize_call(application.map(|found| &**found), &token.scope, call.required_scope) {
             Ok(()) => Ok(token),
-            Err(reason) => Err((reason, Some(Bearer { jti: token.jti, client_id: token.client_id }))),
+            Err(reason) => Err((
+                reason,
+                Some(Bearer {
+                    jti: token.jti,
+                    client_id: token.client_id,
+                }),
+            )),
         }
     }
 

@@ -69,16 +69,29 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let connection = Connection::open(path)
             .and_then(|connection| prepare(&connection).map(|()| connection))
-            .map_err(|source| CheckpointError::Database { path: path.into(), source })?;
-        Ok(Self { path: path.into(), connection: Arc::new(Mutex::new(connection)), position: 0 })
+            .map_err(|source| CheckpointError::Database {
+                path: path.into(),
+                source,
+            })?;
+        Ok(Self {
+            path: path.into(),
+            connection: Arc::new(Mutex::new(connection)),
+            position: 0,
+        })
     }
 
     /// Opens the file for reading only: it must be there, and whoever writes it goes on.
     pub fn open_existing(path: &Path) -> Result<Self, CheckpointError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)
-            .map_err(|source| CheckpointError::Database { path: path.into(), source })?;
-        Ok(Self { path: path.into(), connection: Arc::new(Mutex::new(connection)), position: 0 })
+        let connection = Connection::open_with_flags(path, flags).map_err(|source| CheckpointError::Database {
+            path: path.into(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.into(),
+            connection: Arc::new(Mutex::new(connection)),
+            position: 0,
+        })
     }
 
     /// The saved state and how many events it has read, if it was built from this log.
@@ -120,7 +133,10 @@ impl Checkpoint {
     ) -> Result<(), (CheckpointError, Changed)> {
         let connection = self.connection.clone();
         let saving = tokio::task::spawn_blocking(move || {
-            let position = Position { events, last_event_sha256 };
+            let position = Position {
+                events,
+                last_event_sha256,
+            };
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             save(&mut connection, &snapshot, &changed, &position).map_err(|source| (source, changed))
         });
@@ -140,7 +156,9 @@ impl Checkpoint {
             return Ok(false);
         }
         let last = store.read_all(position.events - 1, Direction::Forwards, 1).await?;
-        Ok(last.first().is_some_and(|event| Sha256::digest(&event.bytes)[..] == position.last_event_sha256))
+        Ok(last
+            .first()
+            .is_some_and(|event| Sha256::digest(&event.bytes)[..] == position.last_event_sha256))
     }
 
     fn with<T>(&self, work: fn(&mut Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
@@ -148,7 +166,10 @@ impl Checkpoint {
     }
 
     fn failed(&self, source: rusqlite::Error) -> CheckpointError {
-        CheckpointError::Database { path: self.path.clone(), source }
+        CheckpointError::Database {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -172,7 +193,9 @@ fn clear(connection: &mut Connection) -> rusqlite::Result<()> {
 }
 
 fn load(connection: &mut Connection) -> rusqlite::Result<Option<(Snapshot, Position)>> {
-    let Some(position) = single(connection, "position")? else { return Ok(None) };
+    let Some(position) = single(connection, "position")? else {
+        return Ok(None);
+    };
     let mut snapshot = Snapshot::default();
     for application in states(connection, "SELECT state FROM application")? {
         snapshot.directory.restore_application(application);
@@ -227,7 +250,11 @@ fn single<T: DeserializeOwned>(connection: &Connection, name: &str) -> rusqlite:
 }
 
 fn states<T: DeserializeOwned>(connection: &Connection, query: &str) -> rusqlite::Result<Vec<T>> {
-    connection.prepare(query)?.query_map([], |row| row.get::<_, Vec<u8>>(0))?.map(|state| parse(&state?)).collect()
+    connection
+        .prepare(query)?
+        .query_map([], |row| row.get::<_, Vec<u8>>(0))?
+        .map(|state| parse(&state?))
+        .collect()
 }
 
 fn json<T: Serialize>(state: &T) -> rusqlite::Result<Vec<u8>> {

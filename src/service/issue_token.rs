@@ -42,7 +42,11 @@ struct Denied {
 impl Service {
     /// Answers a token request; whatever it answers is durable, but for `slow_down` (counted) and
     /// `temporarily_unavailable` (nothing could be written).
-    pub async fn issue_token(&self, request: &TokenRequest, circumstances: &Circumstances) -> Result<Issued, OAuthError> {
+    pub async fn issue_token(
+        &self,
+        request: &TokenRequest,
+        circumstances: &Circumstances,
+    ) -> Result<Issued, OAuthError> {
         let outcome = self.grant(request, circumstances).await;
         let error = outcome.as_ref().err().map(|error| error.code(request.dialect));
         self.count(request.dialect, error);
@@ -51,8 +55,15 @@ impl Service {
 
     /// Records a request that was refused before its client was looked up, and answers what to say.
     pub async fn refuse_token(&self, refusal: Refusal, circumstances: &Circumstances) -> OAuthError {
-        let Refusal { dialect, error, reason, client_id } = refusal;
-        let application_id = client_id.as_deref().and_then(|client_id| self.known_application(client_id));
+        let Refusal {
+            dialect,
+            error,
+            reason,
+            client_id,
+        } = refusal;
+        let application_id = client_id
+            .as_deref()
+            .and_then(|client_id| self.known_application(client_id));
         let refused = TokenRefused {
             client_id,
             application_id,
@@ -61,20 +72,40 @@ impl Service {
             detail: reason.detail(),
             dialect,
         };
-        let error = self.refused(Denied { error, actor: Actor::Anonymous, fact: refused }, circumstances).await;
+        let error = self
+            .refused(
+                Denied {
+                    error,
+                    actor: Actor::Anonymous,
+                    fact: refused,
+                },
+                circumstances,
+            )
+            .await;
         self.count(dialect, Some(error.code(dialect)));
         error
     }
 
     /// Records what was suppressed in windows that have ended, or (`all`) so far.
     pub async fn report_suppressed(&self, all: bool) {
-        let suppressed = if all { self.throttle.drain() } else { self.throttle.ended(Instant::now()) };
+        let suppressed = if all {
+            self.throttle.drain()
+        } else {
+            self.throttle.ended(Instant::now())
+        };
         for suppressed in suppressed {
             let fact = self.throttled(&suppressed.client_id, suppressed.source, suppressed.requests);
             let stream = StreamName::token_requests(fact.application_id);
             let circumstances = Circumstances::of_system();
-            let recorded =
-                self.record(stream, ExpectedRevision::Any, &Actor::System, &circumstances, [fact.into()]).await;
+            let recorded = self
+                .record(
+                    stream,
+                    ExpectedRevision::Any,
+                    &Actor::System,
+                    &circumstances,
+                    [fact.into()],
+                )
+                .await;
             if let Err(error) = recorded {
                 tracing::warn!(%error, requests = suppressed.requests, "suppressed requests could not be recorded");
             }
@@ -87,7 +118,9 @@ impl Service {
 
         let application_id = ApplicationId::of_client_id(&request.client_id);
         let application = self.snapshot().directory.application(application_id).cloned();
-        let secrets = application.as_deref().map_or(&[][..], |application| &application.secrets);
+        let secrets = application
+            .as_deref()
+            .map_or(&[][..], |application| &application.secrets);
         let matching_secret = client_secret::verify(request.client_secret.expose(), secrets).secret_id();
         let command = IssueToken {
             matching_secret,
@@ -102,14 +135,22 @@ impl Service {
             Err(denied) => return Err(self.refused(denied, circumstances).await),
         };
         // `decide` grants nothing to nobody.
-        let Some(application) = application else { return Err(OAuthError::InvalidClient) };
+        let Some(application) = application else {
+            return Err(OAuthError::InvalidClient);
+        };
 
         let (issued, fact) = self.sign(request, &application, grant, circumstances.now)?;
         let actor = Actor::Application(application.uri.clone());
         let stream = StreamName::token_requests(Some(application.id));
-        self.record_as(stream, ExpectedRevision::Any, &actor, circumstances, [(fact.jti, fact.into())])
-            .await
-            .map_err(unavailable)?;
+        self.record_as(
+            stream,
+            ExpectedRevision::Any,
+            &actor,
+            circumstances,
+            [(fact.jti, fact.into())],
+        )
+        .await
+        .map_err(unavailable)?;
 
         // Whoever disables an application is answered when this snapshot has it: from then on no token
         // leaves, not even one that was decided before and waited for its commit.
@@ -138,12 +179,22 @@ impl Service {
         if is_first {
             let fact = self.throttled(&client_id, source, 1);
             let stream = StreamName::token_requests(fact.application_id);
-            self.record(stream, ExpectedRevision::Any, &Actor::Anonymous, circumstances, [fact.into()])
-                .await
-                .map_err(unavailable)?;
+            self.record(
+                stream,
+                ExpectedRevision::Any,
+                &Actor::Anonymous,
+                circumstances,
+                [fact.into()],
+            )
+            .await
+            .map_err(unavailable)?;
         }
-        let seconds = u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-        Err(OAuthError::SlowDown { retry_after_seconds: seconds })
+        let seconds = u32::try_from(retry_after.as_secs())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        Err(OAuthError::SlowDown {
+            retry_after_seconds: seconds,
+        })
     }
 
     fn decide(
@@ -154,24 +205,39 @@ impl Service {
     ) -> Result<Grant, Denied> {
         let snapshot = self.snapshot();
         let decision = issue_token(&snapshot.directory, &self.settings.policy, application, command);
-        decision.map_err(|Refused { error, reason, detail, authenticated }| {
-            let actor = match application {
-                Some(application) if authenticated => Actor::Application(application.uri.clone()),
-                _ => Actor::Anonymous,
-            };
-            if error == OAuthError::InvalidClient {
-                self.throttle.failed(&presented_client_id(&request.client_id), command.source_ip, Instant::now());
-            }
-            let refused = TokenRefused {
-                client_id: Some(presented_client_id(&request.client_id)),
-                application_id: application.map(|application| application.id),
-                error: error.code(request.dialect).to_owned(),
-                reason,
-                detail,
-                dialect: request.dialect,
-            };
-            Denied { error, actor, fact: refused }
-        })
+        decision.map_err(
+            |Refused {
+                 error,
+                 reason,
+                 detail,
+                 authenticated,
+             }| {
+                let actor = match application {
+                    Some(application) if authenticated => Actor::Application(application.uri.clone()),
+                    _ => Actor::Anonymous,
+                };
+                if error == OAuthError::InvalidClient {
+                    self.throttle.failed(
+                        &presented_client_id(&request.client_id),
+                        command.source_ip,
+                        Instant::now(),
+                    );
+                }
+                let refused = TokenRefused {
+                    client_id: Some(presented_client_id(&request.client_id)),
+                    application_id: application.map(|application| application.id),
+                    error: error.code(request.dialect).to_owned(),
+                    reason,
+                    detail,
+                    dialect: request.dialect,
+                };
+                Denied {
+                    error,
+                    actor,
+                    fact: refused,
+                }
+            },
+        )
     }
 
     /// Makes the token and its event. The event keeps the token's end, so the signature comes first; the
@@ -183,7 +249,9 @@ impl Service {
         grant: Grant,
         now: Timestamp,
     ) -> Result<(Issued, TokenIssued), OAuthError> {
-        let unavailable = OAuthError::TemporarilyUnavailable { retry_after_seconds: RETRY_AFTER_SECONDS };
+        let unavailable = OAuthError::TemporarilyUnavailable {
+            retry_after_seconds: RETRY_AFTER_SECONDS,
+        };
         let signer = self.keys.signer(grant.algorithm).ok_or_else(|| {
             tracing::error!(algorithm = %grant.algorithm, "there is no key to sign with");
             unavailable.clone()
@@ -210,7 +278,9 @@ impl Service {
             unavailable.clone()
         };
         let claims = serde_json::to_vec(&claims).map_err(|error| failed(&error))?;
-        let access_token = signer.sign_token(grant.token_type, &claims).map_err(|error| failed(&error))?;
+        let access_token = signer
+            .sign_token(grant.token_type, &claims)
+            .map_err(|error| failed(&error))?;
         let hint_starts = access_token.len().saturating_sub(TOKEN_HINT_CHARS);
         let fact = TokenIssued {
             jti,
@@ -230,13 +300,29 @@ impl Service {
             expires_at: Timestamp::from_unix_micros(expires_at.saturating_mul(1_000_000)),
             token_hint: access_token.get(hint_starts..).unwrap_or_default().to_owned(),
         };
-        Ok((Issued { access_token, expires_in, scope: grant.scope }, fact))
+        Ok((
+            Issued {
+                access_token,
+                expires_in,
+                scope: grant.scope,
+            },
+            fact,
+        ))
     }
 
     async fn refused(&self, denied: Denied, circumstances: &Circumstances) -> OAuthError {
         let Denied { error, actor, fact } = denied;
         let stream = StreamName::token_requests(fact.application_id);
-        match self.record(stream, ExpectedRevision::Any, &actor, circumstances, [Event::from(fact)]).await {
+        match self
+            .record(
+                stream,
+                ExpectedRevision::Any,
+                &actor,
+                circumstances,
+                [Event::from(fact)],
+            )
+            .await
+        {
             Ok(_) => error,
             Err(not_recorded) => unavailable(not_recorded),
         }
@@ -254,17 +340,24 @@ impl Service {
 
     fn known_application(&self, client_id: &str) -> Option<ApplicationId> {
         let id = ApplicationId::of_client_id(client_id);
-        self.snapshot().directory.application(id).map(|application| application.id)
+        self.snapshot()
+            .directory
+            .application(id)
+            .map(|application| application.id)
     }
 
     fn count(&self, dialect: Dialect, error: Option<&'static str>) {
         let outcome = if error.is_none() { "success" } else { "refused" };
-        self.metrics.token_request(dialect.as_str(), outcome, error.unwrap_or("none"));
+        self.metrics
+            .token_request(dialect.as_str(), outcome, error.unwrap_or("none"));
     }
 }
 
 fn source_ip(circumstances: &Circumstances) -> IpAddr {
-    circumstances.source.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |source| source.ip)
+    circumstances
+        .source
+        .as_ref()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |source| source.ip)
 }
 
 /// Nothing is granted, and nothing refused, that is not on the record.
@@ -274,5 +367,7 @@ fn unavailable(error: ServiceError) -> OAuthError {
         ServiceError::NotRecorded(AppendError::Overloaded) => {}
         error => tracing::error!(%error, "a token request could not be recorded"),
     }
-    OAuthError::TemporarilyUnavailable { retry_after_seconds: RETRY_AFTER_SECONDS }
+    OAuthError::TemporarilyUnavailable {
+        retry_after_seconds: RETRY_AFTER_SECONDS,
+    }
 }

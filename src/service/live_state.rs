@@ -118,12 +118,17 @@ impl LiveState {
         keys: Arc<Keys>,
     ) -> Result<Self, LiveStateError> {
         let (mut snapshot, restored) = checkpoint.load_for(&*store).await?;
-        let mut fold = Fold { changed: Changed::default(), position: restored, last_event: None };
+        let mut fold = Fold {
+            changed: Changed::default(),
+            position: restored,
+            last_event: None,
+        };
         let target = store.log_size();
         let started = Instant::now();
         while fold.position < target {
-            let batch =
-                store.read_all(fold.position, crate::event_store::Direction::Forwards, MAX_BATCH_EVENTS).await?;
+            let batch = store
+                .read_all(fold.position, crate::event_store::Direction::Forwards, MAX_BATCH_EVENTS)
+                .await?;
             fold.apply(&mut snapshot, &batch)?;
         }
         tracing::info!(
@@ -139,14 +144,28 @@ impl LiveState {
         let (failure_out, failure) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
         let subscription = store.subscribe_to_all(fold.position);
-        let follower = Follower { snapshot, published: published.clone(), fold, checkpoint, every, keys, position_out };
+        let follower = Follower {
+            snapshot,
+            published: published.clone(),
+            fold,
+            checkpoint,
+            every,
+            keys,
+            position_out,
+        };
         let task = tokio::spawn(async move {
             if let Err(error) = follower.run(subscription, stopped).await {
                 tracing::error!(%error, "projections stopped following the log");
                 failure_out.send_replace(Some(error.to_string()));
             }
         });
-        Ok(Self { snapshot: published, position, failure, stop, follower: tokio::sync::Mutex::new(Some(task)) })
+        Ok(Self {
+            snapshot: published,
+            position,
+            failure,
+            stop,
+            follower: tokio::sync::Mutex::new(Some(task)),
+        })
     }
 
     /// The state as of now; lock-free.
@@ -268,10 +287,14 @@ impl Follower {
 
     /// A checkpoint that cannot be saved costs the next start some time, nothing else.
     async fn save(&mut self) {
-        let Some(last_event) = &self.fold.last_event else { return };
+        let Some(last_event) = &self.fold.last_event else {
+            return;
+        };
         let digest: [u8; 32] = Sha256::digest(last_event).into();
         let changed = std::mem::take(&mut self.fold.changed);
-        let saving = self.checkpoint.save(self.snapshot.clone(), changed, self.fold.position, digest);
+        let saving = self
+            .checkpoint
+            .save(self.snapshot.clone(), changed, self.fold.position, digest);
         if let Err((error, unsaved)) = saving.await {
             tracing::warn!(%error, "the projections' checkpoint could not be saved");
             self.fold.changed = unsaved;

@@ -138,7 +138,16 @@ impl Service {
         throttle: Throttle,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, store, live, keys, master_key, audit, throttle, metrics }
+        Self {
+            settings,
+            store,
+            live,
+            keys,
+            master_key,
+            audit,
+            throttle,
+            metrics,
+        }
     }
 
     /// What the operator has set.
@@ -169,7 +178,9 @@ impl Service {
             reasons.push(format!("the projections stopped: {failure}"));
         }
         if log_size.saturating_sub(state_through) > MAX_STATE_LAG_EVENTS {
-            reasons.push(format!("the projections have read {state_through} of {log_size} events"));
+            reasons.push(format!(
+                "the projections have read {state_through} of {log_size} events"
+            ));
         }
         if let Some(failure) = self.audit.failed() {
             reasons.push(format!("the audit index stopped: {failure}"));

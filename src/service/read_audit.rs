@@ -26,7 +26,8 @@ impl Service {
             AuditSearchError::Index(_) | AuditSearchError::BrokenOff(_) => ServiceError::Audit(error.to_string()),
         })?;
         let rows = page.events.len() as u64;
-        self.record_reading(parameters, rows, page.indexed_through, reader, circumstances).await?;
+        self.record_reading(parameters, rows, page.indexed_through, reader, circumstances)
+            .await?;
         Ok(page)
     }
 
@@ -45,7 +46,8 @@ impl Service {
         };
         let parameters = BTreeMap::from([("index".to_owned(), index.to_string())]);
         let rows = u64::from(event.is_some());
-        self.record_reading(parameters, rows, self.store.log_size(), reader, circumstances).await?;
+        self.record_reading(parameters, rows, self.store.log_size(), reader, circumstances)
+            .await?;
         Ok(event)
     }
 
@@ -57,9 +59,15 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<(), ServiceError> {
-        let fact = AuditTrailRead { application_uri: reader.clone(), filter, rows, through_index };
+        let fact = AuditTrailRead {
+            application_uri: reader.clone(),
+            filter,
+            rows,
+            through_index,
+        };
         let (stream, actor) = (StreamName::audit_access(), Actor::Application(reader.clone()));
-        self.record(stream, ExpectedRevision::Any, &actor, circumstances, [fact.into()]).await?;
+        self.record(stream, ExpectedRevision::Any, &actor, circumstances, [fact.into()])
+            .await?;
         Ok(())
     }
 }

@@ -28,12 +28,15 @@ pub async fn rebuild_state(
     checkpoint: &Checkpoint,
     mut progress: impl FnMut(u64),
 ) -> Result<StateComparison, LiveStateError> {
-    let Some((saved, events)) = checkpoint.saved_for(store).await? else { return Err(LiveStateError::NothingSaved) };
+    let Some((saved, events)) = checkpoint.saved_for(store).await? else {
+        return Err(LiveStateError::NothingSaved);
+    };
     let started = Instant::now();
     let mut rebuilt = Snapshot::default();
     let (mut changed, mut position) = (Changed::default(), 0);
     while position < events {
-        let limit = usize::try_from(events - position).map_or(MAX_EVENTS_PER_READ, |left| left.min(MAX_EVENTS_PER_READ));
+        let limit =
+            usize::try_from(events - position).map_or(MAX_EVENTS_PER_READ, |left| left.min(MAX_EVENTS_PER_READ));
         for stored in store.read_all(position, Direction::Forwards, limit).await? {
             if can_change_state(codec::peek_type(&stored.bytes)) {
                 rebuilt.apply(&codec::decode(&stored)?, &mut changed);
@@ -52,13 +55,19 @@ pub async fn rebuild_state(
 
 fn differences(saved: &Snapshot, rebuilt: &Snapshot) -> Vec<String> {
     let mut found = Vec::new();
-    let (saved_count, count) = (saved.directory.application_count(), rebuilt.directory.application_count());
+    let (saved_count, count) = (
+        saved.directory.application_count(),
+        rebuilt.directory.application_count(),
+    );
     if saved_count != count {
         found.push(format!("{saved_count} applications are saved, the log has {count}"));
     }
     for application in rebuilt.directory.applications_after(None) {
         if saved.directory.application(application.id) != Some(application) {
-            found.push(format!("application {} is saved otherwise than the log has it", application.uri));
+            found.push(format!(
+                "application {} is saved otherwise than the log has it",
+                application.uri
+            ));
         }
     }
     for api in rebuilt.directory.apis_after(None) {

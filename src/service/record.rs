@@ -21,7 +21,11 @@ pub struct Circumstances {
 impl Circumstances {
     /// Of something that Grantlog does by itself.
     pub fn of_system() -> Self {
-        Self { source: None, trace_id: None, now: super::now() }
+        Self {
+            source: None,
+            trace_id: None,
+            now: super::now(),
+        }
     }
 }
 
@@ -62,7 +66,11 @@ impl Service {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let append = Append { stream: stream.as_str().to_owned(), expected, events };
+        let append = Append {
+            stream: stream.as_str().to_owned(),
+            expected,
+            events,
+        };
         Ok(self.store.append_to_stream(append).await?)
     }
 

@@ -21,7 +21,10 @@ const ADMINISTRATOR_SCOPE: &str = "applications:read applications:write keys:wri
 impl Service {
     /// Whether the first administrator is still to be registered.
     pub fn needs_administrator(&self) -> bool {
-        self.snapshot().directory.application(ApplicationId::of_client_id(ADMINISTRATOR)).is_none()
+        self.snapshot()
+            .directory
+            .application(ApplicationId::of_client_id(ADMINISTRATOR))
+            .is_none()
     }
 
     /// Registers the first administrator with a secret that the caller has kept already: were it the other
@@ -40,7 +43,8 @@ impl Service {
             secret_hash: Some(secret.hash()),
             secret_expires_in_seconds: None,
         };
-        self.register_application(registration, &Actor::System, &Circumstances::of_system()).await?;
+        self.register_application(registration, &Actor::System, &Circumstances::of_system())
+            .await?;
         Ok(())
     }
 
@@ -62,7 +66,14 @@ impl Service {
         }
         let stream = StreamName::service();
         let circumstances = Circumstances::of_system();
-        self.record_change(stream, ExpectedRevision::Any, &Actor::System, &circumstances, [started.into()]).await?;
+        self.record_change(
+            stream,
+            ExpectedRevision::Any,
+            &Actor::System,
+            &circumstances,
+            [started.into()],
+        )
+        .await?;
         Ok(())
     }
 
@@ -76,10 +87,19 @@ impl Service {
     /// Puts the stop on the record, saves the projections and closes the log.
     pub async fn stop(&self, reason: &str) {
         self.report_suppressed(true).await;
-        let stopped = ServiceStopped { version: env!("CARGO_PKG_VERSION").to_owned(), reason: reason.to_owned() };
+        let stopped = ServiceStopped {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            reason: reason.to_owned(),
+        };
         let circumstances = Circumstances::of_system();
         let recorded = self
-            .record_change(StreamName::service(), ExpectedRevision::Any, &Actor::System, &circumstances, [stopped.into()])
+            .record_change(
+                StreamName::service(),
+                ExpectedRevision::Any,
+                &Actor::System,
+                &circumstances,
+                [stopped.into()],
+            )
             .await;
         if let Err(error) = recorded {
             tracing::error!(%error, "the stop could not be recorded");
@@ -94,8 +114,10 @@ impl Service {
         let log_size = self.store.log_size();
         self.metrics.event_store_log_size(log_size);
         self.metrics.event_store_queue_depth(self.store.queue_depth());
-        self.metrics.projection_lag("state", log_size.saturating_sub(self.live.position()));
-        self.metrics.projection_lag("audit_index", log_size.saturating_sub(self.audit.indexed_through()));
+        self.metrics
+            .projection_lag("state", log_size.saturating_sub(self.live.position()));
+        self.metrics
+            .projection_lag("audit_index", log_size.saturating_sub(self.audit.indexed_through()));
         let key_ring = self.snapshot().key_ring.clone();
         let is_in = |state: &str, key: KeyState| {
             matches!(
@@ -107,7 +129,10 @@ impl Service {
         };
         for alg in SigningAlgorithm::ALL {
             for state in ["announced", "active", "superseded"] {
-                let keys = key_ring.keys().filter(|key| key.alg == alg && is_in(state, key.state)).count();
+                let keys = key_ring
+                    .keys()
+                    .filter(|key| key.alg == alg && is_in(state, key.state))
+                    .count();
                 self.metrics.signing_keys(alg, state, keys as u64);
             }
         }
@@ -119,8 +144,17 @@ impl Service {
             return Ok(());
         }
         let name = Name::parse(name).map_err(|error| ServiceError::Keys(error.to_string()))?;
-        let attributes = ApiPatch { name: Some(name), ..ApiPatch::default() };
-        self.register_api(audience.clone(), attributes, &Actor::System, &Circumstances::of_system()).await?;
+        let attributes = ApiPatch {
+            name: Some(name),
+            ..ApiPatch::default()
+        };
+        self.register_api(
+            audience.clone(),
+            attributes,
+            &Actor::System,
+            &Circumstances::of_system(),
+        )
+        .await?;
         Ok(())
     }
 }

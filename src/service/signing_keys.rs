@@ -20,7 +20,12 @@ impl Service {
         let circumstances = Circumstances::of_system();
         let decide = |key_ring: &KeyRing| {
             let algorithms = self.algorithms_in_use();
-            Ok(maintain(key_ring, &self.settings.key_rotation, &algorithms, circumstances.now))
+            Ok(maintain(
+                key_ring,
+                &self.settings.key_rotation,
+                &algorithms,
+                circumstances.now,
+            ))
         };
         self.take_key_steps(None, &Actor::System, &circumstances, decide).await
     }
@@ -41,7 +46,9 @@ impl Service {
         let before = self.snapshot().key_ring.revision;
         let decide = |key_ring: &KeyRing| {
             if key_ring.revision != before {
-                return Err(CommandRefused::Conflict("the signing keys have just changed: look, then repeat".into()));
+                return Err(CommandRefused::Conflict(
+                    "the signing keys have just changed: look, then repeat".into(),
+                ));
             }
             Ok(vec![rotate(key_ring, algorithm)])
         };
@@ -69,7 +76,14 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let decide = |key_ring: &KeyRing| {
             let is_missing = key_ring.active(algorithm).is_none();
-            Ok(is_missing.then_some(KeyStep::Add { alg: algorithm, activate: true, reason: "first key" }).into_iter().collect())
+            Ok(is_missing
+                .then_some(KeyStep::Add {
+                    alg: algorithm,
+                    activate: true,
+                    reason: "first key",
+                })
+                .into_iter()
+                .collect())
         };
         self.take_key_steps(None, actor, circumstances, decide).await
     }
@@ -101,12 +115,18 @@ impl Service {
             for step in steps {
                 facts.extend(self.take(step, &key_ring, reason.as_ref(), circumstances)?);
             }
-            let expected = key_ring.revision.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
-            match self.record_change(StreamName::signing_keys(), expected, actor, circumstances, facts).await {
+            let expected = key_ring
+                .revision
+                .map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
+            match self
+                .record_change(StreamName::signing_keys(), expected, actor, circumstances, facts)
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(ServiceError::NotRecorded(AppendError::WrongExpectedRevision { actual, .. })) => {
                     let seen = key_ring.revision.unwrap_or(0);
-                    self.catch_up_with(actual.map(|actual| actual.saturating_add(1)), seen).await?;
+                    self.catch_up_with(actual.map(|actual| actual.saturating_add(1)), seen)
+                        .await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -135,10 +155,24 @@ impl Service {
                 std::iter::once(added.into()).chain(activated).collect()
             }
             KeyStep::Activate { kid, alg, reason } => {
-                vec![SigningKeyActivated { kid, alg, reason: because(reason)? }.into()]
+                vec![
+                    SigningKeyActivated {
+                        kid,
+                        alg,
+                        reason: because(reason)?,
+                    }
+                    .into(),
+                ]
             }
             KeyStep::Retire { kid, alg, reason } => {
-                vec![SigningKeyRetired { kid, alg, reason: because(reason)? }.into()]
+                vec![
+                    SigningKeyRetired {
+                        kid,
+                        alg,
+                        reason: because(reason)?,
+                    }
+                    .into(),
+                ]
             }
         })
     }
@@ -147,7 +181,16 @@ impl Service {
         let failed = |error: &dyn std::fmt::Display| ServiceError::Keys(error.to_string());
         let pair = SigningKeyPair::generate(alg, self.settings.rsa_bits).map_err(|error| failed(&error))?;
         let private_key = pair.to_pkcs8().map_err(|error| failed(&error))?;
-        let sealed_private_key = self.master_key.seal(&kid, alg, &private_key).map_err(|error| failed(&error))?;
-        Ok(SigningKeyAdded { public_jwk: pair.public_jwk(&kid), kid, alg, sealed_private_key, reason })
+        let sealed_private_key = self
+            .master_key
+            .seal(&kid, alg, &private_key)
+            .map_err(|error| failed(&error))?;
+        Ok(SigningKeyAdded {
+            public_jwk: pair.public_jwk(&kid),
+            kid,
+            alg,
+            sealed_private_key,
+            reason,
+        })
     }
 }

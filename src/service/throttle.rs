@@ -71,7 +71,11 @@ pub struct Suppressed {
 impl Throttle {
     /// Counts nothing yet.
     pub fn new(settings: ThrottleSettings) -> Self {
-        Self { settings, windows: Mutex::new(HashMap::new()), tracked: AtomicUsize::new(0) }
+        Self {
+            settings,
+            windows: Mutex::new(HashMap::new()),
+            tracked: AtomicUsize::new(0),
+        }
     }
 
     /// The window, in seconds.
@@ -89,7 +93,10 @@ impl Throttle {
         match windows.get_mut(&Key::of(client_id, source)) {
             Some(window) if window.ends > now && window.failures >= self.settings.max_failures => {
                 window.suppressed += 1;
-                Verdict::SlowDown { retry_after: window.ends - now, is_first: window.suppressed == 1 }
+                Verdict::SlowDown {
+                    retry_after: window.ends - now,
+                    is_first: window.suppressed == 1,
+                }
             }
             _ => Verdict::Pass,
         }
@@ -100,18 +107,32 @@ impl Throttle {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let key = Key::of(client_id, source);
         // A window that has ended but is still to be reported goes on until it is: nothing is lost.
-        if let Some(window) = windows.get_mut(&key).filter(|window| window.ends > now || window.suppressed > 1) {
+        if let Some(window) = windows
+            .get_mut(&key)
+            .filter(|window| window.ends > now || window.suppressed > 1)
+        {
             window.failures = window.failures.saturating_add(1);
             return;
         }
         if windows.len() >= self.settings.max_tracked && !windows.contains_key(&key) {
             // A flood of invented client_ids must not push out those that are slowed down.
             let few = windows.iter().take(EVICTION_CANDIDATES);
-            let disposable = few.into_iter().find(|(_, window)| window.suppressed == 0).map(|(key, _)| key.clone());
+            let disposable = few
+                .into_iter()
+                .find(|(_, window)| window.suppressed == 0)
+                .map(|(key, _)| key.clone());
             let Some(disposable) = disposable else { return };
             windows.remove(&disposable);
         }
-        windows.insert(key, Window { ends: now + self.settings.window, failures: 1, suppressed: 0, source });
+        windows.insert(
+            key,
+            Window {
+                ends: now + self.settings.window,
+                failures: 1,
+                suppressed: 0,
+                source,
+            },
+        );
         self.tracked.store(windows.len(), Ordering::Relaxed);
     }
 
@@ -150,7 +171,10 @@ impl Key {
             IpAddr::V4(_) => source,
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         };
-        Self { client_id: client_id.to_owned(), network }
+        Self {
+            client_id: client_id.to_owned(),
+            network,
+        }
     }
 }
 
@@ -162,7 +186,11 @@ mod tests {
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
     fn throttle(max_failures: u32, max_tracked: usize) -> Throttle {
-        Throttle::new(ThrottleSettings { max_failures, window: Duration::from_secs(60), max_tracked })
+        Throttle::new(ThrottleSettings {
+            max_failures,
+            window: Duration::from_secs(60),
+            max_tracked,
+        })
     }
 
     #[test]
@@ -171,7 +199,10 @@ mod tests {
         throttle.failed("a", SOURCE, start);
         assert_eq!(throttle.admit("a", SOURCE, start), Verdict::Pass);
         throttle.failed("a", SOURCE, start);
-        let slow = Verdict::SlowDown { retry_after: Duration::from_secs(60), is_first: true };
+        let slow = Verdict::SlowDown {
+            retry_after: Duration::from_secs(60),
+            is_first: true,
+        };
         assert_eq!(throttle.admit("a", SOURCE, start), slow);
         assert_eq!(throttle.admit("a", OTHER, start), Verdict::Pass);
         assert_eq!(throttle.admit("b", SOURCE, start), Verdict::Pass);
@@ -181,8 +212,14 @@ mod tests {
     fn addresses_of_one_ipv6_network_count_as_one_source() {
         let (throttle, start) = (throttle(1, 10), Instant::now());
         throttle.failed("a", "2001:db8::1".parse().unwrap(), start);
-        assert!(matches!(throttle.admit("a", "2001:db8::2".parse().unwrap(), start), Verdict::SlowDown { .. }));
-        assert_eq!(throttle.admit("a", "2001:db8:0:1::1".parse().unwrap(), start), Verdict::Pass);
+        assert!(matches!(
+            throttle.admit("a", "2001:db8::2".parse().unwrap(), start),
+            Verdict::SlowDown { .. }
+        ));
+        assert_eq!(
+            throttle.admit("a", "2001:db8:0:1::1".parse().unwrap(), start),
+            Verdict::Pass
+        );
     }
 
     #[test]
@@ -194,7 +231,11 @@ mod tests {
         }
         assert_eq!(throttle.ended(start + Duration::from_secs(59)), []);
         let end = start + Duration::from_secs(60);
-        let suppressed = Suppressed { client_id: "a".into(), source: SOURCE, requests: 4 };
+        let suppressed = Suppressed {
+            client_id: "a".into(),
+            source: SOURCE,
+            requests: 4,
+        };
         assert_eq!(throttle.ended(end), [suppressed]);
         assert_eq!(throttle.admit("a", SOURCE, end), Verdict::Pass);
         assert_eq!(throttle.ended(end), []);
@@ -209,6 +250,9 @@ mod tests {
             throttle.failed(&invented.to_string(), SOURCE, start);
         }
         assert_eq!(throttle.tracked.load(Ordering::Relaxed), 100);
-        assert!(matches!(throttle.admit("victim", SOURCE, start), Verdict::SlowDown { is_first: false, .. }));
+        assert!(matches!(
+            throttle.admit("victim", SOURCE, start),
+            Verdict::SlowDown { is_first: false, .. }
+        ));
     }
 }

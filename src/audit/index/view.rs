@@ -1,0 +1,117 @@
+//! The part of the index that is in memory, and what a search sees of the whole at one moment.
+
+use super::field::Term;
+use super::offsets::OffsetSet;
+use super::segment::Segment;
+use super::times::{TimeBounds, TimeWindow};
+use grantlog_projections::audit_record::AuditRecord;
+use imbl::Vector;
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// The newest segments. Only the feeder changes it; searches hold the lock for microseconds.
+pub(super) struct Memory {
+    segments: RwLock<Segments>,
+    size: usize,
+}
+
+struct Segments {
+    /// The times of the segments that the database holds.
+    written: Vector<TimeBounds>,
+    /// Complete, and not in the database yet.
+    complete: VecDeque<Arc<Segment>>,
+    /// The newest.
+    open: Segment,
+}
+
+/// The index as a search sees it: later events do not change it.
+pub(in crate::audit) struct View {
+    /// The times of the segments that are in the database.
+    pub written: Vector<TimeBounds>,
+    /// The segments in memory, oldest first: the index of the first event, and which events match.
+    pub matching: Vec<(u64, OffsetSet)>,
+    /// How many events are indexed.
+    pub indexed_through: u64,
+}
+
+impl Memory {
+    pub fn new(written: impl Iterator<Item = TimeBounds>, size: usize) -> Self {
+        let written: Vector<TimeBounds> = written.collect();
+        let open = Segment::new(written.len() as u64, size);
+        Self {
+            segments: RwLock::new(Segments {
+                written,
+                complete: VecDeque::new(),
+                open,
+            }),
+            size,
+        }
+    }
+
+    /// How many events are indexed: the index of the next one.
+    pub fn indexed_through(&self) -> u64 {
+        self.lock().open.next_index()
+    }
+
+    /// Adds the events that follow, each with its bytes, and answers with `indexed_through`.
+    pub fn add<'a>(&self, events: impl Iterator<Item = (AuditRecord<'a>, &'a [u8])>) -> u64 {
+        let mut segments = self.lock_to_change();
+        for (record, bytes) in events {
+            segments.open.add(&record, bytes);
+            if segments.open.is_complete() {
+                let next = Segment::new(segments.open.number + 1, self.size);
+                let complete = std::mem::replace(&mut segments.open, next);
+                segments.complete.push_back(Arc::new(complete));
+            }
+        }
+        segments.open.next_index()
+    }
+
+    /// The complete segments that are not in the database yet, oldest first.
+    pub fn complete(&self) -> Vec<Arc<Segment>> {
+        self.lock().complete.iter().cloned().collect()
+    }
+
+    /// Lets the oldest segments go that are in the database now.
+    pub fn written(&self, count: usize) {
+        let mut segments = self.lock_to_change();
+        for _ in 0..count {
+            let bounds = segments
+                .complete
+                .pop_front()
+                .and_then(|segment| TimeBounds::of(&segment.times));
+            if let Some(bounds) = bounds {
+                segments.written.push_back(bounds);
+            }
+        }
+    }
+
+    pub fn view(&self, terms: &[Term], window: TimeWindow) -> View {
+        let (written, complete, open, indexed_through) = {
+            let segments = self.lock();
+            (
+                segments.written.clone(),
+                segments.complete.iter().cloned().collect::<Vec<_>>(),
+                (segments.open.first_index(), segments.open.matching(terms, window)),
+                segments.open.next_index(),
+            )
+        };
+        let matching = complete
+            .iter()
+            .map(|segment| (segment.first_index(), segment.matching(terms, window)));
+        View {
+            written,
+            matching: matching.chain([open]).collect(),
+            indexed_through,
+        }
+    }
+
+    // A thread that panicked with the lock left counts that are whole: each change is a push.
+    fn lock(&self) -> RwLockReadGuard<'_, Segments> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_to_change(&self) -> RwLockWriteGuard<'_, Segments> {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

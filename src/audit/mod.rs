@@ -1,0 +1,22 @@
+//! The audit trail: what is in the log, found by what people search by.
+//!
+//! `index` follows the log and keeps where each searched value occurs, `query` is a search as the caller
+//! puts it, `search` answers it a page at a time, `event` is one event as a page shows it.
+
+pub mod index;
+
+pub mod query;
+
+pub mod cursor;
+
+pub mod search;
+
+pub mod event;
+
+pub use event::AuditEvent;
+pub use index::{AuditIndex, AuditIndexError};
+pub use query::{AuditQuery, InvalidQuery, Order, TimeBound};
+pub use search::{AuditPage, AuditSearchError};
+
+#[cfg(test)]
+mod memory_log;

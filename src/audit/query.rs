@@ -1,0 +1,431 @@
+//! A search of the audit trail as the caller puts it.
+
+use crate::audit::cursor::Cursor;
+use grantlog_projections::Event;
+use grantlog_projections::audit_record::Outcome;
+use grantlog_projections::values::Timestamp;
+use std::net::IpAddr;
+
+/// The most events that a page may have.
+pub const MAX_LIMIT: usize = 1_000;
+/// The events that a page has when the caller does not say.
+pub const DEFAULT_LIMIT: usize = 100;
+/// The longest span back from now, in seconds: a hundred years.
+pub const MAX_SPAN_SECONDS: i64 = 100 * 365 * 86_400;
+/// The longest client_id that an event can hold, in characters.
+pub const MAX_CLIENT_ID: usize = 256;
+/// How many event types an error names at the most.
+const SUGGESTIONS: usize = 3;
+
+/// In which order a search answers. Always by index: times may step back, indexes never do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Newest first.
+    #[default]
+    Desc,
+    /// Oldest first.
+    Asc,
+}
+
+impl Order {
+    /// As the parameter has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Desc => "desc",
+            Self::Asc => "asc",
+        }
+    }
+}
+
+/// An end of a time window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeBound {
+    /// As it was given.
+    At(Timestamp),
+    /// Given as a span back from now. A cursor keeps what it meant on the first page.
+    Ago {
+        /// The span.
+        seconds: i64,
+        /// What it means.
+        time: Timestamp,
+    },
+}
+
+impl TimeBound {
+    /// The point in time.
+    pub fn time(self) -> Timestamp {
+        match self {
+            Self::At(time) | Self::Ago { time, .. } => time,
+        }
+    }
+}
+
+/// Which events, in which order, and how many. All conditions must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Events of this type: one of `Event::TYPES`.
+    pub event_type: Option<&'static str>,
+    /// Events about this application, or whoever said to be it.
+    pub client_id: Option<String>,
+    /// What was done, or what was refused.
+    pub outcome: Option<Outcome>,
+    /// Events of requests from this address. An IPv4-mapped IPv6 address is the IPv4 address.
+    pub source_ip: Option<IpAddr>,
+    /// Events of this time and later.
+    pub since: Option<TimeBound>,
+    /// Events before this time: windows that meet share no event.
+    pub until: Option<TimeBound>,
+    /// Events with this index or a higher one, in either order.
+    pub from_index: u64,
+    /// Newest or oldest first.
+    pub order: Order,
+    /// 1 to [`MAX_LIMIT`] events; other values count as the nearest of these.
+    pub limit: usize,
+    /// Continue where this page ended.
+    pub after: Option<Cursor>,
+}
+
+impl Default for AuditQuery {
+    fn default() -> Self {
+        Self {
+            event_type: None,
+            client_id: None,
+            outcome: None,
+            source_ip: None,
+            since: None,
+            until: None,
+            from_index: 0,
+            order: Order::default(),
+            limit: DEFAULT_LIMIT,
+            after: None,
+        }
+    }
+}
+
+/// A parameter that cannot be used. Both strings may be shown to the caller: no value is repeated in them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{parameter}: {message}")]
+pub struct InvalidQuery {
+    /// The parameter's name, cut and escaped when it is none of ours.
+    pub parameter: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl AuditQuery {
+    /// Reads the plain query parameters, decoded, in any order: `type`, `client_id`, `outcome`, `source_ip`,
+    /// `since`, `until`, `from_index`, `order`, `limit` and `after`, each at most once. `now` is what a span
+    /// such as `24h` is counted back from.
+    pub fn from_parameters<N, V>(
+        parameters: impl IntoIterator<Item = (N, V)>,
+        now: Timestamp,
+    ) -> Result<Self, InvalidQuery>
+    where
+        N: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let mut query = Self::default();
+        let mut seen = Vec::new();
+        for (name, value) in parameters {
+            let (name, value) = (name.as_ref(), value.as_ref());
+            let parameter = query.read(name, value, now).map_err(|message| InvalidQuery {
+                parameter: shown(name),
+                message,
+            })?;
+            if seen.contains(&parameter) {
+                return Err(InvalidQuery {
+                    parameter: parameter.into(),
+                    message: "may be given once only".into(),
+                });
+            }
+            seen.push(parameter);
+        }
+        query.check()?;
+        Ok(query)
+    }
+
+    /// Takes one parameter in and answers with its name.
+    fn read(&mut self, name: &str, value: &str, now: Timestamp) -> Result<&'static str, String> {
+        Ok(match name {
+            "type" => {
+                self.event_type = Some(event_type(value)?);
+                "type"
+            }
+            "client_id" => {
+                if value.is_empty() || value.chars().count() > MAX_CLIENT_ID {
+                    return Err(format!("must be 1 to {MAX_CLIENT_ID} characters"));
+                }
+                self.client_id = Some(value.into());
+                "client_id"
+            }
+            "outcome" => {
+                self.outcome = Some(match value {
+                    "success" => Outcome::Success,
+                    "refused" => Outcome::Refused,
+                    _ => return Err("must be success or refused".into()),
+                });
+                "outcome"
+            }
+            "source_ip" => {
+                let ip: IpAddr = value.parse().map_err(|_| "must be an IPv4 or IPv6 address")?;
+                self.source_ip = Some(ip.to_canonical());
+                "source_ip"
+            }
+            "since" => {
+                self.since = Some(time_bound(value, now)?);
+                "since"
+            }
+            "until" => {
+                self.until = Some(time_bound(value, now)?);
+                "until"
+            }
+            "from_index" => {
+                self.from_index = whole_number(value).ok_or("must be an index: a whole number from 0 on")?;
+                "from_index"
+            }
+            "order" => {
+                self.order = match value {
+                    "desc" => Order::Desc,
+                    "asc" => Order::Asc,
+                    _ => return Err("must be desc (newest first) or asc (oldest first)".into()),
+                };
+                "order"
+            }
+            "limit" => {
+                let limit = whole_number(value).and_then(|limit| usize::try_from(limit).ok());
+                self.limit = limit
+                    .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+                    .ok_or_else(|| format!("must be 1 to {MAX_LIMIT}"))?;
+                "limit"
+            }
+            "after" => {
+                self.after =
+                    Some(Cursor::parse(value).ok_or("is not a cursor: take it from `next` of the page before")?);
+                "after"
+            }
+            _ => return Err("is not a parameter of this search".into()),
+        })
+    }
+
+    /// What the parameters must fulfil together.
+    fn check(&self) -> Result<(), InvalidQuery> {
+        if let Some(cursor) = self.after
+            && !cursor.belongs_to(self)
+        {
+            return Err(InvalidQuery {
+                parameter: "after".into(),
+                message: "belongs to another query: repeat the parameters of the page that it came with".into(),
+            });
+        }
+        if let (Some(since), Some(until)) = (self.since, self.until)
+            && since.time() >= until.time()
+        {
+            return Err(InvalidQuery {
+                parameter: "until".into(),
+                message: "must be later than since".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn event_type(value: &str) -> Result<&'static str, String> {
+    if let Some(known) = Event::TYPES.iter().find(|known| **known == value) {
+        return Ok(known);
+    }
+    // No known type is as long as this: what is longer is not worth comparing.
+    let wanted: String = value.chars().take(64).collect::<String>().to_lowercase();
+    let mut nearest: Vec<_> = Event::TYPES
+        .iter()
+        .map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &wanted), *known))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .collect();
+    nearest.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    let nearest: Vec<&str> = nearest.into_iter().take(SUGGESTIONS).map(|(_, known)| known).collect();
+    Err(match nearest.is_empty() {
+        true => format!("is not an event type; there are {}", Event::TYPES.join(", ")),
+        false => format!("is not an event type; did you mean {}?", nearest.join(" or ")),
+    })
+}
+
+/// RFC 3339, or a whole number with a unit: so long ago.
+fn time_bound(value: &str, now: Timestamp) -> Result<TimeBound, String> {
+    if let Ok(time) = Timestamp::parse(value) {
+        return Ok(TimeBound::At(time));
+    }
+    let mut characters = value.chars();
+    let seconds_per_unit = match characters.next_back() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        Some('w') => 7 * 86_400,
+        _ => 0,
+    };
+    whole_number(characters.as_str())
+        .and_then(|units| i64::try_from(units).ok()?.checked_mul(seconds_per_unit))
+        .filter(|seconds| seconds_per_unit > 0 && *seconds <= MAX_SPAN_SECONDS)
+        .map(|seconds| TimeBound::Ago {
+            seconds,
+            time: now.plus_seconds(-seconds),
+        })
+        .ok_or_else(|| {
+            "must be a time (RFC 3339, e.g. 2026-03-16T09:30:00Z) or a span back from now (s, m, h, d or w, e.g. 24h)"
+                .into()
+        })
+}
+
+/// Digits only: `u64::from_str` would take a sign as well.
+fn whole_number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// A name from outside, fit for an answer and a log line.
+fn shown(name: &str) -> String {
+    const MOST: usize = 40;
+    name.chars().take(MOST).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_773_653_400; // 2026-03-16T09:30:00Z
+
+    fn parse(parameters: &[(&str, &str)]) -> Result<AuditQuery, InvalidQuery> {
+        AuditQuery::from_parameters(parameters.iter().copied(), now())
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_micros(NOW * 1_000_000)
+    }
+
+    fn refused(name: &str, value: &str) -> String {
+        let error = parse(&[(name, value)]).unwrap_err();
+        assert_eq!(error.parameter, name);
+        error.message
+    }
+
+    #[test]
+    fn without_parameters_the_newest_hundred_are_asked_for() {
+        let query = parse(&[]).unwrap();
+        assert_eq!(query, AuditQuery::default());
+        assert_eq!((query.limit, query.order, query.from_index), (100, Order::Desc, 0));
+    }
+
+    #[test]
+    fn every_parameter_is_read() {
+        let query = parse(&[
+            ("type", "TokenIssued"),
+            ("client_id", "my.trusted.app/service"),
+            ("outcome", "success"),
+            ("source_ip", "::ffff:192.0.2.1"),
+            ("since", "2026-03-15T09:30:00+02:00"),
+            ("until", "90m"),
+            ("from_index", "12"),
+            ("order", "asc"),
+            ("limit", "1000"),
+        ])
+        .unwrap();
+        assert_eq!(query.event_type, Some("TokenIssued"));
+        assert_eq!(query.client_id.as_deref(), Some("my.trusted.app/service"));
+        assert_eq!(query.outcome, Some(Outcome::Success));
+        assert_eq!(query.source_ip, Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(query.since.unwrap().time().to_string(), "2026-03-15T07:30:00.000000Z");
+        assert_eq!(query.until.unwrap().time().to_string(), "2026-03-16T08:00:00.000000Z");
+        assert_eq!((query.from_index, query.order, query.limit), (12, Order::Asc, 1_000));
+    }
+
+    #[test]
+    fn a_span_has_one_of_five_units() {
+        for (span, seconds) in [
+            ("45s", 45),
+            ("10m", 600),
+            ("24h", 86_400),
+            ("30d", 2_592_000),
+            ("2w", 1_209_600),
+        ] {
+            let bound = parse(&[("since", span)]).unwrap().since.unwrap();
+            assert_eq!(bound.time(), now().plus_seconds(-seconds), "{span}");
+        }
+        for bad in [
+            "",
+            "h",
+            "24",
+            "-1h",
+            "+1h",
+            "1.5h",
+            "1y",
+            "24 h",
+            "99999999999999999999d",
+            "5000w0",
+            "36501d",
+        ] {
+            assert!(refused("since", bad).contains("RFC 3339"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_does_not_exist_is_answered_with_the_nearest() {
+        assert_eq!(
+            refused("type", "tokenissued"),
+            "is not an event type; did you mean TokenIssued or TokenRefused?"
+        );
+        assert!(refused("type", "TokenRefuse").contains("did you mean TokenRefused"));
+        assert!(refused("type", "?").contains("there are ServiceStarted, "));
+        assert!(refused("type", &"x".repeat(100_000)).len() < 1_000);
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_refused_by_the_name_of_its_parameter() {
+        for (name, value) in [
+            ("limit", "0"),
+            ("limit", "1001"),
+            ("limit", "+5"),
+            ("limit", ""),
+            ("from_index", "-1"),
+            ("from_index", "18446744073709551616"),
+            ("order", "newest"),
+            ("outcome", "Success"),
+            ("source_ip", "192.0.2.0/24"),
+            ("client_id", ""),
+            ("after", "not a cursor"),
+        ] {
+            refused(name, value);
+        }
+        refused("client_id", &"a".repeat(257));
+    }
+
+    #[test]
+    fn a_parameter_may_be_given_once() {
+        let error = parse(&[("limit", "5"), ("order", "asc"), ("limit", "5")]).unwrap_err();
+        assert_eq!(error.to_string(), "limit: may be given once only");
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_named_cut_and_escaped() {
+        assert_eq!(parse(&[("filter", "a eq 1")]).unwrap_err().parameter, "filter");
+        let error = parse(&[(format!("x\r\n{}", "y".repeat(1_000)).as_str(), "")]).unwrap_err();
+        assert!(error.parameter.starts_with("x\\r\\nyyy") && error.parameter.len() < 50);
+    }
+
+    #[test]
+    fn a_window_that_is_empty_is_refused() {
+        assert_eq!(
+            parse(&[("since", "1h"), ("until", "2h")]).unwrap_err().parameter,
+            "until"
+        );
+        assert!(parse(&[("since", "2h"), ("until", "1h")]).is_ok());
+    }
+
+    #[test]
+    fn a_cursor_of_another_query_is_refused() {
+        let query = parse(&[("client_id", "orders")]).unwrap();
+        let cursor = Cursor::new(&query, 3).to_string();
+        assert!(parse(&[("after", cursor.as_str()), ("client_id", "orders"), ("limit", "7")]).is_ok());
+        let error = parse(&[("client_id", "billing"), ("after", cursor.as_str())]).unwrap_err();
+        assert_eq!(error.parameter, "after");
+        assert!(error.message.contains("another query"));
+    }
+}
