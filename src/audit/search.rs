@@ -315,8 +315,10 @@ enum Step {
 mod tests {
     use super::*;
     use crate::audit::index::Settings;
+    use crate::audit::index::rebuild::compare_with;
     use crate::audit::memory_log::{ADDRESSES, CLIENTS, Fact, MemoryLog, TYPES, facts, tokens};
-    use crate::event_store::EventStore;
+    use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
+    use crate::event_store::{Append, EventStore, ExpectedRevision, codec};
     use grantlog_projections::audit_record::Outcome;
     use grantlog_projections::values::Timestamp;
     use proptest::prelude::*;
@@ -616,6 +618,46 @@ mod tests {
         assert_eq!(json["next"], page.next.unwrap().to_string());
         assert_eq!((&json["indexed_through"], &json["log_size"]), (&2.into(), &2.into()));
         assert_eq!(json.as_object().unwrap().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn the_embedded_store_is_followed_and_searched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.db");
+        let store = || -> Arc<dyn EventStore> {
+            let options = SqliteOptions::new(folder.path().join("events.db"));
+            Arc::new(SqliteEventStore::open(options).unwrap())
+        };
+        let facts = tokens(50);
+        let first = store();
+        let index = AuditIndex::open_with(&path, first.clone(), small()).await.unwrap();
+        for (at, facts) in facts.chunks(7).enumerate() {
+            let append = Append {
+                stream: format!("stream-{at}"),
+                expected: ExpectedRevision::NoStream,
+                events: facts
+                    .iter()
+                    .map(|fact| codec::encode(&fact.envelope()).unwrap())
+                    .collect(),
+            };
+            first.append_to_stream(append).await.unwrap();
+        }
+        index.wait_until_indexed(50).await.unwrap();
+        assert_eq!(
+            pages(&index, &of_orders(Order::Desc, 0), &[9]).await.0,
+            (0..50).rev().collect::<Vec<_>>()
+        );
+        index.close().await;
+        first.close().await;
+
+        let second = store();
+        let index = AuditIndex::open_with(&path, second.clone(), small()).await.unwrap();
+        index.wait_until_indexed(50).await.unwrap();
+        let page = index.search(&of_orders(Order::Asc, 50)).await.unwrap();
+        assert_eq!(page.events.len(), 50);
+        assert_eq!((page.events[8].revision, page.events[8].index), (1, 8));
+        let compared = compare_with(&path, second, 8, |_| {}).await.unwrap();
+        assert_eq!((compared.compared_events, compared.difference), (48, None));
     }
 
     #[tokio::test]
