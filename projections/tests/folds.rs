@@ -219,13 +219,12 @@ fn every_type_is_either_generated_here_or_listed_as_noise() {
 fn log() -> impl Strategy<Value = Vec<RecordedEvent>> {
     vec((configuration(), 0_i64..1_000), 0..60).prop_map(|events| {
         let mut revisions: HashMap<String, u64> = HashMap::new();
-        let mut index = 0;
         let mut log = Vec::new();
         for (event, seconds) in events {
+            let index = log.len() as u64;
             let next = revisions.entry(stream_of(&event).as_str().to_owned()).or_default();
             log.push(recorded(index, *next, seconds, event));
             *next += 1;
-            index += 1;
         }
         log
     })
