@@ -124,6 +124,7 @@ pub async fn serve(config: Config, telemetry: Telemetry) -> Result<(), ServeErro
         service: service.clone(),
         issuer_path: issuer.path().to_owned(),
         trusted_proxies: config.server.trusted_proxies.clone(),
+        body_timeout: config.server.client_request_timeout,
     });
     let server = HttpServer::new(move || {
         let doors = doors.clone();

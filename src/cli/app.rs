@@ -608,8 +608,11 @@ enum Unset {
     Property(String),
 }
 
+/// Makes what takes an attribute's place.
+type Nothing = fn() -> Value;
+
 /// What can be taken away, and what takes its place.
-const UNSETTABLE: [(&str, fn() -> Value); 8] = [
+const UNSETTABLE: [(&str, Nothing); 8] = [
     ("description", || Value::Null),
     ("scope", || "".into()),
     ("audiences", || json!([])),
