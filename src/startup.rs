@@ -94,7 +94,7 @@ struct Profile {
 }
 
 /// Serves until it is told to stop, or the log fails.
-pub async fn serve(config: Config, telemetry: Telemetry) -> Result<(), ServeError> {
+pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bool) -> Result<(), ServeError> {
     let listener = listen(config.server.listen)?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen {
         address: config.server.listen,
@@ -119,11 +119,15 @@ pub async fn serve(config: Config, telemetry: Telemetry) -> Result<(), ServeErro
     let service = Arc::new(service);
     first_administrator(&service, &config.data_dir, &url).await?;
     service.start().await.map_err(ServeError::part)?;
+    if reset_administrator {
+        new_administrator_secret(&service, &config.data_dir, &url).await?;
+    }
 
     let doors = web::Data::new(Doors {
         service: service.clone(),
         issuer_path: issuer.path().to_owned(),
         trusted_proxies: config.server.trusted_proxies.clone(),
+        body_timeout: config.server.client_request_timeout,
     });
     let server = HttpServer::new(move || {
         let doors = doors.clone();
@@ -322,6 +326,31 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
             Ok(())
         }
     }
+}
+
+/// On the word of whoever may read the data folder.
+async fn new_administrator_secret(service: &Service, folder: &Path, url: &str) -> Result<(), ServeError> {
+    let account = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_default();
+    let secret = service.reset_administrator(&account).await.map_err(ServeError::part)?;
+    let path = folder.join("admin.json");
+    let (client_id, client_secret) = (run::ADMINISTRATOR.to_owned(), secret.expose().to_owned());
+    write_profile(
+        &path,
+        &Profile {
+            url: url.to_owned(),
+            client_id,
+            client_secret,
+        },
+    )?;
+    say(&format!(
+        "{} has a new secret, the old ones are refused\n  client_secret: {}\n  It is shown once; it is also in {} \
+         (mode 0600)",
+        run::ADMINISTRATOR,
+        secret.expose(),
+        path.display(),
+    ))
 }
 
 /// Whole or not at all, and closed to others from its first byte on.

@@ -86,9 +86,6 @@ pub enum LiveStateError {
     /// The checkpoint cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// There is no saved state to compare with.
-    #[error("there is no saved state of this log to compare with: it is saved while and when a server runs")]
-    NothingSaved,
     /// A signing key cannot be unsealed.
     #[error(transparent)]
     Keys(#[from] crate::credentials::sealing::SealError),

@@ -184,7 +184,7 @@ impl Service {
     pub fn readiness(&self) -> Readiness {
         let mut reasons = Vec::from_iter(self.out_of_date());
         if let Some(failure) = self.audit.failed() {
-            reasons.push(format!("the audit index stopped: {failure}"));
+            reasons.push(failure);
         }
         if let Some(failure) = self.store.failure() {
             reasons.push(format!("the event log does not accept events: {failure}"));
