@@ -16,6 +16,8 @@ mod kills;
 
 mod notices;
 
+mod failing_disk;
+
 mod fake_server;
 
 #[path = "../running_server/mod.rs"]
