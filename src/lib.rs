@@ -14,6 +14,8 @@ pub mod audit;
 
 pub mod http;
 
+pub mod cli;
+
 pub mod config;
 
 pub mod telemetry;

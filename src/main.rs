@@ -1,45 +1,54 @@
 //! The `grantlog` command.
 
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use clap::Parser;
+use grantlog::cli::rebuild::RebuildArguments;
+use grantlog::cli::serve::ServeArguments;
+use grantlog::cli::{self, Cli, Command};
 use grantlog::config::{CliOverrides, Config, environment};
-use grantlog::{startup, telemetry::Telemetry};
+use grantlog::startup;
+use grantlog::telemetry::Telemetry;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-#[derive(Parser)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
+fn main() -> ExitCode {
+    let Cli { options, command } = Cli::parse();
+    let outcome = match command {
+        Command::Remote(command) => return cli::run(command, &options),
+        Command::Serve(arguments) => serve(arguments, options.data_dir),
+        Command::Rebuild(arguments) => rebuild(arguments, options.data_dir),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
-#[derive(Subcommand)]
-enum Command {
-    Serve {
-        #[arg(long)]
-        config: Option<PathBuf>,
-        #[arg(long)]
-        data_dir: Option<PathBuf>,
-        #[arg(long)]
-        listen: Option<String>,
-        #[arg(long)]
-        issuer: Option<String>,
-    },
-}
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Command::Serve {
-        config,
-        data_dir,
-        listen,
-        issuer,
-    } = Cli::parse().command;
+fn serve(arguments: ServeArguments, data_dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let overrides = CliOverrides {
         data_dir,
-        listen,
-        issuer,
+        listen: arguments.listen,
+        issuer: arguments.issuer,
     };
-    let config = Config::load(config.as_deref(), environment(), overrides)?;
+    let config = Config::load(arguments.config.as_deref(), environment(), overrides)?;
     let telemetry = Telemetry::start(&config.telemetry)?;
-    startup::serve(config, telemetry).await?;
-    Ok(())
+    runtime()?.block_on(startup::serve(config, telemetry))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rebuild(arguments: RebuildArguments, data_dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let overrides = CliOverrides {
+        data_dir,
+        ..CliOverrides::default()
+    };
+    let config = Config::load(arguments.config.as_deref(), environment(), overrides)?;
+    let (state, index) = runtime()?.block_on(startup::rebuild(&config, cli::rebuild::progress()))?;
+    Ok(cli::rebuild::report(&state, &index, arguments.no_remote_options.json))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the asynchronous runtime cannot start")
 }

@@ -124,6 +124,7 @@ pub async fn serve(config: Config, telemetry: Telemetry) -> Result<(), ServeErro
         service: service.clone(),
         issuer_path: issuer.path().to_owned(),
         trusted_proxies: config.server.trusted_proxies.clone(),
+        body_timeout: config.server.client_request_timeout,
     });
     let server = HttpServer::new(move || {
         let doors = doors.clone();
@@ -222,6 +223,8 @@ async fn build(
     let store: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(options).map_err(ServeError::part)?);
 
     let keys = Arc::new(Keys::new(master_key.clone()));
+    close_to_others(&state_file(config))?;
+    close_to_others(&index_file(config))?;
     let checkpoint = Checkpoint::open(&state_file(config)).map_err(ServeError::part)?;
     let every = CheckpointEvery {
         events: config.projections.checkpoint_every_events,
@@ -343,6 +346,18 @@ fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
         fs::rename(&beside, path)
     };
     write().map_err(ServeError::file(path))
+}
+
+/// Makes a database file that others cannot read, whatever the folder allows, if there is none yet: sealed
+/// keys and who did what are in it. SQLite gives the files beside it the same mode.
+fn close_to_others(path: &Path) -> Result<(), ServeError> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+        .map_err(ServeError::file(path))
 }
 
 async fn look_after(service: Arc<Service>) {

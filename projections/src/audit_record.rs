@@ -72,7 +72,17 @@ impl<'a> From<&'a RecordedEvent> for AuditRecord<'a> {
             event_type: envelope.event.type_name(),
             client_id,
             outcome,
-            source_ip: envelope.source.as_ref().map(|source| source.ip),
+            source_ip: source_ip(recorded),
         }
+    }
+}
+
+/// Where the request came from. What a flood left is written when its window ends, by nobody's request.
+fn source_ip(recorded: &RecordedEvent) -> Option<IpAddr> {
+    let envelope = &recorded.envelope;
+    match (&envelope.source, &envelope.event) {
+        (Some(source), _) => Some(source.ip),
+        (None, Event::RequestsThrottled(data)) => Some(data.source),
+        (None, _) => None,
     }
 }

@@ -117,13 +117,12 @@ mod tests {
     }
 
     #[test]
-    fn what_an_event_does_not_have_is_null_and_an_older_form_stays_as_it_was() {
+    fn what_an_event_does_not_have_is_null() {
         let shown = shown(
-            r#"{"id":"01890000-0000-7000-8000-000000000001","stream":"service","type":"ServiceStopping","time":"2026-03-16T09:30:00.000001Z","actor":"system","data":{"version":"0.0.9"}}"#,
+            r#"{"id":"01890000-0000-7000-8000-000000000001","stream":"service","type":"ServiceStopped","time":"2026-03-16T09:30:00.000001Z","actor":"system","data":{"version":"0.1.0","reason":"SIGTERM"}}"#,
         );
-        assert!(shown.contains(r#""type":"ServiceStopping""#), "{shown}");
         assert!(shown.contains(
-            r#""source":null,"trace_id":null,"client_id":null,"outcome":"success","data":{"version":"0.0.9"}"#
+            r#""source":null,"trace_id":null,"client_id":null,"outcome":"success","data":{"version":"0.1.0","reason":"SIGTERM"}"#
         ));
     }
 }

@@ -212,8 +212,8 @@ impl AuditIndex {
         }
     }
 
-    /// Stops following the log and waits until what is being written is written. Idempotent. Close the
-    /// index before the store: a log that ends under the feeder is a failure.
+    /// Stops following the log and waits until what is complete is written. Idempotent. Searches still answer
+    /// what is indexed. Close the index before the store: a log that ends under the feeder is a failure.
     pub async fn close(&self) {
         self.stop.send_replace(true);
         let feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -265,6 +265,14 @@ impl EventStore for MemoryLog {
         Box::pin(std::future::pending())
     }
 
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
+    fn queue_depth(&self) -> u64 {
+        0
+    }
+
     fn close(&self) -> BoxFuture<'static, ()> {
         Box::pin(async {})
     }

@@ -315,8 +315,10 @@ enum Step {
 mod tests {
     use super::*;
     use crate::audit::index::Settings;
+    use crate::audit::index::rebuild::compare_with;
     use crate::audit::memory_log::{ADDRESSES, CLIENTS, Fact, MemoryLog, TYPES, facts, tokens};
-    use crate::event_store::EventStore;
+    use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
+    use crate::event_store::{Append, EventStore, ExpectedRevision, codec};
     use grantlog_projections::audit_record::Outcome;
     use grantlog_projections::values::Timestamp;
     use proptest::prelude::*;
@@ -542,10 +544,12 @@ mod tests {
         while (found.len() as u64) < EVENTS {
             query.limit = 1 + found.len() % 50;
             let page = index.search(&query).await.unwrap();
-            found.extend(page.events.iter().map(|event| event.index));
+            for event in &page.events {
+                assert_eq!(event.index, found.len() as u64);
+                found.push(event.index);
+            }
             query.after = page.next;
         }
-        assert_eq!(found, (0..EVENTS).collect::<Vec<_>>());
         writer.join().unwrap();
         assert!(newest_first.await.unwrap() > 0);
     }
@@ -575,6 +579,7 @@ mod tests {
             ..small()
         };
         let (_folder, index) = index(&MemoryLog::of(&facts), settings).await;
+        index.close().await; // every complete segment is in the database then, and searches go on
         // Both values are in the one segment only that the rarer of them is in: no need to look elsewhere.
         let rare = AuditQuery {
             client_id: Some("reports".into()),
@@ -589,7 +594,11 @@ mod tests {
             ..AuditQuery::default()
         };
         let page = index.search(&two_bounds).await.unwrap();
-        assert_eq!((page.events.len(), page.partial, page.next.is_some()), (16, true, true));
+        assert_eq!(
+            (page.events.len(), page.partial, page.next.is_some()),
+            (16, true, true),
+            "two segments of eight"
+        );
         assert_eq!(pages(&index, &two_bounds, &[100]).await.0.len(), 76);
     }
 
@@ -616,6 +625,46 @@ mod tests {
         assert_eq!(json["next"], page.next.unwrap().to_string());
         assert_eq!((&json["indexed_through"], &json["log_size"]), (&2.into(), &2.into()));
         assert_eq!(json.as_object().unwrap().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn the_embedded_store_is_followed_and_searched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.db");
+        let store = || -> Arc<dyn EventStore> {
+            let options = SqliteOptions::new(folder.path().join("events.db"));
+            Arc::new(SqliteEventStore::open(options).unwrap())
+        };
+        let facts = tokens(50);
+        let first = store();
+        let index = AuditIndex::open_with(&path, first.clone(), small()).await.unwrap();
+        for (at, facts) in facts.chunks(7).enumerate() {
+            let append = Append {
+                stream: format!("stream-{at}"),
+                expected: ExpectedRevision::NoStream,
+                events: facts
+                    .iter()
+                    .map(|fact| codec::encode(&fact.envelope()).unwrap())
+                    .collect(),
+            };
+            first.append_to_stream(append).await.unwrap();
+        }
+        index.wait_until_indexed(50).await.unwrap();
+        assert_eq!(
+            pages(&index, &of_orders(Order::Desc, 0), &[9]).await.0,
+            (0..50).rev().collect::<Vec<_>>()
+        );
+        index.close().await;
+        first.close().await;
+
+        let second = store();
+        let index = AuditIndex::open_with(&path, second.clone(), small()).await.unwrap();
+        index.wait_until_indexed(50).await.unwrap();
+        let page = index.search(&of_orders(Order::Asc, 50)).await.unwrap();
+        assert_eq!(page.events.len(), 50);
+        assert_eq!((page.events[8].revision, page.events[8].index), (1, 8));
+        let compared = compare_with(&path, second, 8, |_| {}).await.unwrap();
+        assert_eq!((compared.compared_events, compared.difference), (48, None));
     }
 
     #[tokio::test]

@@ -209,7 +209,7 @@ impl StoreConfig {
         Self {
             location: StoreLocation::Sqlite(match url.strip_prefix("sqlite:") {
                 Some(path) => path.into(),
-                None => data_dir.join("events.sqlite"),
+                None => data_dir.join("events.db"),
             }),
             queue_capacity: settings.integer("store.queue_capacity", 4_096, 1..=1_000_000) as usize,
             max_batch_events: settings.integer("store.max_batch_events", 1_024, 128..=65_536) as usize,
@@ -323,7 +323,7 @@ impl TelemetryConfig {
                 LogFormat::Text,
                 &[("text", LogFormat::Text), ("json", LogFormat::Json)],
             ),
-            log_filter: settings.text("telemetry.log_filter", "info".to_owned(), log_filter),
+            log_filter: settings.text("telemetry.log_filter", "info,actix_server=warn".to_owned(), log_filter),
             otlp_endpoint: settings.optional_text("telemetry.otlp_endpoint", otlp_endpoint),
             service_name: settings.text("telemetry.service_name", "grantlog".to_owned(), |text| {
                 word(text, MAX_SERVICE_NAME_CHARACTERS)

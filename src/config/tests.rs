@@ -1,5 +1,7 @@
 use super::*;
+use crate::credentials::sealing::MasterKey;
 use base64::Engine as _;
+use grantlog_projections::values::{KeyId, SigningAlgorithm};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -12,10 +14,7 @@ fn without_file_environment_and_flags_every_default_holds() {
     assert_eq!(config.server.listen, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(config.server.issuer, None);
     assert_eq!(config.server.workers, std::thread::available_parallelism().unwrap());
-    assert_eq!(
-        config.store.location,
-        StoreLocation::Sqlite("./data/events.sqlite".into())
-    );
+    assert_eq!(config.store.location, StoreLocation::Sqlite("./data/events.db".into()));
     assert_eq!(config.tokens.default_lifetime.seconds(), 3_600);
     assert_eq!(config.keys.rotate_after, Duration::from_secs(90 * 86_400));
     assert!(

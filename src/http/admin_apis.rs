@@ -48,7 +48,7 @@ type Answer = Result<HttpResponse, Problem>;
 
 async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
-    let mut fields = Fields::new(object(&request, body).await?);
+    let mut fields = Fields::new(object(&request, body, &doors).await?);
     let audience = fields
         .parsed_value("audience", Audience::parse)?
         .ok_or_else(|| InvalidField::new("audience", "is needed: it is what `aud` carries"))?;
@@ -104,7 +104,7 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
 async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let (id, revision) = (api_id(&path)?, if_match(&request)?);
-    let mut fields = Fields::new(object(&request, body).await?);
+    let mut fields = Fields::new(object(&request, body, &doors).await?);
     let patch = attributes(&mut fields)?;
     let reason = fields.reason()?;
     fields.finish()?;
@@ -118,7 +118,7 @@ async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, do
 async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let (id, revision) = (api_id(&path)?, if_match(&request)?);
-    let mut fields = Fields::new(object(&request, body).await?);
+    let mut fields = Fields::new(object(&request, body, &doors).await?);
     let reason = fields.reason()?;
     fields.finish()?;
     call.service

@@ -80,7 +80,7 @@ type Answer = Result<HttpResponse, Problem>;
 
 async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
-    let registration = registration(object(&request, body).await?)?;
+    let registration = registration(object(&request, body, &doors).await?)?;
     let made = call
         .service
         .register_application(registration, &call.actor(), &call.circumstances)
@@ -150,7 +150,7 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
 async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
-    let mut fields = Fields::new(object(&request, body).await?);
+    let mut fields = Fields::new(object(&request, body, &doors).await?);
     let patch = attributes(&mut fields)?;
     let reason = fields.reason()?;
     fields.finish().map_err(other_ways)?;
@@ -179,7 +179,7 @@ async fn switch(
 ) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
-    let reason = only_reason(object(&request, body).await?)?;
+    let reason = only_reason(object(&request, body, &doors).await?)?;
     let service = call.service;
     let application = service
         .switch_application(id, on, revision, reason, &call.actor(), &call.circumstances)
@@ -191,7 +191,7 @@ async fn switch(
 async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
-    let reason = only_reason(object(&request, body).await?)?;
+    let reason = only_reason(object(&request, body, &doors).await?)?;
     call.service
         .delete_application(id, revision, reason, &call.actor(), &call.circumstances)
         .await?;
@@ -201,7 +201,7 @@ async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, do
 async fn rotate(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
-    let mut fields = Fields::new(object(&request, body).await?);
+    let mut fields = Fields::new(object(&request, body, &doors).await?);
     let overlap_seconds = fields
         .optional::<i64>("overlap_seconds", "a whole number of seconds")?
         .flatten();
@@ -237,7 +237,7 @@ async fn revoke(
         .1
         .parse()
         .map_err(|_| Problem::invalid("secret_id", "must be a UUID"))?;
-    let reason = only_reason(object(&request, body).await?)?;
+    let reason = only_reason(object(&request, body, &doors).await?)?;
     let service = call.service;
     let application = service
         .revoke_secret(id, secret_id, reason, &call.actor(), &call.circumstances)

@@ -42,7 +42,7 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
 
 async fn rotate(request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
-    let mut fields = Fields::new(object(&request, body).await?);
+    let mut fields = Fields::new(object(&request, body, &doors).await?);
     let algorithm = fields
         .optional::<SigningAlgorithm>("alg", "one of ES256, RS256, PS256, EdDSA")?
         .flatten();
@@ -57,7 +57,7 @@ async fn rotate(request: HttpRequest, body: Payload, doors: web::Data<Doors>) ->
 
 async fn retire(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
-    let mut fields = Fields::new(object(&request, body).await?);
+    let mut fields = Fields::new(object(&request, body, &doors).await?);
     let reason = fields.reason()?;
     fields.finish()?;
     call.service

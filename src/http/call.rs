@@ -1,7 +1,8 @@
 //! What every call of the admin and audit endpoints has in common: who calls, and what with.
 
-use crate::http::problem::Problem;
-use crate::http::{Doors, MAX_BODY_BYTES, origin};
+use crate::http::body;
+use crate::http::problem::{Problem, no_body_problem};
+use crate::http::{Doors, origin};
 use crate::service::Service;
 use crate::service::authorize_call::{Call, Caller};
 use crate::service::record::Circumstances;
@@ -59,13 +60,8 @@ fn bearer(request: &HttpRequest) -> Option<&str> {
 }
 
 /// The JSON object in the body; an empty body is an empty object.
-pub async fn object(request: &HttpRequest, body: Payload) -> Result<Map<String, Value>, Problem> {
-    let too_large = || {
-        let detail = format!("A body may have {MAX_BODY_BYTES} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-    };
-    let body = body.to_bytes_limited(MAX_BODY_BYTES).await.map_err(|_| too_large())?;
-    let body = body.map_err(|_| Problem::unreadable("The body broke off"))?;
+pub async fn object(request: &HttpRequest, body: Payload, doors: &Doors) -> Result<Map<String, Value>, Problem> {
+    let body = body::read(body, doors.body_timeout).await.map_err(no_body_problem)?;
     if body.is_empty() {
         return Ok(Map::new());
     }

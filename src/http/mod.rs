@@ -16,6 +16,8 @@ pub mod health;
 
 pub mod openapi;
 
+pub mod body;
+
 pub mod call;
 
 pub mod fields;
@@ -30,9 +32,7 @@ use crate::service::Service;
 use actix_web::web::{self, ServiceConfig};
 use ipnet::IpNet;
 use std::sync::Arc;
-
-/// The largest body that an endpoint takes, in bytes.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
+use std::time::Duration;
 
 /// What every door needs.
 pub struct Doors {
@@ -42,6 +42,8 @@ pub struct Doors {
     pub issuer_path: String,
     /// Whose word about a request's origin is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// A body must have arrived within this time after its head.
+    pub body_timeout: Duration,
 }
 
 /// Hangs the doors.

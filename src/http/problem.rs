@@ -1,6 +1,7 @@
 //! Every failure as an answer: the one place that knows status codes for failures.
 
 use crate::event_store::AppendError;
+use crate::http::body::{MAX_BODY_BYTES, NoBody};
 use crate::http::fields::InvalidField;
 use crate::oauth::{Dialect, OAuthError};
 use crate::policy::CommandRefused;
@@ -88,10 +89,20 @@ pub fn use_methods(allowed: &'static str) -> impl Fn() -> std::future::Ready<Htt
     }
 }
 
-/// The body is larger than it may be, or broke off.
-pub fn body_too_large() -> HttpResponse {
-    let detail = format!("A body may have {} bytes", super::MAX_BODY_BYTES);
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).error_response()
+/// The body could not be read.
+pub fn no_body_problem(no_body: NoBody) -> Problem {
+    match no_body {
+        NoBody::TooLarge => {
+            let detail = format!("A body may have {MAX_BODY_BYTES} bytes");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+        }
+        NoBody::TooSlow => Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "too_slow",
+            "The body did not arrive in time",
+        ),
+        NoBody::BrokenOff => Problem::unreadable("The body broke off"),
+    }
 }
 
 /// An RFC 9457 problem.

@@ -1,14 +1,14 @@
 //! The token endpoint (RFC 6749 §3.2) in its three dialects.
 
-use crate::http::problem::{body_too_large, token_error, use_post};
+use crate::http::body::{self, NoBody};
+use crate::http::problem::{no_body_problem, token_error, use_post};
 use crate::http::{Doors, origin};
 use crate::oauth::{
-    Dialect, MAX_BODY_BYTES, OAuthError, Refusal, RefusalReason, RequestHeaders, TokenRequest, TokenResponse,
-    answer_dialect,
+    Dialect, OAuthError, Refusal, RefusalReason, RequestHeaders, TokenRequest, TokenResponse, answer_dialect,
 };
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{self, Payload, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
 /// Paths and the dialect that is spoken there.
 const ENDPOINTS: [(&str, Dialect); 4] = [
@@ -32,8 +32,8 @@ async fn token(endpoint: Dialect, request: HttpRequest, body: Payload, doors: we
     let circumstances = origin::circumstances(&request, &doors);
     let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let dialect = answer_dialect(endpoint, content_type);
-    let parsed = match body.to_bytes_limited(MAX_BODY_BYTES).await {
-        Err(_) => {
+    let parsed = match body::read(body, doors.body_timeout).await {
+        Err(NoBody::TooLarge) => {
             let reason = RefusalReason::BodyTooLarge;
             Err(Refusal {
                 dialect,
@@ -42,9 +42,8 @@ async fn token(endpoint: Dialect, request: HttpRequest, body: Payload, doors: we
                 client_id: None,
             })
         }
-        // The connection broke off: there is nobody left to answer.
-        Ok(Err(_)) => return body_too_large(),
-        Ok(Ok(body)) => {
+        Err(no_body) => return no_body_problem(no_body).error_response(),
+        Ok(body) => {
             let authorization: Vec<&[u8]> = request
                 .headers()
                 .get_all(header::AUTHORIZATION)

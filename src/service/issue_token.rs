@@ -113,6 +113,12 @@ impl Service {
     }
 
     async fn grant(&self, request: &TokenRequest, circumstances: &Circumstances) -> Result<Issued, OAuthError> {
+        if let Some(reason) = self.out_of_date() {
+            tracing::error!(reason, "no token is granted");
+            return Err(OAuthError::TemporarilyUnavailable {
+                retry_after_seconds: RETRY_AFTER_SECONDS,
+            });
+        }
         let source_ip = source_ip(circumstances);
         self.admit(&request.client_id, source_ip, circumstances).await?;
 

@@ -12,7 +12,7 @@ use grantlog_projections::key_ring::KeyRing;
 use grantlog_projections::recorded_event::RecordedEvent;
 use grantlog_projections::service_run::ServiceRun;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -86,9 +86,6 @@ pub enum LiveStateError {
     /// The checkpoint cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// There is no saved state to compare with.
-    #[error("there is no saved state of this log to compare with: it is saved while and when a server runs")]
-    NothingSaved,
     /// A signing key cannot be unsealed.
     #[error(transparent)]
     Keys(#[from] crate::credentials::sealing::SealError),
@@ -98,7 +95,7 @@ pub enum LiveStateError {
 pub struct LiveState {
     snapshot: Arc<ArcSwap<Snapshot>>,
     position: watch::Receiver<u64>,
-    failure: watch::Receiver<Option<String>>,
+    failure: Arc<OnceLock<String>>,
     stop: watch::Sender<bool>,
     follower: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
@@ -141,7 +138,8 @@ impl LiveState {
 
         let published = Arc::new(ArcSwap::from_pointee(snapshot.clone()));
         let (position_out, position) = watch::channel(fold.position);
-        let (failure_out, failure) = watch::channel(None);
+        let failure = Arc::new(OnceLock::new());
+        let failure_out = failure.clone();
         let (stop, stopped) = watch::channel(false);
         let subscription = store.subscribe_to_all(fold.position);
         let follower = Follower {
@@ -156,7 +154,8 @@ impl LiveState {
         let task = tokio::spawn(async move {
             if let Err(error) = follower.run(subscription, stopped).await {
                 tracing::error!(%error, "projections stopped following the log");
-                failure_out.send_replace(Some(error.to_string()));
+                // The one place that sets it, once.
+                let _ = failure_out.set(error.to_string());
             }
         });
         Ok(Self {
@@ -180,7 +179,7 @@ impl LiveState {
 
     /// Why the state no longer follows the log, if so.
     pub fn failure(&self) -> Option<String> {
-        self.failure.borrow().clone()
+        self.failure.get().cloned()
     }
 
     /// Waits until the event at this index is folded: read your own writes.

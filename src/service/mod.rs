@@ -170,20 +170,21 @@ impl Service {
         &self.metrics
     }
 
+    /// Why this node cannot decide anything now: its state is not the log's.
+    fn out_of_date(&self) -> Option<String> {
+        if let Some(failure) = self.live.failure() {
+            return Some(format!("the projections stopped: {failure}"));
+        }
+        let (log_size, state_through) = (self.store.log_size(), self.live.position());
+        (log_size.saturating_sub(state_through) > MAX_STATE_LAG_EVENTS)
+            .then(|| format!("the projections have read {state_through} of {log_size} events"))
+    }
+
     /// Whether the service can do its work.
     pub fn readiness(&self) -> Readiness {
-        let (log_size, state_through) = (self.store.log_size(), self.live.position());
-        let mut reasons = Vec::new();
-        if let Some(failure) = self.live.failure() {
-            reasons.push(format!("the projections stopped: {failure}"));
-        }
-        if log_size.saturating_sub(state_through) > MAX_STATE_LAG_EVENTS {
-            reasons.push(format!(
-                "the projections have read {state_through} of {log_size} events"
-            ));
-        }
+        let mut reasons = Vec::from_iter(self.out_of_date());
         if let Some(failure) = self.audit.failed() {
-            reasons.push(format!("the audit index stopped: {failure}"));
+            reasons.push(failure);
         }
         if let Some(failure) = self.store.failure() {
             reasons.push(format!("the event log does not accept events: {failure}"));
@@ -191,8 +192,8 @@ impl Service {
         Readiness {
             ready: reasons.is_empty(),
             reasons,
-            log_size,
-            state_through,
+            log_size: self.store.log_size(),
+            state_through: self.live.position(),
             indexed_through: self.audit.indexed_through(),
         }
     }

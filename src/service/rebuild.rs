@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 /// What a rebuild of the state found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateComparison {
-    /// Events folded: as many as the saved state has read.
+    /// Whether there was a saved state to compare with: it is saved while and when a server runs.
+    pub is_compared: bool,
+    /// Events folded: as many as the saved state has read; all when nothing is saved.
     pub events: u64,
     /// Applications compared.
     pub applications: usize,
@@ -28,9 +30,8 @@ pub async fn rebuild_state(
     checkpoint: &Checkpoint,
     mut progress: impl FnMut(u64),
 ) -> Result<StateComparison, LiveStateError> {
-    let Some((saved, events)) = checkpoint.saved_for(store).await? else {
-        return Err(LiveStateError::NothingSaved);
-    };
+    let saved = checkpoint.saved_for(store).await?;
+    let events = saved.as_ref().map_or(store.log_size(), |(_, events)| *events);
     let started = Instant::now();
     let mut rebuilt = Snapshot::default();
     let (mut changed, mut position) = (Changed::default(), 0);
@@ -46,9 +47,10 @@ pub async fn rebuild_state(
         progress(position);
     }
     Ok(StateComparison {
+        is_compared: saved.is_some(),
         events,
         applications: rebuilt.directory.application_count(),
-        differences: differences(&saved, &rebuilt),
+        differences: saved.map_or_else(Vec::new, |(saved, _)| differences(&saved, &rebuilt)),
         elapsed: started.elapsed(),
     })
 }

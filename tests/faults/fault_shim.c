@@ -6,7 +6,7 @@
  *               TORN-EIO, TORN-ENOSPC   half of a write reaches the file, then it fails
  *               SHORT                   half of a write is written, and the caller is told so
  *       every   each N-th matching call (1), not counting the first `after` (0), at most `times` times (no limit)
- *       path    only files whose path contains this text ("events.db")
+ *       path    only files whose path contains this text ("events.db"), or ends with it if a '$' follows
  *     e.g. fsync:EIO:every=7:path=events.db-wal
  *
  *   GRANTLOG_FAULT_CONTROL=<file>
@@ -162,6 +162,13 @@ static void look_at_control(void) {
   make_plan(text);
 }
 
+static int is_meant(const char *path) {
+  size_t wanted = strlen(plan.path), length = strlen(path);
+  if (!wanted || plan.path[wanted - 1] != '$') return strstr(path, plan.path) != NULL;
+  wanted--;
+  return length >= wanted && !strncmp(path + length - wanted, plan.path, wanted);
+}
+
 static int path_of(int fd, char path[PATH_MAX]) {
   char link[64];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -174,7 +181,7 @@ static int path_of(int fd, char path[PATH_MAX]) {
 /* Whether this call is to fail, and how. */
 static enum fault fault_for(enum call call, const char *name, const char *path) {
   look_at_control();
-  if (!(plan.calls & call) || !strstr(path, plan.path)) return NONE;
+  if (!(plan.calls & call) || !is_meant(path)) return NONE;
   plan.seen++;
   if (plan.seen <= plan.after || (plan.seen - plan.after) % plan.every || plan.injected >= plan.times) return NONE;
   plan.injected++;

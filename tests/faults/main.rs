@@ -142,6 +142,27 @@ async fn a_disk_that_fills_up_while_serving_ends_the_store_and_space_brings_it_b
         .unwrap();
 }
 
+/// Moving the write-ahead log into the file is no commit, but it is the same disk.
+#[tokio::test]
+async fn a_checkpoint_that_fails_ends_the_store_and_loses_nothing() {
+    for (fault, words) in [
+        ("fsync:EIO", "SQLITE_IOERR_FSYNC"),
+        ("write:ENOSPC", "the disk is full"),
+    ] {
+        let scene = Scene::new();
+        let control = scene.folder.path().join("control");
+        let mut child = scene.child().steered_by(&control).start();
+        child.wait_for_acknowledgements(300);
+        shim::steer(&control, &format!("{fault}:path=events.db$"));
+        let told = child.wait();
+        let message = told.failed.as_deref().unwrap();
+        assert_tells_what_happened(message, &scene, "moving its write-ahead log into the file");
+        assert_tells_what_happened(message, &scene, words);
+        assert_eq!(told.acknowledged_after_the_failure, 0);
+        check(&scene.log(), &told.acknowledged).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn what_is_acknowledged_survives_kills_and_power_failures() {
     let scene = Scene::new();

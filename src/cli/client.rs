@@ -1,0 +1,145 @@
+//! A client of Grantlog's own API: it gets one token, for what the command needs and no more, and uses it.
+
+use crate::cli::connection::Connection;
+use crate::cli::exchange::{Answer, Exchange};
+use crate::cli::token::{AuthenticationMethod, Dialect, TokenAnswer, TokenQuestion};
+use crate::cli::{CliError, Console, GlobalOptions};
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, HeaderValue, IF_MATCH};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+/// Scope of reading applications and APIs.
+pub const APPLICATIONS_READ: &str = "applications:read";
+/// Scope of changing applications and APIs.
+pub const APPLICATIONS_WRITE: &str = "applications:write";
+/// Scope of everything about signing keys.
+pub const KEYS_WRITE: &str = "keys:write";
+/// Scope of reading the trail.
+pub const AUDIT_READ: &str = "audit:read";
+
+/// A client with its token.
+pub struct Client {
+    exchange: Exchange,
+    bearer: HeaderValue,
+}
+
+/// What is sent besides the path.
+#[derive(Default)]
+pub struct Call<'a> {
+    /// Parameters of the query.
+    pub query: &'a [(&'a str, String)],
+    /// A JSON body.
+    pub body: Option<Map<String, Value>>,
+    /// The revision that must still be the last one.
+    pub if_revision: Option<u64>,
+}
+
+impl Client {
+    /// Asks the server who it is, and for a token with these scopes.
+    pub async fn sign_in(
+        console: &mut Console<'_>,
+        options: &GlobalOptions,
+        scopes: &[&str],
+    ) -> Result<Self, CliError> {
+        let connection = Connection::find(console, options, None)?;
+        warn_of_plain_http(&connection, console);
+        let exchange = Exchange::new(&connection.server)?;
+        let issuer = issuer(&exchange).await?;
+        let scope = scopes.join(" ");
+        let question = TokenQuestion {
+            dialect: Dialect::Standard,
+            method: AuthenticationMethod::Basic,
+            credentials: &connection.credentials,
+            scope: Some(&scope),
+            audiences: std::slice::from_ref(&issuer),
+            resources: &[],
+        };
+        let answer = question.ask(&exchange).await.map_err(|error| match error {
+            CliError::TokenRefused {
+                client_id,
+                code,
+                description,
+                ..
+            } => {
+                let hint = sign_in_hint(&code, &client_id, &scope, &issuer);
+                CliError::TokenRefused {
+                    client_id,
+                    code,
+                    description,
+                    hint,
+                }
+            }
+            error => error,
+        })?;
+        let token = TokenAnswer::read(&answer)?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.access_token.expose()))
+            .map_err(|_| answer.unexpected("a token that fits in no header"))?;
+        bearer.set_sensitive(true);
+        Ok(Self { exchange, bearer })
+    }
+
+    /// Calls the API; anything but a success is an error.
+    pub async fn call(&self, method: Method, path: &[&str], call: Call<'_>) -> Result<Answer, CliError> {
+        let mut url = self.exchange.url(path);
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(call.query);
+        }
+        let mut request = self
+            .exchange
+            .request(method, url)
+            .header(AUTHORIZATION, self.bearer.clone());
+        if let Some(revision) = call.if_revision {
+            request = request.header(IF_MATCH, format!("\"{revision}\""));
+        }
+        if let Some(body) = call.body {
+            request = request.json(&body);
+        }
+        self.exchange.send(request).await?.success()
+    }
+}
+
+/// Tells when the secret travels in the clear.
+pub fn warn_of_plain_http(connection: &Connection, console: &mut Console<'_>) {
+    let server = &connection.server;
+    if server.url.scheme() == "http" && !server.is_loopback() {
+        let host = server.url.host_str().unwrap_or_default();
+        console.warn(&format!("the secret and the token go to {host} unencrypted: use https"));
+    }
+}
+
+/// The server's name for itself (RFC 8414): the audience of its own API.
+async fn issuer(exchange: &Exchange) -> Result<String, CliError> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        issuer: String,
+    }
+    let url = exchange.url(&[".well-known", "oauth-authorization-server"]);
+    let answer = exchange.send(exchange.request(Method::GET, url)).await?;
+    if !answer.status.is_success() {
+        return Err(answer.strange());
+    }
+    let Metadata { issuer } = answer.parse()?;
+    // Taken as it is written: issuers are compared byte by byte (RFC 8414 §3.3).
+    match Url::parse(&issuer) {
+        Ok(url) if url.has_host() => Ok(issuer),
+        _ => Err(answer.unexpected("an issuer that is no URL")),
+    }
+}
+
+fn sign_in_hint(code: &str, client_id: &str, scope: &str, issuer: &str) -> Option<String> {
+    Some(match code {
+        "invalid_client" => "do GRANTLOG_CLIENT_ID and GRANTLOG_CLIENT_SECRET, or the profile, belong to this server, \
+                             and is the application enabled? `grantlog audit search` there tells the true reason"
+            .into(),
+        "invalid_scope" => format!(
+            "this command needs {scope}; an administrator can add it to {client_id}: grantlog app change --scope"
+        ),
+        "unauthorized_client" => format!(
+            "to call Grantlog's own API, {client_id} needs a system user and the audience {issuer}: grantlog app change"
+        ),
+        "temporarily_unavailable" => "the server cannot write its log now; its own log says why".into(),
+        _ => return None,
+    })
+}

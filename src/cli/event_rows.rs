@@ -1,0 +1,266 @@
+//! Events of the audit trail as rows of a table.
+
+use crate::cli::table::time;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::fmt::Write;
+
+/// Characters of a value of which nobody here knows what it means.
+const MAX_UNKNOWN_CHARS: usize = 80;
+
+/// One event, as the audit API gives it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct AuditEvent {
+    /// Its place in the log.
+    pub index: u64,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// When.
+    pub time: String,
+    /// Who asked.
+    pub actor: String,
+    /// Where that came from.
+    pub source: Option<Source>,
+    /// The application that it is about.
+    pub client_id: Option<String>,
+    /// `success` or `refused`.
+    pub outcome: String,
+    /// The rest, as stored.
+    pub data: Map<String, Value>,
+}
+
+/// Where a request came from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Source {
+    /// Its address.
+    pub ip: String,
+}
+
+impl AuditEvent {
+    /// When, for a table.
+    pub fn time(&self) -> String {
+        time(&self.time).into_owned()
+    }
+
+    /// Where from, for a table.
+    pub fn source(&self) -> String {
+        self.source.as_ref().map(|source| source.ip.clone()).unwrap_or_default()
+    }
+
+    /// What exactly happened, in a line, or one for each changed attribute.
+    pub fn what(&self) -> String {
+        let text = |name: &str| self.data.get(name).map(value).unwrap_or_default();
+        let mut what = match &*self.event_type {
+            "ApplicationRegistered" => {
+                let system_user = text("system_user");
+                let scope = text("scope");
+                joined([
+                    named("scope", &scope),
+                    named("system user", &system_user),
+                    named("owner", &text("owner")),
+                ])
+            }
+            "ApplicationChanged" | "ApiChanged" => self.changes(),
+            "ApiRegistered" | "ApiDeleted" => text("audience"),
+            "SecretRotated" => self.rotation(),
+            "SecretRevoked" => format!("secret {}", text("secret_id")),
+            "SigningKeyAdded" | "SigningKeyActivated" | "SigningKeyRetired" => {
+                format!("{} {}", text("kid"), text("alg"))
+            }
+            "TokenIssued" => joined([
+                named("scope", &text("scope")),
+                named("for", &text("audiences")),
+                named("as", &text("system_user")),
+            ]),
+            "TokenRefused" => {
+                let detail = text("detail");
+                let reason = format!("{}: {}", text("error"), text("reason"));
+                return if detail.is_empty() {
+                    reason
+                } else {
+                    format!("{reason} ({detail})")
+                };
+            }
+            "RequestsThrottled" => {
+                format!("{} more failures in {} s", text("suppressed"), text("window_seconds"))
+            }
+            "ApiCallAuthorized" => format!("{} {}", text("method"), text("path")),
+            "ApiCallDenied" => {
+                return format!("{} {}: {}", text("method"), text("path"), text("reason"));
+            }
+            "AuditTrailRead" => {
+                let filter = text("filter");
+                joined([format!("{} events", text("rows")), named("filter", &filter)])
+            }
+            "ServiceStarted" => {
+                let unclean = self.data.get("clean") == Some(&Value::Bool(false));
+                let after = if unclean {
+                    ", after a stop that was not clean"
+                } else {
+                    ""
+                };
+                format!("version {}, store {}{after}", text("version"), text("store"))
+            }
+            "ServiceStopped" => format!("version {}", text("version")),
+            "ApplicationEnabled" | "ApplicationDisabled" | "ApplicationDeleted" => String::new(),
+            // A newer server's: everything that fits in a line.
+            _ => return self.unknown(),
+        };
+        let reason = text("reason");
+        if !reason.is_empty() {
+            let separator = if what.is_empty() { "" } else { "\n" };
+            // Writing to a string does not fail.
+            let _ = write!(what, "{separator}reason: {}", reason.replace('\n', " "));
+        }
+        what
+    }
+
+    fn changes(&self) -> String {
+        let changes = self
+            .data
+            .get("changes")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let lines = changes.iter().map(|change| {
+            let part = |name: &str| change.get(name).map_or_else(|| "?".into(), value);
+            let [from, to] = ["from", "to"]
+                .map(part)
+                .map(|text| if text.is_empty() { "none".into() } else { text });
+            format!("{}: {from} → {to}", part("field")).replace('\n', " ")
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn rotation(&self) -> String {
+        let hint = self.data.get("secret").and_then(|secret| secret.get("hint")).map(value);
+        let mut what = match hint {
+            Some(hint) if !hint.is_empty() => format!("new secret …{hint}"),
+            _ => "new secret".to_owned(),
+        };
+        let superseded = self.data.get("superseded").and_then(Value::as_array);
+        for old in superseded.map(Vec::as_slice).unwrap_or_default() {
+            let until = old.get("accepted_until").map(value).unwrap_or_default();
+            let _ = write!(what, "\nan older one until {}", time(&until));
+        }
+        what
+    }
+
+    fn unknown(&self) -> String {
+        let shown = self
+            .data
+            .iter()
+            .filter(|(_, value)| !value.is_object())
+            .map(|(name, member)| {
+                let text = value(member);
+                let mut text = text.replace('\n', " ");
+                if let Some((cut, _)) = text.char_indices().nth(MAX_UNKNOWN_CHARS) {
+                    text.truncate(cut);
+                    text.push('…');
+                }
+                format!("{name}={text}")
+            });
+        shown.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A JSON value as people write it.
+pub fn value(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(self::value).collect::<Vec<_>>().join(", "),
+        Value::Object(members) => {
+            // A scope that an API defines is known by its name.
+            if let Some(Value::String(name)) = members.get("name") {
+                return name.clone();
+            }
+            members
+                .iter()
+                .map(|(name, member)| format!("{name}={}", self::value(member)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        }
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+fn named(name: &str, text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!("{name} {text}")
+    }
+}
+
+fn joined<const N: usize>(parts: [String; N]) -> String {
+    parts
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn what(event_type: &str, data: Value) -> String {
+        let event: AuditEvent = serde_json::from_value(json!({ "type": event_type, "data": data })).unwrap();
+        event.what()
+    }
+
+    #[test]
+    fn a_change_shows_old_and_new_value_of_each_attribute() {
+        let data = json!({ "changes": [
+            { "field": "scope", "from": "read", "to": "read update" },
+            { "field": "org_code", "from": "acme", "to": null },
+            { "field": "audiences", "from": [], "to": ["a", "b"] },
+            { "field": "properties", "from": {}, "to": { "k": "v" } },
+            { "field": "scopes", "from": [{ "name": "read", "description": "Reading" }], "to": [] },
+        ], "reason": "ticket 7\nand more" });
+        assert_eq!(
+            what("ApplicationChanged", data),
+            "scope: read → read update\norg_code: acme → none\naudiences: none → a, b\nproperties: none → k=v\n\
+             scopes: read → none\nreason: ticket 7 and more"
+        );
+    }
+
+    #[test]
+    fn a_refusal_shows_the_code_and_the_true_reason() {
+        let data = json!({ "error": "invalid_client", "reason": "secret_mismatch", "dialect": "standard" });
+        assert_eq!(what("TokenRefused", data), "invalid_client: secret_mismatch");
+        let data = json!({ "error": "invalid_scope", "reason": "scope_not_allowed", "detail": "admin" });
+        assert_eq!(what("TokenRefused", data), "invalid_scope: scope_not_allowed (admin)");
+    }
+
+    #[test]
+    fn a_rotation_shows_until_when_the_old_secrets_are_accepted() {
+        let data = json!({ "secret": { "id": "x", "hint": "ab12" },
+            "superseded": [{ "id": "y", "accepted_until": "2026-03-17T10:00:00.5Z" }] });
+        assert_eq!(
+            what("SecretRotated", data),
+            "new secret …ab12\nan older one until 2026-03-17T10:00:00Z"
+        );
+    }
+
+    #[test]
+    fn an_event_that_nobody_here_knows_shows_what_it_has() {
+        let data = json!({ "session_id": "s", "count": 3, "long": "x".repeat(200), "nested": { "a": 1 } });
+        assert_eq!(
+            what("SessionEnded", data),
+            format!("count=3 long={}… session_id=s", "x".repeat(80))
+        );
+    }
+
+    #[test]
+    fn an_event_without_anything_is_an_empty_row() {
+        for event_type in ["ApplicationDisabled", "TokenIssued", "ApplicationChanged", ""] {
+            assert_eq!(what(event_type, json!({})), "");
+        }
+    }
+}

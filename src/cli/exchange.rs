@@ -1,0 +1,287 @@
+//! One HTTP request and its answer: time, size and trust are bounded here, and every failure gets a name.
+
+use crate::cli::connection::{Server, read_file};
+use crate::cli::error::{CliError, FieldError, Problem};
+use reqwest::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use reqwest::{Certificate, Method, RequestBuilder, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::error::Error;
+use std::time::Duration;
+use url::{Host, Url};
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may take, from the connection to the last byte of its answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest answer, in bytes: 1,000 events of 65,535 bytes, and what is around them.
+const MAX_ANSWER_BYTES: usize = 80 * 1024 * 1024;
+/// Characters that a message repeats of an answer that makes no sense.
+const MAX_REPEATED_CHARS: usize = 120;
+
+/// Speaks with one server.
+pub struct Exchange {
+    http: reqwest::Client,
+    base: Url,
+}
+
+/// What came back. No `Debug`: there may be a secret or a token in it.
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The body, whole.
+    pub body: String,
+    url: String,
+    retry_after: Option<String>,
+    location: Option<String>,
+}
+
+impl Exchange {
+    /// Gets ready; nothing is sent yet.
+    pub fn new(server: &Server) -> Result<Self, CliError> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("grantlog/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
+            // Credentials go to the server that was named, and to none that it names.
+            .redirect(reqwest::redirect::Policy::none());
+        if let Some(path) = &server.ca_file {
+            let not_pem = || CliError::Misshapen {
+                path: path.to_owned(),
+                expected: "a PEM file of certificates",
+            };
+            let certificates = Certificate::from_pem_bundle(&read_file(path)?).map_err(|_| not_pem())?;
+            if certificates.is_empty() {
+                return Err(not_pem());
+            }
+            builder = builder.tls_certs_only(certificates);
+        } else if server.url.scheme() == "http" {
+            // The system's certificates take time to read, and a small container has none.
+            builder = builder.tls_certs_only([]);
+        }
+        if server.is_loopback() {
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|error| CliError::Tls(root_cause(&error)))?;
+        Ok(Self {
+            http,
+            base: server.url.clone(),
+        })
+    }
+
+    /// The URL of something below the server's own, which may have a path.
+    pub fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        // An http URL always has segments.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    /// A request to be filled.
+    pub fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.http.request(method, url)
+    }
+
+    /// Sends a request and takes its whole answer, whatever its status.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Answer, CliError> {
+        let mut response = request.send().await.map_err(|error| self.failure(&error))?;
+        let text = |name| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let mut answer = Answer {
+            status: response.status(),
+            body: String::new(),
+            url: without_query(response.url()),
+            retry_after: text(RETRY_AFTER).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())),
+            location: text(LOCATION),
+        };
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failure(&error))? {
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(answer.unexpected(format!("more than {MAX_ANSWER_BYTES} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        answer.body = String::from_utf8(body).map_err(|_| answer.unexpected("no UTF-8"))?;
+        Ok(answer)
+    }
+
+    fn failure(&self, error: &reqwest::Error) -> CliError {
+        let url = self.base.as_str().trim_end_matches('/').to_owned();
+        if error.is_timeout() {
+            let after = if error.is_connect() {
+                CONNECT_TIMEOUT
+            } else {
+                CALL_TIMEOUT
+            };
+            return CliError::TimedOut {
+                url,
+                seconds: after.as_secs(),
+            };
+        }
+        let cause = root_cause(error);
+        // rustls has its own words for each of these; all begin so.
+        let is_certificate = cause.contains("certificate");
+        CliError::Unreachable {
+            url,
+            cause,
+            is_certificate,
+        }
+    }
+}
+
+impl Server {
+    /// Whether what is sent to it stays on this machine.
+    pub fn is_loopback(&self) -> bool {
+        match self.url.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        }
+    }
+}
+
+impl Answer {
+    /// The body's value.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, CliError> {
+        serde_json::from_str(&self.body).map_err(|error| {
+            // With what was expected, and without what was there.
+            self.unexpected(format!("JSON that cannot be read, at column {}", error.column()))
+        })
+    }
+
+    /// The answer, if it is a success.
+    pub fn success(self) -> Result<Self, CliError> {
+        if self.status.is_success() {
+            Ok(self)
+        } else {
+            Err(self.refusal())
+        }
+    }
+
+    /// What the server said when it refused (RFC 9457), or that this is no answer of Grantlog's.
+    pub fn refusal(self) -> CliError {
+        #[derive(Deserialize)]
+        struct ProblemDetails {
+            #[serde(default)]
+            title: String,
+            #[serde(default)]
+            detail: String,
+            #[serde(default)]
+            errors: Vec<FieldError>,
+        }
+        let status = self.status.as_u16();
+        match serde_json::from_str::<ProblemDetails>(&self.body) {
+            Ok(said) if !said.title.is_empty() || !said.detail.is_empty() => {
+                let detail = if said.detail.is_empty() {
+                    said.title
+                } else {
+                    said.detail
+                };
+                let retry_after = self.retry_after;
+                CliError::Refused(Box::new(Problem {
+                    status,
+                    detail,
+                    errors: said.errors,
+                    retry_after,
+                }))
+            }
+            _ => self.strange(),
+        }
+    }
+
+    /// That this is no answer of Grantlog's.
+    pub fn strange(&self) -> CliError {
+        if let (true, Some(location)) = (self.status.is_redirection(), &self.location) {
+            return self.unexpected(format!("{}, to {location}", self.status));
+        }
+        let begin: String = self.body.trim().chars().take(MAX_REPEATED_CHARS).collect();
+        self.unexpected(if begin.is_empty() {
+            self.status.to_string()
+        } else {
+            format!("{} {begin}", self.status)
+        })
+    }
+
+    /// That this is no answer of Grantlog's, in other words.
+    pub fn unexpected(&self, problem: impl Into<String>) -> CliError {
+        CliError::Unexpected {
+            url: self.url.clone(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Marks a request's body as a form.
+pub fn form(request: RequestBuilder, body: String) -> RequestBuilder {
+    request
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(body)
+}
+
+/// What lies at the bottom of it: "Connection refused", say, and not that a request could not be sent.
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(below) = cause.source() {
+        cause = below;
+    }
+    let text = cause.to_string();
+    // "Connection refused (os error 111)": the number helps nobody.
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+fn without_query(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(url: &str) -> Server {
+        Server {
+            url: Url::parse(url).unwrap(),
+            ca_file: None,
+        }
+    }
+
+    #[test]
+    fn urls_lie_below_the_path_of_the_server() {
+        for (base, expected) in [
+            ("http://h", "http://h/admin/signing-keys/a%2Fb%3F"),
+            ("http://h/", "http://h/admin/signing-keys/a%2Fb%3F"),
+            ("http://h/id", "http://h/id/admin/signing-keys/a%2Fb%3F"),
+            ("http://h/id/", "http://h/id/admin/signing-keys/a%2Fb%3F"),
+        ] {
+            let exchange = Exchange::new(&server(base)).unwrap();
+            assert_eq!(exchange.url(&["admin", "signing-keys", "a/b?"]).as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn loopback_is_this_machine() {
+        for url in [
+            "http://127.0.0.1",
+            "http://127.8.9.1:1",
+            "http://localhost:8080",
+            "http://[::1]:1",
+        ] {
+            assert!(server(url).is_loopback(), "{url}");
+        }
+        for url in ["http://10.0.0.1", "https://localhost.example.com", "http://0.0.0.0"] {
+            assert!(!server(url).is_loopback(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The command line. `serve` and `rebuild` work on a data folder and are carried out elsewhere; every
+//! other command is a client that calls a running server over HTTP, like anybody else.
+
+pub mod serve;
+
+pub mod api;
+pub mod app;
+pub mod audit;
+pub mod key;
+pub mod token;
+
+pub mod rebuild;
+
+mod client;
+pub mod connection;
+mod exchange;
+
+pub mod console;
+mod duration;
+mod event_rows;
+mod printable;
+mod registered;
+mod table;
+
+pub mod error;
+
+pub use console::Console;
+pub use error::CliError;
+
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use rebuild::RebuildArguments;
+use serve::ServeArguments;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// An OAuth 2.0 authorization server for services, and its client.
+///
+/// `grantlog serve` is the server: every app registration, secret rotation and token is an event in its
+/// log. All other commands call a running server.
+#[derive(Debug, Parser)]
+#[command(name = "grantlog", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What every command understands.
+    #[command(flatten)]
+    pub options: GlobalOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  grantlog serve
+  grantlog app register my.trusted.app/service --system-user svc.integration --scope \"read update\"
+  TOKEN=$(grantlog token request --client-id my.trusted.app/service --client-secret - < secret.txt)
+  grantlog audit search --client-id my.trusted.app/service --since 24h
+
+Which server, and as whom (for the commands that call one):
+  The server's URL is the first of: --url, that of the profile named by --profile,
+  GRANTLOG_URL, that of the profile in the data folder.
+  The credentials are the first of: those of the profile named by --profile,
+  GRANTLOG_CLIENT_ID together with GRANTLOG_CLIENT_SECRET, those of the profile in the
+  data folder.
+  The profile in the data folder is admin.json, which the first `grantlog serve` writes
+  there: {\"url\": ..., \"client_id\": ..., \"client_secret\": ...}
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
+
+/// What every command understands.
+#[derive(Debug, Clone, Default, Args)]
+pub struct GlobalOptions {
+    /// Folder of the event log, its keys and admin.json [default: ./data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// What every command that calls a server understands.
+    #[command(flatten)]
+    pub remote: RemoteOptions,
+}
+
+/// What every command that calls a server understands.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Server and output")]
+pub struct RemoteOptions {
+    /// URL of the server, with its path if it has one [env: GRANTLOG_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// File with url, client_id and client_secret, instead of admin.json in the data folder
+    #[arg(long, global = true, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// Trust only the certificate authorities in this PEM file [env: GRANTLOG_CA_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Print JSON: the server's answer, or one event per line
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve(ServeArguments),
+    /// Commands that call a server.
+    #[command(flatten)]
+    Remote(RemoteCommand),
+    /// Build every projection from the log again and compare
+    Rebuild(RebuildArguments),
+}
+
+/// What to ask a server for.
+#[derive(Debug, Subcommand)]
+pub enum RemoteCommand {
+    /// Trusted Applications: register, change, rotate secrets
+    #[command(subcommand)]
+    App(app::AppCommand),
+    /// APIs that tokens are for
+    #[command(subcommand)]
+    Api(api::ApiCommand),
+    /// Access tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Signing keys
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+}
+
+/// Carries out a command that calls a server, on this process's own standard streams, and says how it
+/// went. Blocks; must not be called from an asynchronous runtime.
+pub fn run(command: RemoteCommand, options: &GlobalOptions) -> ExitCode {
+    console::on_standard_streams(|console| run_on(console, command, options))
+}
+
+/// The same on any streams.
+pub fn run_on(console: &mut Console<'_>, command: RemoteCommand, options: &GlobalOptions) -> u8 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(carry_out(console, command, options)),
+        Err(error) => Err(error.into()),
+    };
+    match outcome.and_then(|()| Ok(console.out.flush()?)) {
+        Ok(()) => 0,
+        Err(error) => error.report(console),
+    }
+}
+
+async fn carry_out(console: &mut Console<'_>, command: RemoteCommand, options: &GlobalOptions) -> Result<(), CliError> {
+    match command {
+        RemoteCommand::App(command) => command.run(console, options).await,
+        RemoteCommand::Api(command) => command.run(console, options).await,
+        RemoteCommand::Token(command) => command.run(console, options).await,
+        RemoteCommand::Key(command) => command.run(console, options).await,
+        RemoteCommand::Audit(command) => command.run(console, options).await,
+    }
+}
+
+/// Refuses [`RemoteOptions`] on commands that call no server, and keeps them out of their help: an
+/// option that is silently without effect misleads. `PRINTS_JSON`: but `--json` has an effect.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoRemoteOptions<const PRINTS_JSON: bool> {
+    /// Whether `--json` was given.
+    pub json: bool,
+}
+
+/// Each option of [`RemoteOptions`]: its id and how it is written.
+const REMOTE_OPTIONS: [(&str, &str); 4] = [
+    ("url", "--url"),
+    ("profile", "--profile"),
+    ("ca_file", "--ca-file"),
+    ("json", "--json"),
+];
+
+impl<const PRINTS_JSON: bool> NoRemoteOptions<PRINTS_JSON> {
+    fn refused() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+        REMOTE_OPTIONS.iter().filter(|(id, _)| !(PRINTS_JSON && *id == "json"))
+    }
+}
+
+impl<const PRINTS_JSON: bool> Args for NoRemoteOptions<PRINTS_JSON> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        // An argument that a command has itself is not inherited from above: here it is, but hidden.
+        RemoteOptions::augment_args(command).mut_args(|argument| {
+            let is_refused = Self::refused().any(|(id, _)| argument.get_id() == id);
+            argument.hide(is_refused)
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<const PRINTS_JSON: bool> FromArgMatches for NoRemoteOptions<PRINTS_JSON> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let is_given = |id: &str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+        match Self::refused().find(|(id, _)| is_given(id)) {
+            None => Ok(Self { json: is_given("json") }),
+            Some((_, written)) => {
+                let message = format!("{written} is for the commands that call a server\n");
+                Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, message))
+            }
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        Self::from_arg_matches(matches).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_before_and_after_the_command() {
+        for line in [
+            "grantlog --json --data-dir d --url http://x app list",
+            "grantlog app list --json --data-dir d --url http://x",
+            "grantlog --url http://x app --json list --data-dir d",
+        ] {
+            let options = parse(line).unwrap().options;
+            assert!(options.remote.json, "{line}");
+            assert_eq!(options.data_dir, Some("d".into()), "{line}");
+            assert_eq!(options.remote.url.as_deref(), Some("http://x"), "{line}");
+        }
+    }
+
+    #[test]
+    fn serve_and_rebuild_take_a_data_folder_and_refuse_what_is_for_clients() {
+        assert_eq!(
+            parse("grantlog serve --data-dir d").unwrap().options.data_dir,
+            Some("d".into())
+        );
+        assert_eq!(
+            parse("grantlog --data-dir d rebuild").unwrap().options.data_dir,
+            Some("d".into())
+        );
+        for line in [
+            "grantlog serve --url http://x",
+            "grantlog --url http://x serve",
+            "grantlog serve --json",
+            "grantlog --profile p rebuild",
+            "grantlog rebuild --ca-file c",
+        ] {
+            assert_eq!(parse(line).unwrap_err().kind(), ErrorKind::ArgumentConflict, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_of_serve_does_not_speak_of_what_is_for_clients() {
+        for (line, prints_json) in [("grantlog serve --help", false), ("grantlog rebuild --help", true)] {
+            let help = parse(line).unwrap_err().to_string();
+            assert!(help.contains("--data-dir") && !help.contains("--url"), "{help}");
+            assert_eq!(help.contains("--json"), prints_json, "{help}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        fn leaves<'a>(command: &'a clap::Command, path: String, found: &mut Vec<(String, &'a clap::Command)>) {
+            if !command.has_subcommands() {
+                found.push((path, command));
+                return;
+            }
+            for sub in command.get_subcommands() {
+                leaves(sub, format!("{path} {}", sub.get_name()), found);
+            }
+        }
+        let command = Cli::command();
+        let mut found = Vec::new();
+        leaves(&command, "grantlog".into(), &mut found);
+        assert!(found.len() > 20, "{}", found.len());
+        for (path, leaf) in found {
+            let help = leaf.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("  {path}")), "{path}: {help}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The arguments of `serve`.
+
+use crate::cli::NoRemoteOptions;
+use clap::Args;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  grantlog serve
+  grantlog serve --data-dir /var/lib/grantlog --listen 0.0.0.0:8080 --issuer https://id.example.com
+  grantlog serve --config grantlog.toml
+
+The first start on an empty data folder registers the administrator grantlog.admin, shows its secret
+once, and saves it in admin.json there, so that the other commands work on this machine.";
+
+/// The arguments of `serve`; the data folder is a global option. A flag wins over the environment
+/// (`GRANTLOG__SECTION__KEY`), and that over the file.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ServeArguments {
+    /// Configuration file; grantlog.example.toml explains each key
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// The server's name for itself, `iss` in its tokens [default: http(s)://<listen>]
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<String>,
+    /// Refuses what only clients understand.
+    #[command(flatten)]
+    pub no_remote_options: NoRemoteOptions<false>,
+}
