@@ -423,7 +423,8 @@ async fn stop_telemetry(telemetry: Telemetry) {
     let _ = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+/// Listens as the server does; `bench/` measures against a baseline that must differ in nothing else.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     let failed = |source| ServeError::Listen { address, source };
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
     let socket = socket.map_err(failed)?;
@@ -435,7 +436,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     Ok(socket.into())
 }
 
-fn tls_config(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig, ServeError> {
+/// TLS as the server speaks it; for the same baseline.
+pub fn tls_config(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig, ServeError> {
     let of = |path: &Path, error: &dyn std::fmt::Display| ServeError::Tls(format!("{}: {error}", path.display()));
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
