@@ -14,7 +14,7 @@ use crate::policy::PolicySettings;
 use crate::policy::signing_keys::KeyRotation;
 use crate::service::checkpoint::Checkpoint;
 use crate::service::keys::Keys;
-use crate::service::live_state::{CheckpointEvery, LiveState};
+use crate::service::live_state::{self, CheckpointEvery, LiveState};
 use crate::service::rebuild::{StateComparison, rebuild_state};
 use crate::service::throttle::{Throttle, ThrottleSettings};
 use crate::service::{Service, ServiceSettings, run};
@@ -226,9 +226,9 @@ async fn build(
     let store: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(options).map_err(ServeError::part)?);
 
     let keys = Arc::new(Keys::new(master_key.clone()));
-    close_to_others(&state_file(config))?;
-    close_to_others(&index_file(config))?;
-    let checkpoint = Checkpoint::open(&state_file(config)).map_err(ServeError::part)?;
+    let checkpoint = Checkpoint::open(&state_file(config))
+        .inspect_err(live_state::tell_unsaved)
+        .ok();
     let every = CheckpointEvery {
         events: config.projections.checkpoint_every_events,
         time: config.projections.checkpoint_every,
@@ -236,9 +236,10 @@ async fn build(
     let live = LiveState::open(store.clone(), checkpoint, every, keys.clone())
         .await
         .map_err(ServeError::part)?;
-    let audit = AuditIndex::open(&index_file(config), store.clone())
-        .await
-        .map_err(ServeError::part)?;
+    let audit = match AuditIndex::open(&index_file(config), store.clone()).await {
+        Ok(audit) => audit,
+        Err(error) => AuditIndex::stopped(&index_file(config), store.clone(), &error),
+    };
     let throttle = Throttle::new(ThrottleSettings {
         max_failures: config.lockout.max_failures,
         window: config.lockout.window,
@@ -384,18 +385,6 @@ fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
         fs::rename(&beside, path)
     };
     write().map_err(ServeError::file(path))
-}
-
-/// Makes a database file that others cannot read, whatever the folder allows, if there is none yet: sealed
-/// keys and who did what are in it. SQLite gives the files beside it the same mode.
-fn close_to_others(path: &Path) -> Result<(), ServeError> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map(drop)
-        .map_err(ServeError::file(path))
 }
 
 async fn look_after(service: Arc<Service>) {

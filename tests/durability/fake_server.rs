@@ -69,7 +69,7 @@ impl FakeServer {
             FaultShim::build().preload(&mut command);
             disk.attach(&mut command);
             command
-                .env("GRANTLOG_DISK_PATH", "events.sqlite")
+                .env("GRANTLOG_DISK_PATH", "events.db")
                 .env("GRANTLOG_FAULT", fault);
         }
         let mut child = command.spawn().expect("this program starts");
