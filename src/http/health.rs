@@ -1,16 +1,22 @@
 //! For those who watch the service: is it alive, is it ready, and its figures.
 
 use crate::http::Doors;
+use crate::http::problem::use_methods;
 use crate::metrics;
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .route("/health/live", web::get().to(live))
-        .route("/health/ready", web::get().to(ready))
-        .route("/metrics", web::get().to(figures));
+    let probes = [
+        ("/health/live", web::get().to(live), web::head().to(live)),
+        ("/health/ready", web::get().to(ready), web::head().to(ready)),
+        ("/metrics", web::get().to(figures), web::head().to(figures)),
+    ];
+    for (path, get, head) in probes {
+        let resource = web::resource(path).route(get).route(head);
+        config.service(resource.default_service(web::to(use_methods("GET, HEAD"))));
+    }
 }
 
 async fn live() -> HttpResponse {

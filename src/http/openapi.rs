@@ -1,6 +1,7 @@
 //! `/openapi.json`: what there is, for tools.
 
 use crate::http::Doors;
+use crate::http::problem::use_methods;
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
@@ -9,7 +10,10 @@ use actix_web::web::{self, ServiceConfig};
 const DOCUMENT: &str = include_str!("openapi.json");
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.route("/openapi.json", web::get().to(document));
+    let resource = web::resource("/openapi.json")
+        .route(web::get().to(document))
+        .route(web::head().to(document));
+    config.service(resource.default_service(web::to(use_methods("GET, HEAD"))));
 }
 
 async fn document(doors: web::Data<Doors>) -> HttpResponse {
@@ -17,5 +21,5 @@ async fn document(doors: web::Data<Doors>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "public, max-age=900"))
         .insert_header((header::CONTENT_TYPE, "application/json"))
-        .body(DOCUMENT.replacen("{issuer}", issuer, 1))
+        .body(DOCUMENT.replace("{issuer}", issuer))
 }
