@@ -113,9 +113,10 @@ def test_register_grant_verify_rotate_disable_and_find_it_all_again(server):
     calls = [event for event in trail if event["type"] == "ApiCallAuthorized"]
     assert {call["data"]["path"] for call in calls} >= {"/admin/applications", f"{path}/secrets", f"{path}/disable"}
 
-    # And no secret or token is.
-    text = (server.data_dir / "events.sqlite").read_bytes() + server.log.read_bytes()
-    text += b"".join(file.read_bytes() for file in server.data_dir.glob("events.sqlite-wal"))
+    # And no secret or token is, nor in any other file or the log.
+    files = [file for file in server.data_dir.rglob("*") if file.is_file()]
+    text = b"".join(file.read_bytes() for file in [*files, server.log])
+    assert jtis[0].encode() in text, "these are not the files that the events are in"
     for secret in [old, new, *tokens]:
         assert secret.encode() not in text
 
