@@ -32,7 +32,7 @@ fn serve(arguments: ServeArguments, data_dir: Option<PathBuf>) -> anyhow::Result
     };
     let config = Config::load(arguments.config.as_deref(), environment(), overrides)?;
     let telemetry = Telemetry::start(&config.telemetry)?;
-    runtime()?.block_on(startup::serve(config, telemetry))?;
+    runtime()?.block_on(startup::serve(config, telemetry, arguments.reset_administrator))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -94,7 +94,7 @@ struct Profile {
 }
 
 /// Serves until it is told to stop, or the log fails.
-pub async fn serve(config: Config, telemetry: Telemetry) -> Result<(), ServeError> {
+pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bool) -> Result<(), ServeError> {
     let listener = listen(config.server.listen)?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen {
         address: config.server.listen,
@@ -117,8 +117,9 @@ pub async fn serve(config: Config, telemetry: Telemetry) -> Result<(), ServeErro
     let metrics = Metrics::new(telemetry.meter().as_ref());
     let (service, store) = build(&config, &issuer, metrics).await?;
     let service = Arc::new(service);
-    first_administrator(&service, &config.data_dir, &url).await?;
-    service.start().await.map_err(ServeError::part)?;
+    let begun = begin(&service, &config.data_dir, &url, reset_administrator).await;
+    // What the log says about its failure names the file and tells what to do.
+    begun.map_err(|error| store.failure().map_or(error, ServeError::LogFailed))?;
 
     let doors = web::Data::new(Doors {
         service: service.clone(),
@@ -164,6 +165,8 @@ pub async fn serve(config: Config, telemetry: Telemetry) -> Result<(), ServeErro
             Ok(())
         }
         Err(failure) => {
+            // Said at once and in the log, too: it is the reason for every 503 from here on.
+            tracing::error!(%failure, "stopping: nothing more can be recorded, so nothing more is granted");
             tokio::time::sleep(LAST_ANSWERS).await;
             handle.stop(false).await;
             stop_telemetry(telemetry).await;
@@ -279,6 +282,16 @@ fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, Serv
     })
 }
 
+/// What has to be on the record before anybody is served.
+async fn begin(service: &Service, folder: &Path, url: &str, reset_administrator: bool) -> Result<(), ServeError> {
+    first_administrator(service, folder, url).await?;
+    service.start().await.map_err(ServeError::part)?;
+    if reset_administrator {
+        new_administrator_secret(service, folder, url).await?;
+    }
+    Ok(())
+}
+
 /// Registers the first administrator and keeps its secret in the profile; on every start the profile is
 /// told where the server is now.
 async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Result<(), ServeError> {
@@ -323,6 +336,31 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
             Ok(())
         }
     }
+}
+
+/// On the word of whoever may read the data folder.
+async fn new_administrator_secret(service: &Service, folder: &Path, url: &str) -> Result<(), ServeError> {
+    let account = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_default();
+    let secret = service.reset_administrator(&account).await.map_err(ServeError::part)?;
+    let path = folder.join("admin.json");
+    let (client_id, client_secret) = (run::ADMINISTRATOR.to_owned(), secret.expose().to_owned());
+    write_profile(
+        &path,
+        &Profile {
+            url: url.to_owned(),
+            client_id,
+            client_secret,
+        },
+    )?;
+    say(&format!(
+        "{} has a new secret, the old ones are refused\n  client_secret: {}\n  It is shown once; it is also in {} \
+         (mode 0600)",
+        run::ADMINISTRATOR,
+        secret.expose(),
+        path.display(),
+    ))
 }
 
 /// Whole or not at all, and closed to others from its first byte on.
@@ -385,7 +423,8 @@ async fn stop_telemetry(telemetry: Telemetry) {
     let _ = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+/// Listens as the server does; `bench/` measures against a baseline that must differ in nothing else.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     let failed = |source| ServeError::Listen { address, source };
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
     let socket = socket.map_err(failed)?;
@@ -397,7 +436,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     Ok(socket.into())
 }
 
-fn tls_config(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig, ServeError> {
+/// TLS as the server speaks it; for the same baseline.
+pub fn tls_config(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig, ServeError> {
     let of = |path: &Path, error: &dyn std::fmt::Display| ServeError::Tls(format!("{}: {error}", path.display()));
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)

@@ -11,7 +11,9 @@ Examples:
   grantlog serve --config grantlog.toml
 
 The first start on an empty data folder registers the administrator grantlog.admin, shows its secret
-once, and saves it in admin.json there, so that the other commands work on this machine.";
+once, and saves it in admin.json there, so that the other commands work on this machine.
+--reset-administrator is for whoever may read the data folder: it ends the old secret at once,
+switches grantlog.admin on if it is off, and is on the record as operator:<account>.";
 
 /// The arguments of `serve`; the data folder is a global option. A flag wins over the environment
 /// (`GRANTLOG__SECTION__KEY`), and that over the file.
@@ -27,6 +29,9 @@ pub struct ServeArguments {
     /// The server's name for itself, `iss` in its tokens [default: http(s)://<listen>]
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,
+    /// Give grantlog.admin a new secret and save it in admin.json: when the old one is lost or leaked
+    #[arg(long)]
+    pub reset_administrator: bool,
     /// Refuses what only clients understand.
     #[command(flatten)]
     pub no_remote_options: NoRemoteOptions<false>,

@@ -10,7 +10,7 @@ use crate::service::{Service, ServiceError};
 use grantlog_projections::event::{ServiceStarted, ServiceStopped};
 use grantlog_projections::key_ring::KeyState;
 use grantlog_projections::values::{
-    Actor, ApplicationId, ApplicationUri, Audience, Name, Scope, SigningAlgorithm, StreamName, SystemUser,
+    Actor, ApplicationId, ApplicationUri, Audience, Name, Remark, Scope, SigningAlgorithm, StreamName, SystemUser,
 };
 
 /// The first administrator's client_id.
@@ -46,6 +46,24 @@ impl Service {
         self.register_application(registration, &Actor::System, &Circumstances::of_system())
             .await?;
         Ok(())
+    }
+
+    /// Ends the first administrator's secrets, gives it a new one and switches it on: for an operator at the
+    /// machine, who is named by the account.
+    pub async fn reset_administrator(&self, account: &str) -> Result<ClientSecret, ServiceError> {
+        let id = ApplicationId::of_client_id(ADMINISTRATOR);
+        let operator = Name::parse(account).or_else(|_| Name::parse("unknown"));
+        let actor = Actor::Operator(operator.map_err(|error| ServiceError::Keys(error.to_string()))?);
+        let reason = Remark::parse("reset by an operator").ok();
+        let circumstances = Circumstances::of_system();
+        let rotated = self
+            .rotate_secret(id, Some(0), None, None, reason.clone(), &actor, &circumstances)
+            .await?;
+        self.switch_application(id, true, None, reason, &actor, &circumstances)
+            .await?;
+        rotated
+            .secret
+            .ok_or_else(|| ServiceError::Keys("no secret was made".into()))
     }
 
     /// Makes what every start needs: a key for each algorithm in use, and an API for the issuer and the
