@@ -1,6 +1,7 @@
 //! For those who watch the service: is it alive, is it ready, and its figures.
 
-use crate::http::Doors;
+use crate::http::problem::not_ready;
+use crate::http::{Doors, readable};
 use crate::metrics;
 use actix_web::HttpResponse;
 use actix_web::http::header;
@@ -8,9 +9,9 @@ use actix_web::web::{self, ServiceConfig};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .route("/health/live", web::get().to(live))
-        .route("/health/ready", web::get().to(ready))
-        .route("/metrics", web::get().to(figures));
+        .service(readable("/health/live", live))
+        .service(readable("/health/ready", ready))
+        .service(readable("/metrics", figures));
 }
 
 async fn live() -> HttpResponse {
@@ -21,12 +22,10 @@ async fn live() -> HttpResponse {
 
 async fn ready(doors: web::Data<Doors>) -> HttpResponse {
     let readiness = doors.service.readiness();
-    let mut response = if readiness.ready {
-        HttpResponse::Ok()
-    } else {
-        HttpResponse::ServiceUnavailable()
-    };
-    response
+    if !readiness.ready {
+        return not_ready(&readiness);
+    }
+    HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(readiness)
 }

@@ -1,6 +1,6 @@
 //! `/openapi.json`: what there is, for tools.
 
-use crate::http::Doors;
+use crate::http::{Doors, readable};
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
@@ -9,7 +9,7 @@ use actix_web::web::{self, ServiceConfig};
 const DOCUMENT: &str = include_str!("openapi.json");
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.route("/openapi.json", web::get().to(document));
+    config.service(readable("/openapi.json", document));
 }
 
 async fn document(doors: web::Data<Doors>) -> HttpResponse {
@@ -17,5 +17,5 @@ async fn document(doors: web::Data<Doors>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "public, max-age=900"))
         .insert_header((header::CONTENT_TYPE, "application/json"))
-        .body(DOCUMENT.replacen("{issuer}", issuer, 1))
+        .body(DOCUMENT.replace("{issuer}", issuer))
 }
