@@ -117,11 +117,9 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
     let metrics = Metrics::new(telemetry.meter().as_ref());
     let (service, store) = build(&config, &issuer, metrics).await?;
     let service = Arc::new(service);
-    first_administrator(&service, &config.data_dir, &url).await?;
-    service.start().await.map_err(ServeError::part)?;
-    if reset_administrator {
-        new_administrator_secret(&service, &config.data_dir, &url).await?;
-    }
+    let begun = begin(&service, &config.data_dir, &url, reset_administrator).await;
+    // What the log says about its failure names the file and tells what to do.
+    begun.map_err(|error| store.failure().map_or(error, ServeError::LogFailed))?;
 
     let doors = web::Data::new(Doors {
         service: service.clone(),
@@ -167,6 +165,8 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
             Ok(())
         }
         Err(failure) => {
+            // Said at once and in the log, too: it is the reason for every 503 from here on.
+            tracing::error!(%failure, "stopping: nothing more can be recorded, so nothing more is granted");
             tokio::time::sleep(LAST_ANSWERS).await;
             handle.stop(false).await;
             stop_telemetry(telemetry).await;
@@ -280,6 +280,16 @@ fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, Serv
         store_kind: "sqlite",
         config_digest: config.digest(),
     })
+}
+
+/// What has to be on the record before anybody is served.
+async fn begin(service: &Service, folder: &Path, url: &str, reset_administrator: bool) -> Result<(), ServeError> {
+    first_administrator(service, folder, url).await?;
+    service.start().await.map_err(ServeError::part)?;
+    if reset_administrator {
+        new_administrator_secret(service, folder, url).await?;
+    }
+    Ok(())
 }
 
 /// Registers the first administrator and keeps its secret in the profile; on every start the profile is
@@ -413,7 +423,8 @@ async fn stop_telemetry(telemetry: Telemetry) {
     let _ = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+/// Listens as the server does; `bench/` measures against a baseline that must differ in nothing else.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     let failed = |source| ServeError::Listen { address, source };
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
     let socket = socket.map_err(failed)?;
@@ -425,7 +436,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     Ok(socket.into())
 }
 
-fn tls_config(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig, ServeError> {
+/// TLS as the server speaks it; for the same baseline.
+pub fn tls_config(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig, ServeError> {
     let of = |path: &Path, error: &dyn std::fmt::Display| ServeError::Tls(format!("{}: {error}", path.display()));
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)

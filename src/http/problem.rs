@@ -177,9 +177,18 @@ impl Problem {
         problem
     }
 
-    fn unavailable(error: &dyn fmt::Display) -> Self {
-        tracing::error!(%error, "a request could not be carried out");
-        let detail = "The event log cannot take this now, so it was not done";
+    fn unavailable(error: &ServiceError) -> Self {
+        if !error.is_told_elsewhere() {
+            tracing::error!(%error, "a request could not be carried out");
+        }
+        // Whoever reads "not done" does it again: where that is not certain it must not be said.
+        let detail = match error {
+            ServiceError::NotRecorded(AppendError::Indeterminate(_)) => {
+                "The event log failed while it took this: look whether it was done when the server is back"
+            }
+            ServiceError::NotReached(_) => "It was done, but this server does not show it yet",
+            _ => "The event log cannot take this now, so it was not done",
+        };
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
         problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
         problem

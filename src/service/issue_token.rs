@@ -1,7 +1,7 @@
 //! A token request, from its parsed form to a durable answer.
 
 use crate::credentials::client_secret::{self, ClientSecret};
-use crate::event_store::{AppendError, ExpectedRevision};
+use crate::event_store::ExpectedRevision;
 use crate::oauth::claims::AccessTokenClaims;
 use crate::oauth::{OAuthError, Refusal, TokenRequest, presented_client_id};
 use crate::policy::issue_token::{Grant, IssueToken, Refused, issue_token};
@@ -397,10 +397,8 @@ fn source_ip(circumstances: &Circumstances) -> IpAddr {
 
 /// Nothing is granted, and nothing refused, that is not on the record.
 fn unavailable(error: ServiceError) -> OAuthError {
-    match error {
-        // Expected under load, and counted: no reason to fill the log.
-        ServiceError::NotRecorded(AppendError::Overloaded) => {}
-        error => tracing::error!(%error, "a token request could not be recorded"),
+    if !error.is_told_elsewhere() {
+        tracing::error!(%error, "a token request could not be recorded");
     }
     OAuthError::TemporarilyUnavailable {
         retry_after_seconds: RETRY_AFTER_SECONDS,

@@ -107,6 +107,17 @@ pub enum ServiceError {
     Audit(String),
 }
 
+impl ServiceError {
+    /// Whether the operator hears of it elsewhere: a log that fails or closes is told once, not once per
+    /// request, and a full queue is expected under load and counted.
+    pub fn is_told_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::NotRecorded(AppendError::Overloaded | AppendError::Indeterminate(_) | AppendError::Closed(_))
+        )
+    }
+}
+
 /// Whether the service can do its work, and why not.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Readiness {

@@ -22,7 +22,11 @@ pub struct Start {
 impl Start {
     /// Over this data folder, on a free port of the loopback interface, one worker per core.
     pub fn over(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), config: String::new(), environment: Vec::new() }
+        Self {
+            data_dir: data_dir.to_owned(),
+            config: String::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// With this configuration file.
@@ -50,7 +54,11 @@ impl Start {
         let config = self.data_dir.with_extension("toml");
         std::fs::write(&config, &self.config).expect("the configuration can be written");
         let stderr_file = self.data_dir.with_extension("stderr");
-        let stderr = std::fs::File::options().create(true).append(true).open(&stderr_file).expect("stderr file");
+        let stderr = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&stderr_file)
+            .expect("stderr file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_grantlog"))
             .args(["serve", "--listen", "127.0.0.1:0"])
             .arg("--data-dir")
@@ -77,7 +85,13 @@ impl Start {
                     output.push(line.clone());
                     if let Some(url) = line.strip_prefix("listening on ") {
                         let url = url.to_owned();
-                        return Ok(RunningServer { child, url, data_dir: self.data_dir, stderr_file, output });
+                        return Ok(RunningServer {
+                            child,
+                            url,
+                            data_dir: self.data_dir,
+                            stderr_file,
+                            output,
+                        });
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
@@ -132,7 +146,9 @@ impl RunningServer {
 
     /// Asks it to stop with SIGTERM and waits for its end.
     pub fn stop(mut self) -> ExitStatus {
-        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let asked = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
         assert!(asked.expect("kill is there").success());
         self.wait_for_end()
     }
@@ -144,7 +160,11 @@ impl RunningServer {
             if let Some(status) = self.child.try_wait().expect("its state can be asked for") {
                 return status;
             }
-            assert!(started.elapsed() < PATIENCE, "the server still runs after {PATIENCE:?}\n{}", self.stderr());
+            assert!(
+                started.elapsed() < PATIENCE,
+                "the server still runs after {PATIENCE:?}\n{}",
+                self.stderr()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -167,26 +187,52 @@ pub struct Administrator {
 impl Administrator {
     /// Signs in with the profile.
     pub async fn of(server: &RunningServer) -> Self {
-        let http = Client::new();
+        Self::with(Client::new(), server).await
+    }
+
+    /// The same through this client, for tests that start many servers: making a client takes longer.
+    pub async fn with(http: Client, server: &RunningServer) -> Self {
         let (client_id, client_secret) = server.administrator();
         let answer = request_token(&http, &server.url, &client_id, &client_secret, &[]).await;
-        let token = answer.1["access_token"].as_str().expect("the administrator gets a token").to_owned();
-        Self { http, url: server.url.clone(), token }
+        let token = answer.1["access_token"]
+            .as_str()
+            .expect("the administrator gets a token")
+            .to_owned();
+        Self {
+            http,
+            url: server.url.clone(),
+            token,
+        }
     }
 
     /// A request with the administrator's token.
     pub fn request(&self, method: reqwest::Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
+        self.http
+            .request(method, format!("{}{path}", self.url))
+            .bearer_auth(&self.token)
     }
 
     /// GET, status and JSON.
     pub async fn get(&self, path: &str) -> (StatusCode, Value) {
-        json(self.request(reqwest::Method::GET, path).send().await.expect("an answer")).await
+        json(
+            self.request(reqwest::Method::GET, path)
+                .send()
+                .await
+                .expect("an answer"),
+        )
+        .await
     }
 
     /// POST of a JSON body, status and JSON.
     pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
-        json(self.request(reqwest::Method::POST, path).json(body).send().await.expect("an answer")).await
+        json(
+            self.request(reqwest::Method::POST, path)
+                .json(body)
+                .send()
+                .await
+                .expect("an answer"),
+        )
+        .await
     }
 
     /// Registers an application and answers what it was told, `id` and `client_secret` among it.
@@ -205,15 +251,32 @@ pub async fn request_token(
     client_secret: &str,
     more: &[(&str, &str)],
 ) -> (StatusCode, Value) {
-    let mut form =
-        vec![("grant_type", "client_credentials"), ("client_id", client_id), ("client_secret", client_secret)];
+    let mut form = vec![
+        ("grant_type", "client_credentials"),
+        ("client_id", client_id),
+        ("client_secret", client_secret),
+    ];
     form.extend_from_slice(more);
-    json(http.post(format!("{url}/connect/token")).form(&form).send().await.expect("an answer")).await
+    json(
+        http.post(format!("{url}/connect/token"))
+            .form(&form)
+            .send()
+            .await
+            .expect("an answer"),
+    )
+    .await
 }
 
 /// Status and JSON body; an empty body is null.
 pub async fn json(response: Response) -> (StatusCode, Value) {
     let status = response.status();
     let body = response.bytes().await.expect("a body");
-    (status, if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("a JSON body") })
+    (
+        status,
+        if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&body).expect("a JSON body")
+        },
+    )
 }

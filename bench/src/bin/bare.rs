@@ -1,0 +1,138 @@
+//! The baseline of `bench/token_endpoint`: what a token costs when nothing stands behind it.
+//!
+//! The same framework with the same settings reads the same form with the same parser, signs the same claims
+//! with the same signer and answers with the same encoder. It looks nobody up, verifies no secret, decides
+//! nothing, counts nothing and records nothing.
+
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::{self, Payload};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use clap::Parser;
+use grantlog::config::{CliOverrides, Config, environment};
+use grantlog::credentials::signing_key::{EncodedHeader, RsaBits, SigningKeyPair};
+use grantlog::oauth::claims::AccessTokenClaims;
+use grantlog::oauth::{Dialect, MAX_BODY_BYTES, RequestHeaders, TokenRequest, TokenResponse};
+use grantlog::startup;
+use grantlog_projections::values::{KeyId, TokenType};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use uuid::Uuid;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: String,
+    /// The issuer that the tokens name.
+    #[arg(long)]
+    issuer: String,
+}
+
+struct Signing {
+    issuer: String,
+    key: SigningKeyPair,
+    header: EncodedHeader,
+    lifetime_seconds: u32,
+    properties: BTreeMap<String, String>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { listen, issuer } = Arguments::parse();
+    // The product's own configuration, so that both servers read the same variables.
+    let overrides = CliOverrides {
+        listen: Some(listen),
+        ..CliOverrides::default()
+    };
+    let config = Config::load(None, environment(), overrides)?;
+    let alg = config.tokens.default_signing_algorithm;
+    let signing = web::Data::new(Signing {
+        issuer,
+        key: SigningKeyPair::generate(alg, RsaBits::try_from(u32::from(config.keys.rsa_bits))?)?,
+        header: EncodedHeader::new(alg, &KeyId::parse("2026-03-16")?, TokenType::AtJwt),
+        lifetime_seconds: config.tokens.default_lifetime.seconds(),
+        properties: BTreeMap::new(),
+    });
+    let tls = config.tls.as_ref();
+    let tls = tls
+        .map(|tls| startup::tls_config(&tls.certificate_file, &tls.key_file))
+        .transpose()?;
+    let listener = startup::listen(config.server.listen)?;
+    let address = listener.local_addr()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(signing.clone())
+            .route("/connect/token", web::post().to(token))
+    })
+    .workers(config.server.workers.get())
+    .max_connections(config.server.max_connections.div_ceil(config.server.workers.get()))
+    .client_request_timeout(config.server.client_request_timeout)
+    .keep_alive(config.server.keep_alive);
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    let serving = tokio::spawn(server.run());
+    let mut out = std::io::stdout();
+    writeln!(out, "listening on {scheme}://{address}")?;
+    out.flush()?;
+    Ok(serving.await??)
+}
+
+async fn token(request: HttpRequest, body: Payload, signing: web::Data<Signing>) -> HttpResponse {
+    let headers = request.headers();
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let Ok(Ok(body)) = body.to_bytes_limited(MAX_BODY_BYTES).await else {
+        return HttpResponse::BadRequest().finish();
+    };
+    let authorization: Vec<&[u8]> = headers
+        .get_all(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let headers = RequestHeaders {
+        content_type,
+        authorization: &authorization,
+    };
+    let Ok(request) = TokenRequest::parse(Dialect::Standard, headers, &body) else {
+        return HttpResponse::BadRequest().finish();
+    };
+    let scope = request.scope.as_ref().map_or("", |scope| scope.as_str());
+    match signing.sign(&request.client_id, scope) {
+        None => HttpResponse::InternalServerError().finish(),
+        Some(access_token) => {
+            let response = TokenResponse {
+                access_token: &access_token,
+                expires_in: signing.lifetime_seconds,
+                scope,
+            };
+            HttpResponse::Ok()
+                .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
+                .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+                .insert_header((header::PRAGMA, HeaderValue::from_static("no-cache")))
+                .body(response.encode(request.dialect))
+        }
+    }
+}
+
+impl Signing {
+    fn sign(&self, client_id: &str, scope: &str) -> Option<String> {
+        let issued_at = grantlog::service::now().unix_seconds();
+        let mut jti = Uuid::encode_buffer();
+        let claims = AccessTokenClaims {
+            iss: &self.issuer,
+            client_id,
+            aud: &[self.issuer.as_str()],
+            scope,
+            iat: issued_at,
+            exp: issued_at + i64::from(self.lifetime_seconds),
+            jti: Uuid::now_v7().hyphenated().encode_lower(&mut jti),
+            client_system_user: "svc.bench",
+            org_code: None,
+            application_properties: &self.properties,
+        };
+        let claims = serde_json::to_vec(&claims).ok()?;
+        self.key.sign_jwt(&self.header, &claims).ok()
+    }
+}
