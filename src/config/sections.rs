@@ -32,7 +32,7 @@ pub struct ServerConfig {
     pub workers: NonZeroUsize,
     /// The server's name for itself; `None`: the address that it turns out to listen on.
     pub issuer: Option<IssuerUrl>,
-    /// Whose `X-Forwarded-For`, `Forwarded` and `X-Forwarded-Proto` are believed.
+    /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How long a stop waits for the requests in flight.
     pub shutdown_timeout: Duration,

@@ -2,7 +2,7 @@
 
 use crate::http::Doors;
 use crate::http::admin_applications::{History, as_of, lifetime, limit};
-use crate::http::call::{AuthorizedCall, if_match, object, ok, with_revision};
+use crate::http::call::{AuthorizedCall, if_match, ok, with_revision};
 use crate::http::fields::{Fields, InvalidField, Parameters};
 use crate::http::problem::{Problem, use_methods};
 use crate::policy::apis::ApiPatch;
@@ -47,8 +47,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 type Answer = Result<HttpResponse, Problem>;
 
 async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
-    let mut fields = Fields::new(object(&request, body, &doors).await?);
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
+    let mut fields = Fields::new(members);
     let audience = fields
         .parsed_value("audience", Audience::parse)?
         .ok_or_else(|| InvalidField::new("audience", "is needed: it is what `aud` carries"))?;
@@ -102,9 +102,9 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
 }
 
 async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
     let (id, revision) = (api_id(&path)?, if_match(&request)?);
-    let mut fields = Fields::new(object(&request, body, &doors).await?);
+    let mut fields = Fields::new(members);
     let patch = attributes(&mut fields)?;
     let reason = fields.reason()?;
     fields.finish()?;
@@ -116,9 +116,9 @@ async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, do
 }
 
 async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
     let (id, revision) = (api_id(&path)?, if_match(&request)?);
-    let mut fields = Fields::new(object(&request, body, &doors).await?);
+    let mut fields = Fields::new(members);
     let reason = fields.reason()?;
     fields.finish()?;
     call.service

@@ -2,7 +2,7 @@
 
 use crate::audit::event::AuditEvent;
 use crate::http::Doors;
-use crate::http::call::{AuthorizedCall, if_match, object, ok, with_revision};
+use crate::http::call::{AuthorizedCall, if_match, ok, with_revision};
 use crate::http::fields::{Fields, InvalidField, Parameters};
 use crate::http::problem::{Problem, use_methods};
 use crate::policy::applications::ApplicationPatch;
@@ -79,8 +79,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 type Answer = Result<HttpResponse, Problem>;
 
 async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
-    let registration = registration(object(&request, body, &doors).await?)?;
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
+    let registration = registration(members)?;
     let made = call
         .service
         .register_application(registration, &call.actor(), &call.circumstances)
@@ -148,9 +148,9 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
 }
 
 async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
-    let mut fields = Fields::new(object(&request, body, &doors).await?);
+    let mut fields = Fields::new(members);
     let patch = attributes(&mut fields)?;
     let reason = fields.reason()?;
     fields.finish().map_err(other_ways)?;
@@ -177,9 +177,9 @@ async fn switch(
     body: Payload,
     doors: web::Data<Doors>,
 ) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
-    let reason = only_reason(object(&request, body, &doors).await?)?;
+    let reason = only_reason(members)?;
     let service = call.service;
     let application = service
         .switch_application(id, on, revision, reason, &call.actor(), &call.circumstances)
@@ -189,9 +189,9 @@ async fn switch(
 }
 
 async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
-    let reason = only_reason(object(&request, body, &doors).await?)?;
+    let reason = only_reason(members)?;
     call.service
         .delete_application(id, revision, reason, &call.actor(), &call.circumstances)
         .await?;
@@ -199,9 +199,9 @@ async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, do
 }
 
 async fn rotate(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
-    let mut fields = Fields::new(object(&request, body, &doors).await?);
+    let mut fields = Fields::new(members);
     let overlap_seconds = fields
         .optional::<i64>("overlap_seconds", "a whole number of seconds")?
         .flatten();
@@ -231,13 +231,13 @@ async fn revoke(
     body: Payload,
     doors: web::Data<Doors>,
 ) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
     let id = application_id(&path.0)?;
     let secret_id: SecretId = path
         .1
         .parse()
         .map_err(|_| Problem::invalid("secret_id", "must be a UUID"))?;
-    let reason = only_reason(object(&request, body, &doors).await?)?;
+    let reason = only_reason(members)?;
     let service = call.service;
     let application = service
         .revoke_secret(id, secret_id, reason, &call.actor(), &call.circumstances)

@@ -1,7 +1,7 @@
 //! `/admin/signing-keys`: list, rotate, retire.
 
 use crate::http::Doors;
-use crate::http::call::{AuthorizedCall, object, ok};
+use crate::http::call::{AuthorizedCall, ok};
 use crate::http::fields::Fields;
 use crate::http::problem::{Problem, use_methods};
 use actix_web::web::{self, Payload, ServiceConfig};
@@ -41,8 +41,8 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
 }
 
 async fn rotate(request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
-    let mut fields = Fields::new(object(&request, body, &doors).await?);
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
+    let mut fields = Fields::new(members);
     let algorithm = fields
         .optional::<SigningAlgorithm>("alg", "one of ES256, RS256, PS256, EdDSA")?
         .flatten();
@@ -56,8 +56,8 @@ async fn rotate(request: HttpRequest, body: Payload, doors: web::Data<Doors>) ->
 }
 
 async fn retire(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
-    let mut fields = Fields::new(object(&request, body, &doors).await?);
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
+    let mut fields = Fields::new(members);
     let reason = fields.reason()?;
     fields.finish()?;
     call.service

@@ -4,8 +4,8 @@ use crate::audit::AuditQuery;
 use crate::http::Doors;
 use crate::http::call::{AuthorizedCall, ok};
 use crate::http::fields::InvalidField;
-use crate::http::problem::{Problem, use_methods};
-use actix_web::http::{StatusCode, header};
+use crate::http::problem::{Problem, no_such_event, use_methods};
+use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use std::collections::BTreeMap;
@@ -81,10 +81,6 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
         .await?;
     match found {
         Some(event) => Ok(ok(&event)),
-        None => Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("The log has no event {index} yet"),
-        )),
+        None => Err(no_such_event(index)),
     }
 }

@@ -1,7 +1,8 @@
 //! What every call of the admin and audit endpoints has in common: who calls, and what with.
 
 use crate::http::body;
-use crate::http::problem::{Problem, no_body_problem};
+use crate::http::fields::cut;
+use crate::http::problem::{Problem, no_body_problem, not_json};
 use crate::http::{Doors, origin};
 use crate::service::Service;
 use crate::service::authorize_call::{Call, Caller};
@@ -12,7 +13,9 @@ use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use grantlog_projections::values::Actor;
 use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use std::fmt;
 
 /// A call that was let through and is on the record.
 pub struct AuthorizedCall<'a> {
@@ -25,6 +28,23 @@ pub struct AuthorizedCall<'a> {
 }
 
 impl<'a> AuthorizedCall<'a> {
+    /// Reads the JSON object in the body (an empty body is an empty object), then lets the call through.
+    ///
+    /// In this order, because whoever is let through may be disabled or lose its secret while its body is still
+    /// on the way: what is decided on is the moment at which the call is complete. What is wrong with the body is
+    /// told only to those who are let through.
+    pub async fn with_object(
+        request: &HttpRequest,
+        body: Payload,
+        doors: &'a Doors,
+        required_scope: &'static str,
+    ) -> Result<(AuthorizedCall<'a>, Map<String, Value>), Problem> {
+        let body = body::read(body, doors.body_timeout).await;
+        let call = Self::of(request, doors, required_scope).await?;
+        let body = body.map_err(no_body_problem)?;
+        Ok((call, object(request, &body)?))
+    }
+
     /// Lets a call through that carries a token with the scope, and puts it on the record either way.
     pub async fn of(
         request: &HttpRequest,
@@ -52,16 +72,16 @@ impl<'a> AuthorizedCall<'a> {
     }
 }
 
-/// RFC 6750 §2.1; the other two ways put the token where logs see it.
+/// RFC 6750 §2.1; the other two ways put the token where logs see it. RFC 9110 §11.6.2 allows one header: of
+/// two, the next proxy may believe the other.
 fn bearer(request: &HttpRequest) -> Option<&str> {
-    let header = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let mut headers = request.headers().get_all(header::AUTHORIZATION);
+    let header = headers.next().filter(|_| headers.next().is_none())?.to_str().ok()?;
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// The JSON object in the body; an empty body is an empty object.
-pub async fn object(request: &HttpRequest, body: Payload, doors: &Doors) -> Result<Map<String, Value>, Problem> {
-    let body = body::read(body, doors.body_timeout).await.map_err(no_body_problem)?;
+fn object(request: &HttpRequest, body: &[u8]) -> Result<Map<String, Value>, Problem> {
     if body.is_empty() {
         return Ok(Map::new());
     }
@@ -72,13 +92,39 @@ pub async fn object(request: &HttpRequest, body: Payload, doors: &Doors) -> Resu
         .unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     if !matches!(essence.as_str(), "application/json" | "application/merge-patch+json") {
-        let detail = "Content-Type must be application/json (or application/merge-patch+json to change something)";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail));
+        return Err(not_json());
     }
-    match serde_json::from_slice(&body) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(Problem::unreadable("The body must be a JSON object")),
-        Err(error) => Err(Problem::unreadable(format!("The body is not JSON: {error}"))),
+    serde_json::from_slice(body)
+        .map(|Members(members)| members)
+        .map_err(|error| Problem::unreadable(format!("The body is not a JSON object as expected: {error}")))
+}
+
+/// The members of an object, each once. RFC 8259 §4 leaves open which of two counts: whoever has checked the
+/// first must not have let the second through.
+struct Members(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EachOnce;
+        impl<'de> Visitor<'de> for EachOnce {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut given: M) -> Result<Members, M::Error> {
+                let mut members = Map::new();
+                while let Some(name) = given.next_key::<String>()? {
+                    if members.contains_key(&name) {
+                        return Err(M::Error::custom(format!("{:?} is there twice", cut(&name))));
+                    }
+                    members.insert(name, given.next_value()?);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(EachOnce)
     }
 }
 

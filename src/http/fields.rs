@@ -206,6 +206,7 @@ impl Parameters {
     }
 }
 
-fn cut(name: &str) -> String {
+/// A name from outside, fit for an answer.
+pub(super) fn cut(name: &str) -> String {
     name.chars().filter(|char| !char.is_control()).take(64).collect()
 }

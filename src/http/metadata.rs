@@ -1,8 +1,7 @@
 //! What clients and resource servers find out by themselves (RFC 8414, OpenID Connect Discovery, RFC 7517):
 //! exactly what works, no more.
 
-use crate::http::Doors;
-use crate::http::problem::use_methods;
+use crate::http::{Doors, readable};
 use crate::oauth::AuthMethod;
 use actix_web::HttpResponse;
 use actix_web::http::header;
@@ -13,19 +12,14 @@ use serde::Serialize;
 const MAX_AGE_SECONDS: u32 = 900;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    let documents = [
-        (
+    config
+        .service(readable(
             "/.well-known/oauth-authorization-server",
-            web::get().to(authorization_server),
-        ),
-        ("/.well-known/openid-configuration", web::get().to(openid_configuration)),
-        ("/.well-known/jwks.json", web::get().to(jwks)),
-        ("/.well-known/openid-configuration/jwks", web::get().to(jwks)),
-    ];
-    for (path, route) in documents {
-        let resource = web::resource(path).route(route).route(web::head().to(HttpResponse::Ok));
-        config.service(resource.default_service(web::to(use_methods("GET, HEAD"))));
-    }
+            authorization_server,
+        ))
+        .service(readable("/.well-known/openid-configuration", openid_configuration))
+        .service(readable("/.well-known/jwks.json", jwks))
+        .service(readable("/.well-known/openid-configuration/jwks", jwks));
 }
 
 /// RFC 8414 §2.

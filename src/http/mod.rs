@@ -30,6 +30,7 @@ pub mod problem;
 
 use crate::service::Service;
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{FromRequest, Handler, Resource, Responder, guard};
 use ipnet::IpNet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,12 +54,25 @@ pub fn routes(doors: web::Data<Doors>) -> impl Fn(&mut ServiceConfig) + Clone {
         if !doors.issuer_path.is_empty() {
             // RFC 8414 §3.1: for an issuer with a path, the well-known part comes before the path.
             let inserted = format!("/.well-known/oauth-authorization-server{}", doors.issuer_path);
-            config.route(&inserted, web::get().to(metadata::authorization_server));
+            config.service(readable(&inserted, metadata::authorization_server));
             config.service(web::scope(&doors.issuer_path).configure(below_issuer));
         }
         below_issuer(config);
         config.default_service(web::to(problem::not_found));
     }
+}
+
+/// What is there to be read: GET, and HEAD, which RFC 9110 §9.1 wants wherever GET is.
+fn readable<H, Args>(path: &str, handler: H) -> Resource
+where
+    H: Handler<Args>,
+    Args: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    let read = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    web::resource(path.to_owned())
+        .route(read.to(handler))
+        .default_service(web::to(problem::use_methods("GET, HEAD")))
 }
 
 fn below_issuer(config: &mut ServiceConfig) {

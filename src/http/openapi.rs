@@ -1,7 +1,6 @@
 //! `/openapi.json`: what there is, for tools.
 
-use crate::http::Doors;
-use crate::http::problem::use_methods;
+use crate::http::{Doors, readable};
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
@@ -10,10 +9,7 @@ use actix_web::web::{self, ServiceConfig};
 const DOCUMENT: &str = include_str!("openapi.json");
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    let resource = web::resource("/openapi.json")
-        .route(web::get().to(document))
-        .route(web::head().to(document));
-    config.service(resource.default_service(web::to(use_methods("GET, HEAD"))));
+    config.service(readable("/openapi.json", document));
 }
 
 async fn document(doors: web::Data<Doors>) -> HttpResponse {

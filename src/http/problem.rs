@@ -5,8 +5,8 @@ use crate::http::body::{MAX_BODY_BYTES, NoBody};
 use crate::http::fields::InvalidField;
 use crate::oauth::{Dialect, OAuthError};
 use crate::policy::CommandRefused;
-use crate::service::ServiceError;
 use crate::service::authorize_call::CallRefused;
+use crate::service::{Readiness, ServiceError};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
@@ -103,6 +103,27 @@ pub fn no_body_problem(no_body: NoBody) -> Problem {
         ),
         NoBody::BrokenOff => Problem::unreadable("The body broke off"),
     }
+}
+
+/// The body of a change is not JSON.
+pub fn not_json() -> Problem {
+    let detail = "Content-Type must be application/json (or application/merge-patch+json to change something)";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail)
+}
+
+/// The log is not that long.
+pub fn no_such_event(index: u64) -> Problem {
+    let detail = format!("The log has no event {index} yet");
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
+/// The service cannot do its work now, and says why.
+pub fn not_ready(readiness: &Readiness) -> HttpResponse {
+    let mut response = HttpResponse::ServiceUnavailable();
+    no_store(&mut response);
+    response
+        .insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS))
+        .json(readiness)
 }
 
 /// An RFC 9457 problem.

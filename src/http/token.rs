@@ -3,6 +3,7 @@
 use crate::http::body::{self, NoBody};
 use crate::http::problem::{no_body_problem, token_error, use_post};
 use crate::http::{Doors, origin};
+use crate::oauth::token_request::MalformedBody;
 use crate::oauth::{
     Dialect, OAuthError, Refusal, RefusalReason, RequestHeaders, TokenRequest, TokenResponse, answer_dialect,
 };
@@ -29,20 +30,27 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 async fn token(endpoint: Dialect, request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> HttpResponse {
-    let circumstances = origin::circumstances(&request, &doors);
     let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let dialect = answer_dialect(endpoint, content_type);
-    let parsed = match body::read(body, doors.body_timeout).await {
-        Err(NoBody::TooLarge) => {
-            let reason = RefusalReason::BodyTooLarge;
-            Err(Refusal {
-                dialect,
-                error: OAuthError::BodyTooLarge,
-                reason,
-                client_id: None,
-            })
-        }
-        Err(no_body) => return no_body_problem(no_body).error_response(),
+    let body = body::read(body, doors.body_timeout).await;
+    // Not before the request is complete: a secret that ends while the body is on the way has ended.
+    let circumstances = origin::circumstances(&request, &doors);
+    let unread = |error, reason| {
+        Err(Refusal {
+            dialect,
+            error,
+            reason,
+            client_id: None,
+        })
+    };
+    let parsed = match body {
+        Err(NoBody::TooLarge) => unread(OAuthError::BodyTooLarge, RefusalReason::BodyTooLarge),
+        // A chunk that is none, or a connection that is gone: the first can still be answered.
+        Err(NoBody::BrokenOff) => unread(
+            OAuthError::MalformedBody,
+            RefusalReason::Malformed(MalformedBody::BrokenOff),
+        ),
+        Err(NoBody::TooSlow) => return no_body_problem(NoBody::TooSlow).error_response(),
         Ok(body) => {
             let authorization: Vec<&[u8]> = request
                 .headers()

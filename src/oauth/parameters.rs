@@ -49,6 +49,9 @@ pub(super) enum BrokenBody {
 /// `Malformed request body`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedBody {
+    /// It did not arrive whole.
+    #[error("the body broke off")]
+    BrokenOff,
     /// A `%` without two hexadecimal digits after it.
     #[error("a percent sign is not followed by two hexadecimal digits")]
     PercentEncoding,

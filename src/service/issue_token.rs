@@ -1,6 +1,6 @@
 //! A token request, from its parsed form to a durable answer.
 
-use crate::credentials::client_secret;
+use crate::credentials::client_secret::{self, ClientSecret};
 use crate::event_store::ExpectedRevision;
 use crate::oauth::claims::AccessTokenClaims;
 use crate::oauth::{OAuthError, Refusal, TokenRequest, presented_client_id};
@@ -19,6 +19,10 @@ use uuid::Uuid;
 
 /// When to ask again after the log could not take a request, in seconds.
 const RETRY_AFTER_SECONDS: u32 = 1;
+/// The characters at a secret's end by which people tell secrets apart.
+const SECRET_HINT_CHARS: usize = 4;
+/// A request is decided anew this often when its application is changed while its token is being recorded.
+const MAX_ATTEMPTS: usize = 5;
 /// The characters at a token's end that its event keeps.
 const TOKEN_HINT_CHARS: usize = 8;
 
@@ -61,6 +65,7 @@ impl Service {
             reason,
             client_id,
         } = refusal;
+        let client_id = client_id.map(|client_id| kept_client_id(&client_id));
         let application_id = client_id
             .as_deref()
             .and_then(|client_id| self.known_application(client_id));
@@ -121,15 +126,40 @@ impl Service {
         }
         let source_ip = source_ip(circumstances);
         self.admit(&request.client_id, source_ip, circumstances).await?;
+        if let Some(issued) = self.grant_once(request, source_ip, circumstances).await? {
+            return Ok(issued);
+        }
+        for _ in 1..MAX_ATTEMPTS {
+            let now = Circumstances {
+                now: super::now(),
+                ..circumstances.clone()
+            };
+            if let Some(issued) = self.grant_once(request, source_ip, &now).await? {
+                return Ok(issued);
+            }
+        }
+        Err(OAuthError::TemporarilyUnavailable {
+            retry_after_seconds: RETRY_AFTER_SECONDS,
+        })
+    }
 
+    /// Decides, signs and records; `None` when the application was changed meanwhile.
+    ///
+    /// Whoever changes an application is answered when the snapshot has the change: from then on no token leaves
+    /// that the application would not get now, not even one that was decided before and waited for its commit.
+    async fn grant_once(
+        &self,
+        request: &TokenRequest,
+        source_ip: IpAddr,
+        circumstances: &Circumstances,
+    ) -> Result<Option<Issued>, OAuthError> {
         let application_id = ApplicationId::of_client_id(&request.client_id);
         let application = self.snapshot().directory.application(application_id).cloned();
         let secrets = application
             .as_deref()
             .map_or(&[][..], |application| &application.secrets);
-        let matching_secret = client_secret::verify(request.client_secret.expose(), secrets).secret_id();
         let command = IssueToken {
-            matching_secret,
+            matching_secret: client_secret::verify(request.client_secret.expose(), secrets).secret_id(),
             source_ip,
             scope: request.scope.as_ref(),
             audiences: &request.audiences,
@@ -158,25 +188,17 @@ impl Service {
         .await
         .map_err(unavailable)?;
 
-        // Whoever disables an application is answered when this snapshot has it: from then on no token
-        // leaves, not even one that was decided before and waited for its commit.
         let is_unchanged = self
             .snapshot()
             .directory
             .application(application_id)
             .is_some_and(|now| Arc::ptr_eq(now, &application));
-        if !is_unchanged {
-            let application = self.snapshot().directory.application(application_id).cloned();
-            if let Err(denied) = self.decide(request, application.as_deref(), &command) {
-                return Err(self.refused(denied, circumstances).await);
-            }
-        }
-        Ok(issued)
+        Ok(is_unchanged.then_some(issued))
     }
 
     /// Turns away whoever has failed too often from this source; the first time in a window is recorded.
     async fn admit(&self, client_id: &str, source: IpAddr, circumstances: &Circumstances) -> Result<(), OAuthError> {
-        let client_id = presented_client_id(client_id);
+        let client_id = kept_client_id(client_id);
         let Verdict::SlowDown { retry_after, is_first } = self.throttle.admit(&client_id, source, Instant::now())
         else {
             return Ok(());
@@ -222,15 +244,12 @@ impl Service {
                     Some(application) if authenticated => Actor::Application(application.uri.clone()),
                     _ => Actor::Anonymous,
                 };
+                let client_id = kept_client_id(&request.client_id);
                 if error == OAuthError::InvalidClient {
-                    self.throttle.failed(
-                        &presented_client_id(&request.client_id),
-                        command.source_ip,
-                        Instant::now(),
-                    );
+                    self.throttle.failed(&client_id, command.source_ip, Instant::now());
                 }
                 let refused = TokenRefused {
-                    client_id: Some(presented_client_id(&request.client_id)),
+                    client_id: Some(client_id),
                     application_id: application.map(|application| application.id),
                     error: error.code(request.dialect).to_owned(),
                     reason,
@@ -357,6 +376,16 @@ impl Service {
         self.metrics
             .token_request(dialect.as_str(), outcome, error.unwrap_or("none"));
     }
+}
+
+/// A presented client_id as events and counters keep it. Clients that mix up id and secret are common enough: what
+/// is one of our secrets is kept as its hint.
+fn kept_client_id(client_id: &str) -> String {
+    if !ClientSecret::is_well_formed(client_id) {
+        return presented_client_id(client_id);
+    }
+    let hint_starts = client_id.len().saturating_sub(SECRET_HINT_CHARS);
+    format!("gls_…{}", client_id.get(hint_starts..).unwrap_or_default())
 }
 
 fn source_ip(circumstances: &Circumstances) -> IpAddr {
