@@ -1,6 +1,6 @@
 //! A server that is as wrong as a test wants it to be. It speaks the token endpoint's dialects, grants
 //! everything, and keeps its log with the library's store. It is this very test program, which is started again
-//! to run [`serve_in_a_child_process`] alone.
+//! to run [`a_child_process_serves_as_its_parent_tells_it`] alone.
 
 use crate::facts;
 use crate::scene::Scene;
@@ -52,8 +52,7 @@ impl FakeServer {
         command
             .args([
                 "--exact",
-                "fake_server::serve_in_a_child_process",
-                "--ignored",
+                "fake_server::a_child_process_serves_as_its_parent_tells_it",
                 "--nocapture",
             ])
             .env(LOG, scene.log())
@@ -95,22 +94,41 @@ impl Drop for FakeServer {
     }
 }
 
+/// With a log in its environment it is such a child; else it holds the words that parents use.
 #[test]
-#[ignore = "this is not a test but the child process of the tests, which start it themselves"]
-fn serve_in_a_child_process() {
-    let Some(log) = std::env::var_os(LOG) else { return };
-    let is = |name, value: &str| std::env::var(name).is_ok_and(|text| text == value);
-    let durability = if is(DURABILITY, "UnsafeNormal") {
-        Durability::UnsafeNormal
-    } else {
-        Durability::Full
+fn a_child_process_serves_as_its_parent_tells_it() {
+    let Some(log) = std::env::var_os(LOG) else {
+        for durability in [Durability::Full, Durability::UnsafeNormal] {
+            assert_eq!(durability_told(&format!("{durability:?}")), durability);
+        }
+        for replies in [Replies::AfterTheCommit, Replies::BeforeTheCommit] {
+            assert_eq!(replies_told(&format!("{replies:?}")), replies);
+        }
+        return;
     };
-    let replies = if is(REPLIES, "BeforeTheCommit") {
-        Replies::BeforeTheCommit
-    } else {
-        Replies::AfterTheCommit
-    };
-    serve(Path::new(&log), durability, replies).expect("it serves until it is killed");
+    let told = |name| std::env::var(name).expect("a parent tells everything");
+    serve(
+        Path::new(&log),
+        durability_told(&told(DURABILITY)),
+        replies_told(&told(REPLIES)),
+    )
+    .expect("it serves until it is killed");
+}
+
+fn durability_told(text: &str) -> Durability {
+    match text {
+        "Full" => Durability::Full,
+        "UnsafeNormal" => Durability::UnsafeNormal,
+        _ => panic!("{text} is no durability"),
+    }
+}
+
+fn replies_told(text: &str) -> Replies {
+    match text {
+        "AfterTheCommit" => Replies::AfterTheCommit,
+        "BeforeTheCommit" => Replies::BeforeTheCommit,
+        _ => panic!("{text} is no moment"),
+    }
 }
 
 #[actix_web::main]
