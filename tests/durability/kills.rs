@@ -59,7 +59,8 @@ async fn whatever_a_client_was_told_before_a_kill_is_in_the_log_once_and_served_
         let folded = served::folded(&log);
         served::compare_application(&administrator, &folded, &mut random).await;
         served::caught_up(&administrator).await;
-        served::compare_search(&administrator, &log, random.pick(client_ids.as_slice()), 50).await;
+        let application = random.pick(&applications);
+        served::compare_search(&administrator, &log, &application.client_id, 50).await;
         if round % THOROUGH_EVERY == 0 || round == rounds {
             let anew = Log::read(&scene.log())
                 .await
