@@ -91,7 +91,9 @@ fn delete(file: &Path) {
 }
 
 fn delete_all(file: &Path) {
-    ["", "-wal", "-shm"].map(|suffix| delete(&beside(file, suffix)));
+    for suffix in ["", "-wal", "-shm"] {
+        delete(&beside(file, suffix));
+    }
 }
 
 fn replace(file: &Path, bytes: &[u8]) {
