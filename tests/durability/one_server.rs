@@ -111,12 +111,12 @@ async fn a_first_start_on_a_failing_disk_names_the_file_and_the_next_one_complet
     }
 }
 
-/// A file system of two megabytes that is really full. It needs root: `cargo test --test durability -- --ignored
+/// A file system of four megabytes that is really full. It needs root: `cargo test --test durability -- --ignored
 /// a_full_file_system`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it mounts a file system, which needs root"]
 async fn a_full_file_system_ends_the_server_and_space_brings_it_back() {
-    let mount = Mount::of_megabytes(2);
+    let mount = Mount::of_megabytes(4);
     let scene = Scene::within(mount.0.path());
     let http = clients::http();
     let mut random = Random::seeded("full file system");
