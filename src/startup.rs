@@ -14,7 +14,7 @@ use crate::policy::PolicySettings;
 use crate::policy::signing_keys::KeyRotation;
 use crate::service::checkpoint::Checkpoint;
 use crate::service::keys::Keys;
-use crate::service::live_state::{CheckpointEvery, LiveState};
+use crate::service::live_state::{self, CheckpointEvery, LiveState};
 use crate::service::rebuild::{StateComparison, rebuild_state};
 use crate::service::throttle::{Throttle, ThrottleSettings};
 use crate::service::{Service, ServiceSettings, run};
@@ -25,7 +25,7 @@ use grantlog_projections::values::Audience;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -52,6 +52,12 @@ pub enum ServeError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// Another server holds the data folder.
+    #[error("the data folder is in use: another server holds {lock_file}; stop it, or choose another with --data-dir")]
+    FolderInUse {
+        /// The file that it holds locked.
+        lock_file: PathBuf,
     },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}; choose another with --listen (port 0 takes a free one)")]
@@ -115,6 +121,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
         .to_owned();
 
     let metrics = Metrics::new(telemetry.meter().as_ref());
+    let _folder = claim(&config.data_dir)?;
     let (service, store) = build(&config, &issuer, metrics).await?;
     let service = Arc::new(service);
     let begun = begin(&service, &config.data_dir, &url, reset_administrator).await;
@@ -195,17 +202,38 @@ pub async fn rebuild(
     Ok((state, index))
 }
 
-async fn build(
-    config: &Config,
-    issuer: &IssuerUrl,
-    metrics: Metrics,
-) -> Result<(Service, Arc<dyn EventStore>), ServeError> {
-    let folder = &config.data_dir;
+/// Makes the data folder if there is none, and keeps other servers out of it until the file is closed, however
+/// the process ends. The log has a lock of its own, but may lie elsewhere: two servers with a log each would
+/// save their projections over one another.
+fn claim(folder: &Path) -> Result<fs::File, ServeError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .map_err(ServeError::file(folder))?;
+    let lock_file = folder.join("server.lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock_file)
+        .map_err(ServeError::file(&lock_file))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServeError::FolderInUse { lock_file }),
+        Err(TryLockError::Error(source)) => Err(ServeError::File {
+            path: lock_file,
+            source,
+        }),
+    }
+}
+
+async fn build(
+    config: &Config,
+    issuer: &IssuerUrl,
+    metrics: Metrics,
+) -> Result<(Service, Arc<dyn EventStore>), ServeError> {
     let master_key = match &config.keys.master_key {
         MasterKeySource::Environment(key) => Ok(key.clone()),
         MasterKeySource::File(path) => MasterKey::load(path).map(Arc::new),
@@ -226,9 +254,9 @@ async fn build(
     let store: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(options).map_err(ServeError::part)?);
 
     let keys = Arc::new(Keys::new(master_key.clone()));
-    close_to_others(&state_file(config))?;
-    close_to_others(&index_file(config))?;
-    let checkpoint = Checkpoint::open(&state_file(config)).map_err(ServeError::part)?;
+    let checkpoint = Checkpoint::open(&state_file(config))
+        .inspect_err(live_state::tell_unsaved)
+        .ok();
     let every = CheckpointEvery {
         events: config.projections.checkpoint_every_events,
         time: config.projections.checkpoint_every,
@@ -236,9 +264,10 @@ async fn build(
     let live = LiveState::open(store.clone(), checkpoint, every, keys.clone())
         .await
         .map_err(ServeError::part)?;
-    let audit = AuditIndex::open(&index_file(config), store.clone())
-        .await
-        .map_err(ServeError::part)?;
+    let audit = match AuditIndex::open(&index_file(config), store.clone()).await {
+        Ok(audit) => audit,
+        Err(error) => AuditIndex::stopped(&index_file(config), store.clone(), &error),
+    };
     let throttle = Throttle::new(ThrottleSettings {
         max_failures: config.lockout.max_failures,
         window: config.lockout.window,
@@ -381,21 +410,12 @@ fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
             .open(&beside)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&beside, path)?;
+        // Else a power failure could take the profile and leave the registration of its secret.
+        path.parent()
+            .map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
     };
     write().map_err(ServeError::file(path))
-}
-
-/// Makes a database file that others cannot read, whatever the folder allows, if there is none yet: sealed
-/// keys and who did what are in it. SQLite gives the files beside it the same mode.
-fn close_to_others(path: &Path) -> Result<(), ServeError> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map(drop)
-        .map_err(ServeError::file(path))
 }
 
 async fn look_after(service: Arc<Service>) {

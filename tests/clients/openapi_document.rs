@@ -112,7 +112,7 @@ fn operations(document: &Value) -> impl Iterator<Item = Operation> {
 
 /// The routes as the source hangs them: actix-web cannot be asked for them. A path and the methods that follow
 /// it, or several paths and the methods that they share; `of("…")` is a path below the one that its file begins
-/// with, and `readable("…", …)` takes GET. Should somebody write a route in another way, it is missing here and the test says so.
+/// with; what is `readable("…")` takes GET. Should somebody write a route in another way, it is missing here and the test says so.
 fn routes_of(folder: &Path) -> BTreeSet<Operation> {
     let mut routes = BTreeSet::new();
     for file in std::fs::read_dir(folder).expect("src/http") {
@@ -132,7 +132,7 @@ fn routes_of(folder: &Path) -> BTreeSet<Operation> {
                     _ => continue,
                 };
                 if before.trim_end().ends_with("readable(") {
-                    routes.insert((path, "get".into()));
+                    routes.insert((path, "get".to_owned()));
                     continue;
                 }
                 if std::mem::take(&mut is_complete) {

@@ -94,7 +94,7 @@ async fn a_reply_after_the_commit_is_found_right_by_the_same_check() {
 }
 
 /// What the disk does in a round: its path is the write-ahead log, which every commit writes to.
-const FSYNC_FAILS: &str = "fsync:EIO:after=12:path=events.sqlite-wal";
+const FSYNC_FAILS: &str = "fsync:EIO:after=12:path=events.db-wal";
 const NOTHING_FAILS: &str = "";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,7 +150,7 @@ async fn the_real_server_keeps_its_word_when_the_power_fails() {
         disk.fail_power(&scene.log());
         // A start moves the write-ahead log first; then it writes again, until its fsync fails.
         server = start(if round % 2 == 0 {
-            "fsync:EIO:after=20:path=events.sqlite-wal"
+            "fsync:EIO:after=20:path=events.db-wal"
         } else {
             ""
         });

@@ -56,7 +56,7 @@ impl Scene {
     }
 
     pub fn log(&self) -> PathBuf {
-        self.file("events.sqlite")
+        self.file("events.db")
     }
 
     /// A server that is about to be started.
@@ -68,7 +68,7 @@ impl Scene {
     pub fn server_on(&self, disk: Option<&Disk>, fault: &str) -> Start {
         let mut shim = Command::new("steered");
         FaultShim::build().preload(&mut shim);
-        shim.env("GRANTLOG_DISK_PATH", "events.sqlite")
+        shim.env("GRANTLOG_DISK_PATH", "events.db")
             .env("GRANTLOG_FAULT", fault)
             .env("GRANTLOG_FAULT_CONTROL", self.control());
         if let Some(disk) = disk {

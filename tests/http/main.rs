@@ -1,0 +1,40 @@
+//! The whole server as `main` starts it, asked over HTTP: the contract as callers see it, and what it leaves in
+//! the log. One module per file of `src/http`, and some for what belongs to no single route.
+
+#[path = "../running_server/mod.rs"]
+mod running_server;
+
+mod raw;
+mod scene;
+
+mod token;
+
+mod metadata;
+
+mod admin_applications;
+
+mod admin_apis;
+
+mod admin_keys;
+
+mod duties;
+
+mod audit;
+
+mod health;
+
+mod lockout;
+
+mod origin;
+
+mod issuer_with_path;
+
+mod hostile_input;
+
+mod secrecy;
+
+mod starting_and_stopping;
+
+mod tls;
+
+mod same_time;
