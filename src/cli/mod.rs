@@ -1,5 +1,7 @@
 //! The command line. `serve` and `rebuild` work on a data folder and are carried out elsewhere; every
 //! other command is a client that calls a running server over HTTP, like anybody else.
+// Doc comments here are the texts of --help: what rustdoc would make of a URL in them does not count.
+#![allow(rustdoc::bare_urls, rustdoc::invalid_html_tags)]
 
 pub mod serve;
 
