@@ -10,14 +10,14 @@ use crate::event_store::EventStore;
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use crate::http::{Doors, observed, routes};
 use crate::metrics::Metrics;
-use crate::policy::PolicySettings;
 use crate::policy::signing_keys::KeyRotation;
+use crate::policy::{ADMINISTRATOR, PolicySettings};
 use crate::service::checkpoint::Checkpoint;
 use crate::service::keys::Keys;
 use crate::service::live_state::{self, CheckpointEvery, LiveState};
 use crate::service::rebuild::{StateComparison, rebuild_state};
 use crate::service::throttle::{Throttle, ThrottleSettings};
-use crate::service::{Service, ServiceSettings, run};
+use crate::service::{Service, ServiceSettings};
 use crate::telemetry::Telemetry;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +70,9 @@ pub enum ServeError {
     /// TLS.
     #[error("tls: {0}")]
     Tls(String),
+    /// The issuer's path is one of the server's own.
+    #[error("server.issuer: the path {0} is one of the server's own; use another, such as /id")]
+    IssuerPath(String),
     /// A part of the server did not come up.
     #[error("{0}")]
     Part(Box<dyn std::error::Error + Send + Sync>),
@@ -169,7 +172,10 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
             let _ = serving.await;
             service.stop(signal).await;
             stop_telemetry(telemetry).await;
-            Ok(())
+            // The stop itself may be what could not be recorded.
+            store
+                .failure()
+                .map_or(Ok(()), |failure| Err(ServeError::LogFailed(failure)))
         }
         Err(failure) => {
             // Said at once and in the log, too: it is the reason for every 503 from here on.
@@ -289,7 +295,25 @@ async fn build(
     ))
 }
 
+/// First segments of the server's own paths: an issuer below one of them would hide it.
+const OWN_PATHS: [&str; 9] = [
+    "connect",
+    "oauth2",
+    "token",
+    ".well-known",
+    "health",
+    "metrics",
+    "openapi.json",
+    "admin",
+    "audit",
+];
+
 fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, ServeError> {
+    let first_segment = issuer.path().split('/').nth(1).unwrap_or_default();
+    if OWN_PATHS.contains(&first_segment) {
+        let path = issuer.path().to_owned();
+        return Err(ServeError::IssuerPath(path));
+    }
     let own = Audience::parse(issuer.as_str()).map_err(ServeError::part)?;
     Ok(ServiceSettings {
         issuer: issuer.as_str().to_owned(),
@@ -327,7 +351,7 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
     let path = folder.join("admin.json");
     if service.needs_administrator() {
         let secret = ClientSecret::generate().map_err(ServeError::part)?;
-        let (client_id, client_secret) = (run::ADMINISTRATOR.to_owned(), secret.expose().to_owned());
+        let (client_id, client_secret) = (ADMINISTRATOR.to_owned(), secret.expose().to_owned());
         write_profile(
             &path,
             &Profile {
@@ -344,7 +368,7 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
             "first start: the administrator application is registered\n  client_id:     {}\n  client_secret: {}\n  \
              This secret is shown once; it is also in {} (mode 0600),\n  so that the other commands work on this \
              machine: try `grantlog app list` and `grantlog token request`",
-            run::ADMINISTRATOR,
+            ADMINISTRATOR,
             secret.expose(),
             path.display(),
         ));
@@ -367,14 +391,12 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
     }
 }
 
-/// On the word of whoever may read the data folder.
+/// On the word of whoever may read the data folder. The secret is kept before it counts: were it the other
+/// way round, a crash in between would lose it.
 async fn new_administrator_secret(service: &Service, folder: &Path, url: &str) -> Result<(), ServeError> {
-    let account = std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_default();
-    let secret = service.reset_administrator(&account).await.map_err(ServeError::part)?;
+    let secret = ClientSecret::generate().map_err(ServeError::part)?;
     let path = folder.join("admin.json");
-    let (client_id, client_secret) = (run::ADMINISTRATOR.to_owned(), secret.expose().to_owned());
+    let (client_id, client_secret) = (ADMINISTRATOR.to_owned(), secret.expose().to_owned());
     write_profile(
         &path,
         &Profile {
@@ -383,13 +405,31 @@ async fn new_administrator_secret(service: &Service, folder: &Path, url: &str) -
             client_secret,
         },
     )?;
+    service
+        .reset_administrator(&secret, &account())
+        .await
+        .map_err(ServeError::part)?;
     say(&format!(
-        "{} has a new secret, the old ones are refused\n  client_secret: {}\n  It is shown once; it is also in {} \
-         (mode 0600)",
-        run::ADMINISTRATOR,
+        "{ADMINISTRATOR} has a new secret, the old ones are refused (tokens that are out live until they expire)\n  \
+         client_secret: {}\n  It is shown once; it is also in {} (mode 0600)",
         secret.expose(),
         path.display(),
     ))
+}
+
+/// The account that this process runs as: by its number, and its name where the machine knows one.
+fn account() -> String {
+    let Ok(process) = fs::metadata("/proc/self") else {
+        return "unknown".into();
+    };
+    let number = process.uid().to_string();
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then(|| name.to_owned())
+    });
+    name.unwrap_or(number)
 }
 
 /// Whole or not at all, and closed to others from its first byte on.
