@@ -1,13 +1,17 @@
-"""The main job, from the first start to the trail of all that was done, in one story."""
+"""The main job, from the first start to the trail of all that was done, in one story: administration by the command
+line, tokens over HTTP, verification by a library that is not ours."""
 
+import json
+import subprocess
 import time
 
 import jwt
 import pytest
 import requests
-from running_server import Administrator, RunningServer
+from running_server import BINARY, PATIENCE_SECONDS, RunningServer
 
 CLIENT_ID = "my.trusted.app/service"
+AUDIENCE = "https://domain.example/api"
 # Long enough for a token request by each secret on a busy machine, short enough to wait for its end.
 OVERLAP_SECONDS = 5
 
@@ -17,6 +21,18 @@ def server(tmp_path):
     running = RunningServer(tmp_path / "data")
     yield running
     assert running.stop() == 0
+
+
+def grantlog(server, *arguments):
+    """What a command prints with --json: one value a line."""
+    done = subprocess.run(
+        [BINARY, *arguments, "--json", "--data-dir", server.data_dir],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stderr}"
+    return done.stdout
 
 
 def by_form(server, secret, path="/connect/token", **parameters):
@@ -30,20 +46,16 @@ def by_json(server, secret):
 
 
 def test_register_grant_verify_rotate_disable_and_find_it_all_again(server):
-    administrator = Administrator(server)
-    began = administrator.get("/audit/events", limit=1)["log_size"]
-
     # Register.
-    audience = "https://domain.example/api"
-    administrator.register_api(audience, name="Domain API")
-    made = administrator.register(CLIENT_ID, name="Integration service", audiences=[audience])
-    assert (made["client_id"], made["system_user"]) == (CLIENT_ID, "svc.integration")
+    grantlog(server, "api", "register", AUDIENCE, "--name", "Domain API")
+    attributes = ["--system-user", "svc.integration", "--scope", "read update DomainApi", "--audience", AUDIENCE]
+    made = json.loads(grantlog(server, "app", "register", CLIENT_ID, *attributes))
     old = made["client_secret"]
 
     # A token in each dialect.
     standard = by_form(server, old)
     assert standard.status_code == 200, standard.text
-    of_audience = by_form(server, old, "/oauth2/token", audience=audience)
+    of_audience = by_form(server, old, "/oauth2/token", audience=AUDIENCE)
     assert of_audience.status_code == 200, of_audience.text
     of_json = by_json(server, old)
     assert of_json.status_code == 200, of_json.text
@@ -53,7 +65,7 @@ def test_register_grant_verify_rotate_disable_and_find_it_all_again(server):
         of_json.json()["data"]["accessToken"],
     ]
 
-    # Each verifies by a library that is not ours.
+    # Each verifies.
     keys = jwt.PyJWKClient(f"{server.url}/.well-known/jwks.json")
     jtis = []
     for token in tokens:
@@ -61,7 +73,7 @@ def test_register_grant_verify_rotate_disable_and_find_it_all_again(server):
             token,
             keys.get_signing_key_from_jwt(token),
             algorithms=["ES256"],
-            audience=audience,
+            audience=AUDIENCE,
             issuer=server.url,
         )
         assert claims["sub"] == CLIENT_ID
@@ -70,8 +82,8 @@ def test_register_grant_verify_rotate_disable_and_find_it_all_again(server):
         jtis.append(claims["jti"])
 
     # Rotate: for the overlap both secrets work, then only the new one.
-    path = f"/admin/applications/{made['id']}"
-    rotated = administrator.post(f"{path}/secrets", {"overlap_seconds": OVERLAP_SECONDS, "reason": "yearly"})
+    rotate = ["app", "rotate-secret", CLIENT_ID, "--overlap", str(OVERLAP_SECONDS), "--reason", "yearly"]
+    rotated = json.loads(grantlog(server, *rotate))
     rotated_at = time.monotonic()
     new = rotated["client_secret"]
     assert new != old
@@ -80,14 +92,14 @@ def test_register_grant_verify_rotate_disable_and_find_it_all_again(server):
     assert [by_form(server, secret).status_code for secret in (old, new)] == [401, 200]
 
     # Disable: refused at once.
-    administrator.post(f"{path}/disable", {"reason": "reported as leaked"})
+    grantlog(server, "app", "disable", CLIENT_ID, "--reason", "reported as leaked")
     refused = by_form(server, new)
     assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
 
     # Each step is on the trail, in its order.
-    trail = audit_trail(administrator, began)
-    of_the_client = [event for event in trail if event["client_id"] == CLIENT_ID]
-    assert [(event["type"], event["outcome"]) for event in of_the_client] == [
+    search = ["audit", "search", "--client-id", CLIENT_ID, "--order", "asc", "--all"]
+    trail = [json.loads(line) for line in grantlog(server, *search).splitlines()]
+    assert [(event["type"], event["outcome"]) for event in trail] == [
         ("ApplicationRegistered", "success"),
         ("TokenIssued", "success"),
         ("TokenIssued", "success"),
@@ -100,37 +112,27 @@ def test_register_grant_verify_rotate_disable_and_find_it_all_again(server):
         ("ApplicationDisabled", "success"),
         ("TokenRefused", "refused"),
     ]
-    facts = [event["data"] for event in of_the_client]
+    facts = [event["data"] for event in trail]
     assert [fact["jti"] for fact in facts[1:4]] == jtis
     assert [fact["dialect"] for fact in facts[1:4]] == ["standard", "audience", "json"]
     assert [fact["secret_id"] for fact in facts[5:7]] == [made["secret_id"], rotated["secret_id"]]
     assert (facts[7]["error"], facts[7]["reason"]) == ("invalid_client", "secret_expired")
     assert (facts[9]["reason"], facts[10]["reason"]) == ("reported as leaked", "disabled")
-    assert of_the_client[0]["actor"] == of_the_client[4]["actor"] == "grantlog.admin"
-    assert of_the_client[7]["source"]["ip"] == "127.0.0.1"
+    assert trail[0]["actor"] == trail[4]["actor"] == "grantlog.admin"
+    assert trail[7]["source"]["ip"] == "127.0.0.1"
 
-    # Every call that changed something is on it too, before the change.
-    calls = [event for event in trail if event["type"] == "ApiCallAuthorized"]
-    assert {call["data"]["path"] for call in calls} >= {"/admin/applications", f"{path}/secrets", f"{path}/disable"}
+    # Every call that changed something is on it before the change, and no index is missing.
+    lines = grantlog(server, "audit", "search", "--order", "asc", "--all").splitlines()
+    everything = [json.loads(line) for line in lines]
+    assert [event["index"] for event in everything] == list(range(len(everything)))
+    for change in ("ApiRegistered", "ApplicationRegistered", "SecretRotated", "ApplicationDisabled"):
+        index = max(event["index"] for event in everything if event["type"] == change and event["actor"] != "system")
+        before = everything[index - 1]
+        assert (before["type"], before["data"]["required_scope"]) == ("ApiCallAuthorized", "applications:write")
 
-    # And no secret or token is, nor in any other file or the log.
+    # No secret and no token is on it, nor in any other file or the log. The administrator's own is in its profile.
     files = [file for file in server.data_dir.rglob("*") if file.is_file()]
     text = b"".join(file.read_bytes() for file in [*files, server.log])
     assert jtis[0].encode() in text, "these are not the files that the events are in"
     for secret in [old, new, *tokens]:
         assert secret.encode() not in text
-
-
-def audit_trail(administrator, from_index):
-    """All events from there on, oldest first, whatever a page holds."""
-    events, after = [], {}
-    while True:
-        page = administrator.get("/audit/events", from_index=from_index, order="asc", limit=10, **after)
-        events += page["events"]
-        after = {"after": page["next"]}
-        # To read the trail is on the trail: the last page is the one that shows only that.
-        if all(event["type"] in ("AuditTrailRead", "ApiCallAuthorized") for event in page["events"]):
-            break
-    indexes = [event["index"] for event in events]
-    assert indexes == list(range(from_index, from_index + len(indexes))), "an index is missing"
-    return events
