@@ -186,6 +186,9 @@ pub trait EventStore: Send + Sync + 'static {
     /// The same at once: why the store has failed, if it has.
     fn failure(&self) -> Option<String>;
 
+    /// Whether no event will follow, because the store has failed or is closed.
+    fn has_ended(&self) -> bool;
+
     /// Appends that wait to be written at this moment.
     fn queue_depth(&self) -> u64;
 

@@ -267,6 +267,10 @@ impl EventStore for SqliteEventStore {
         }
     }
 
+    fn has_ended(&self) -> bool {
+        self.log.end.borrow().is_some()
+    }
+
     fn queue_depth(&self) -> u64 {
         let intake = self.intake.read().unwrap_or_else(PoisonError::into_inner);
         intake

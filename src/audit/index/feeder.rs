@@ -49,7 +49,13 @@ pub(super) fn start(
             runtime,
         };
         if let Err(error) = feeder.follow() {
-            fail(&feeder.shared, &error.to_string());
+            match &error {
+                // Why the log has ended is told where it is known.
+                FeedError::Log(_) if feeder.store.has_ended() => {
+                    feeder.shared.end("the audit index has read all that its log had");
+                }
+                error => fail(&feeder.shared, &error.to_string()),
+            }
             if let FeedError::Database(error) = &error {
                 feeder.shared.remove_if_damaged(error);
             }
