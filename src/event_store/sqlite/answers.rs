@@ -160,7 +160,7 @@ impl Mailbox {
         let handle = Handle::try_current().ok()?;
         // Fails only while the thread ends.
         MAILBOX
-            .try_with(|known| Self::known_or_new(&mut *known.borrow_mut(), &handle))
+            .try_with(|known| Self::known_or_new(&mut known.borrow_mut(), &handle))
             .ok()
     }
 
