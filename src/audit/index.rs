@@ -19,6 +19,8 @@ mod segment;
 
 mod database;
 
+mod skim;
+
 mod feeder;
 
 mod view;

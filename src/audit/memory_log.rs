@@ -192,7 +192,7 @@ impl MemoryLog {
         }
     }
 
-    pub fn add_bytes(&self, bytes: Vec<u8>) {
+    pub fn add_bytes(&self, bytes: impl Into<Arc<[u8]>>) {
         let mut events = self.events.lock().unwrap();
         let index = events.len() as u64;
         events.push(StoredEvent {

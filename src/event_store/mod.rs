@@ -43,7 +43,7 @@ pub struct EventToAppend {
     /// The event as it will be stored and returned, verbatim, for ever. The codec writes a JSON object
     /// with the id as its top-level `id`: a store that keeps the bytes and nothing else finds the id
     /// there when it has to recognise a repeat. To a store the bytes are otherwise opaque.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
 }
 
 /// Events that go to one stream together: all of them or none.
