@@ -140,7 +140,7 @@ fn token_issued() -> TokenIssued {
 }
 
 impl TokenIssued {
-    fn to_holder_of(mut self, secret_id: SecretId) -> Self {
+    fn by_secret(mut self, secret_id: SecretId) -> Self {
         self.secret_id = Some(secret_id);
         self
     }
