@@ -2,6 +2,8 @@
 
 pub mod event_store;
 
+pub mod rebuildable;
+
 pub mod credentials;
 
 pub mod oauth;

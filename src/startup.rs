@@ -10,14 +10,14 @@ use crate::event_store::EventStore;
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use crate::http::{Doors, observed, routes};
 use crate::metrics::Metrics;
-use crate::policy::PolicySettings;
 use crate::policy::signing_keys::KeyRotation;
+use crate::policy::{ADMINISTRATOR, PolicySettings};
 use crate::service::checkpoint::Checkpoint;
 use crate::service::keys::Keys;
-use crate::service::live_state::{CheckpointEvery, LiveState};
+use crate::service::live_state::{self, CheckpointEvery, LiveState};
 use crate::service::rebuild::{StateComparison, rebuild_state};
 use crate::service::throttle::{Throttle, ThrottleSettings};
-use crate::service::{Service, ServiceSettings, run};
+use crate::service::{Service, ServiceSettings};
 use crate::telemetry::Telemetry;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
@@ -25,10 +25,10 @@ use grantlog_projections::values::Audience;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +53,12 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// Another server holds the data folder.
+    #[error("the data folder is in use: another server holds {lock_file}; stop it, or choose another with --data-dir")]
+    FolderInUse {
+        /// The file that it holds locked.
+        lock_file: PathBuf,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}; choose another with --listen (port 0 takes a free one)")]
     Listen {
@@ -64,6 +70,9 @@ pub enum ServeError {
     /// TLS.
     #[error("tls: {0}")]
     Tls(String),
+    /// The issuer's path is one of the server's own.
+    #[error("server.issuer: the path {0} is one of the server's own; use another, such as /id")]
+    IssuerPath(String),
     /// A part of the server did not come up.
     #[error("{0}")]
     Part(Box<dyn std::error::Error + Send + Sync>),
@@ -115,6 +124,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
         .to_owned();
 
     let metrics = Metrics::new(telemetry.meter().as_ref());
+    let _folder = claim(&config.data_dir)?;
     let (service, store) = build(&config, &issuer, metrics).await?;
     let service = Arc::new(service);
     let begun = begin(&service, &config.data_dir, &url, reset_administrator).await;
@@ -162,7 +172,10 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
             let _ = serving.await;
             service.stop(signal).await;
             stop_telemetry(telemetry).await;
-            Ok(())
+            // The stop itself may be what could not be recorded.
+            store
+                .failure()
+                .map_or(Ok(()), |failure| Err(ServeError::LogFailed(failure)))
         }
         Err(failure) => {
             // Said at once and in the log, too: it is the reason for every 503 from here on.
@@ -195,17 +208,38 @@ pub async fn rebuild(
     Ok((state, index))
 }
 
-async fn build(
-    config: &Config,
-    issuer: &IssuerUrl,
-    metrics: Metrics,
-) -> Result<(Service, Arc<dyn EventStore>), ServeError> {
-    let folder = &config.data_dir;
+/// Makes the data folder if there is none, and keeps other servers out of it until the file is closed, however
+/// the process ends. The log has a lock of its own, but may lie elsewhere: two servers with a log each would
+/// save their projections over one another.
+fn claim(folder: &Path) -> Result<fs::File, ServeError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .map_err(ServeError::file(folder))?;
+    let lock_file = folder.join("server.lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock_file)
+        .map_err(ServeError::file(&lock_file))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServeError::FolderInUse { lock_file }),
+        Err(TryLockError::Error(source)) => Err(ServeError::File {
+            path: lock_file,
+            source,
+        }),
+    }
+}
+
+async fn build(
+    config: &Config,
+    issuer: &IssuerUrl,
+    metrics: Metrics,
+) -> Result<(Service, Arc<dyn EventStore>), ServeError> {
     let master_key = match &config.keys.master_key {
         MasterKeySource::Environment(key) => Ok(key.clone()),
         MasterKeySource::File(path) => MasterKey::load(path).map(Arc::new),
@@ -226,9 +260,9 @@ async fn build(
     let store: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(options).map_err(ServeError::part)?);
 
     let keys = Arc::new(Keys::new(master_key.clone()));
-    close_to_others(&state_file(config))?;
-    close_to_others(&index_file(config))?;
-    let checkpoint = Checkpoint::open(&state_file(config)).map_err(ServeError::part)?;
+    let checkpoint = Checkpoint::open(&state_file(config))
+        .inspect_err(live_state::tell_unsaved)
+        .ok();
     let every = CheckpointEvery {
         events: config.projections.checkpoint_every_events,
         time: config.projections.checkpoint_every,
@@ -236,9 +270,10 @@ async fn build(
     let live = LiveState::open(store.clone(), checkpoint, every, keys.clone())
         .await
         .map_err(ServeError::part)?;
-    let audit = AuditIndex::open(&index_file(config), store.clone())
-        .await
-        .map_err(ServeError::part)?;
+    let audit = match AuditIndex::open(&index_file(config), store.clone()).await {
+        Ok(audit) => audit,
+        Err(error) => AuditIndex::stopped(&index_file(config), store.clone(), &error),
+    };
     let throttle = Throttle::new(ThrottleSettings {
         max_failures: config.lockout.max_failures,
         window: config.lockout.window,
@@ -260,7 +295,25 @@ async fn build(
     ))
 }
 
+/// First segments of the server's own paths: an issuer below one of them would hide it.
+const OWN_PATHS: [&str; 9] = [
+    "connect",
+    "oauth2",
+    "token",
+    ".well-known",
+    "health",
+    "metrics",
+    "openapi.json",
+    "admin",
+    "audit",
+];
+
 fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, ServeError> {
+    let first_segment = issuer.path().split('/').nth(1).unwrap_or_default();
+    if OWN_PATHS.contains(&first_segment) {
+        let path = issuer.path().to_owned();
+        return Err(ServeError::IssuerPath(path));
+    }
     let own = Audience::parse(issuer.as_str()).map_err(ServeError::part)?;
     Ok(ServiceSettings {
         issuer: issuer.as_str().to_owned(),
@@ -298,7 +351,7 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
     let path = folder.join("admin.json");
     if service.needs_administrator() {
         let secret = ClientSecret::generate().map_err(ServeError::part)?;
-        let (client_id, client_secret) = (run::ADMINISTRATOR.to_owned(), secret.expose().to_owned());
+        let (client_id, client_secret) = (ADMINISTRATOR.to_owned(), secret.expose().to_owned());
         write_profile(
             &path,
             &Profile {
@@ -315,7 +368,7 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
             "first start: the administrator application is registered\n  client_id:     {}\n  client_secret: {}\n  \
              This secret is shown once; it is also in {} (mode 0600),\n  so that the other commands work on this \
              machine: try `grantlog app list` and `grantlog token request`",
-            run::ADMINISTRATOR,
+            ADMINISTRATOR,
             secret.expose(),
             path.display(),
         ));
@@ -338,14 +391,12 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
     }
 }
 
-/// On the word of whoever may read the data folder.
+/// On the word of whoever may read the data folder. The secret is kept before it counts: were it the other
+/// way round, a crash in between would lose it.
 async fn new_administrator_secret(service: &Service, folder: &Path, url: &str) -> Result<(), ServeError> {
-    let account = std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_default();
-    let secret = service.reset_administrator(&account).await.map_err(ServeError::part)?;
+    let secret = ClientSecret::generate().map_err(ServeError::part)?;
     let path = folder.join("admin.json");
-    let (client_id, client_secret) = (run::ADMINISTRATOR.to_owned(), secret.expose().to_owned());
+    let (client_id, client_secret) = (ADMINISTRATOR.to_owned(), secret.expose().to_owned());
     write_profile(
         &path,
         &Profile {
@@ -354,13 +405,31 @@ async fn new_administrator_secret(service: &Service, folder: &Path, url: &str) -
             client_secret,
         },
     )?;
+    service
+        .reset_administrator(&secret, &account())
+        .await
+        .map_err(ServeError::part)?;
     say(&format!(
-        "{} has a new secret, the old ones are refused\n  client_secret: {}\n  It is shown once; it is also in {} \
-         (mode 0600)",
-        run::ADMINISTRATOR,
+        "{ADMINISTRATOR} has a new secret, the old ones are refused (tokens that are out live until they expire)\n  \
+         client_secret: {}\n  It is shown once; it is also in {} (mode 0600)",
         secret.expose(),
         path.display(),
     ))
+}
+
+/// The account that this process runs as: by its number, and its name where the machine knows one.
+fn account() -> String {
+    let Ok(process) = fs::metadata("/proc/self") else {
+        return "unknown".into();
+    };
+    let number = process.uid().to_string();
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then(|| name.to_owned())
+    });
+    name.unwrap_or(number)
 }
 
 /// Whole or not at all, and closed to others from its first byte on.
@@ -381,21 +450,12 @@ fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
             .open(&beside)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&beside, path)?;
+        // Else a power failure could take the profile and leave the registration of its secret.
+        path.parent()
+            .map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
     };
     write().map_err(ServeError::file(path))
-}
-
-/// Makes a database file that others cannot read, whatever the folder allows, if there is none yet: sealed
-/// keys and who did what are in it. SQLite gives the files beside it the same mode.
-fn close_to_others(path: &Path) -> Result<(), ServeError> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map(drop)
-        .map_err(ServeError::file(path))
 }
 
 async fn look_after(service: Arc<Service>) {

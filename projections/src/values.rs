@@ -33,6 +33,7 @@ macro_rules! text_value {
 
         impl $name {
             #[doc = concat!("Parses one: ", $rule, ".")]
+            #[allow(rustdoc::broken_intra_doc_links)] // `[A-Za-z]` in a rule is no link
             pub fn parse(text: &str) -> Result<Self, InvalidValue> {
                 let accepts: fn(&str) -> bool = $accepts;
                 if accepts(text) { Ok(Self(text.into())) } else { Err(InvalidValue { what: $what, rule: $rule }) }

@@ -32,6 +32,7 @@ pub(super) use times::{TimeBounds, TimeWindow};
 pub(super) use view::View;
 
 use crate::event_store::{EventStore, ReadError};
+use crate::rebuildable;
 use database::{SegmentRow, Unusable, Writer};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -180,6 +181,28 @@ impl AuditIndex {
         })
     }
 
+    /// An index that has stopped before it began, because its file cannot be used: nothing is found, and
+    /// `failed` says why. The rest of the server can do without it.
+    pub fn stopped(path: &Path, store: Arc<dyn EventStore>, reason: &AuditIndexError) -> Self {
+        let settings = Settings::default();
+        let shared = Arc::new(Shared {
+            path: path.into(),
+            settings,
+            memory: Memory::new([].into_iter(), settings.segment_events),
+            progress: watch::Sender::new(Progress::default()),
+            readers: Mutex::new(Vec::new()),
+        });
+        shared.stop(reason.to_string());
+        Self {
+            shared,
+            store,
+            places: Semaphore::new(SEARCH_READERS + MAX_WAITING_SEARCHES),
+            running: Semaphore::new(SEARCH_READERS),
+            feeder: Mutex::new(None),
+            stop: watch::Sender::new(true),
+        }
+    }
+
     /// How many events are indexed: the index of the next one. What is in memory counts.
     pub fn indexed_through(&self) -> u64 {
         self.shared.progress.borrow().indexed_through
@@ -246,7 +269,29 @@ impl Shared {
         };
         let result = read(&reader);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        if let Err(error) = &result {
+            self.remove_if_damaged(error);
+        }
         result
+    }
+
+    /// A damaged file is of no use: it is removed, so that the next start builds it again.
+    fn remove_if_damaged(&self, error: &rusqlite::Error) {
+        if !rebuildable::is_damage(error) {
+            return;
+        }
+        let path = self.path.display();
+        self.stop(match rebuildable::remove(&self.path) {
+            Ok(()) => format!("{path} is damaged ({error}) and removed: start again, and it is built from the log"),
+            Err(remove) => format!("{path} is damaged ({error}) and cannot be removed: {remove}"),
+        });
+    }
+
+    /// Says why there will be no more. The last word counts: it says what to do.
+    fn stop(&self, failure: String) {
+        tracing::error!("{failure}");
+        self.progress
+            .send_modify(|progress| progress.failure = Some(failure.into()));
     }
 }
 
@@ -258,7 +303,13 @@ async fn open_database(
 ) -> Result<(Writer, Vec<SegmentRow>), AuditIndexError> {
     let stale = match Writer::open(path, size) {
         Ok((writer, segments)) => match misfit(&segments, store, size).await? {
-            None => return Ok((writer, segments)),
+            None => {
+                let log_size = store.log_size();
+                if segments.is_empty() && log_size >= size as u64 {
+                    tracing::warn!(path = %path.display(), log_size, "there is no audit index of this log: it is built from it");
+                }
+                return Ok((writer, segments));
+            }
             Some(reason) => reason,
         },
         Err(Unusable::Stale(reason)) => reason,
@@ -270,7 +321,7 @@ async fn open_database(
         }
     };
     tracing::warn!(path = %path.display(), reason = stale, "the audit index is dropped and built again from the log");
-    database::remove(path).map_err(|source| AuditIndexError::Remove {
+    rebuildable::remove(path).map_err(|source| AuditIndexError::Remove {
         path: path.into(),
         source,
     })?;
@@ -375,7 +426,7 @@ mod tests {
         let (_folder, path) = folder();
         let log = MemoryLog::of(&tokens(30));
         indexed(&path, &log).await.close().await;
-        database::remove(&path).unwrap();
+        rebuildable::remove(&path).unwrap();
         assert_eq!(all(&indexed(&path, &log).await).await.len(), 30);
     }
 
@@ -415,7 +466,7 @@ mod tests {
         let index = indexed(&path, &log).await;
         assert_eq!(all(&index).await.len(), 30);
         index.close().await;
-        database::remove(&path).unwrap();
+        rebuildable::remove(&path).unwrap();
         std::fs::write(
             &path,
             "not a database, but long enough to be looked at as one".repeat(100),

@@ -35,8 +35,10 @@ pub enum ApiCommand {
 
 const REGISTER_EXAMPLES: &str = "\
 Examples:
-  grantlog api register https://orders.example.com --scope read=\"See orders\" --scope update
-  grantlog api register https://legacy.example.com --signing-alg RS256 --token-type JWT --lifetime 15m";
+  grantlog api register https://orders.example.com --scope read=\"See orders\" \\
+      --scope update
+  grantlog api register https://legacy.example.com --signing-alg RS256 \\
+      --token-type JWT --lifetime 15m";
 const LIST_EXAMPLES: &str = "\
 Examples:
   grantlog api list
@@ -47,8 +49,9 @@ Examples:
   grantlog api show https://orders.example.com --as-of 2026-03-16T10:00:00Z";
 const CHANGE_EXAMPLES: &str = "\
 Examples:
-  grantlog api change https://orders.example.com --scope read --scope update --scope cancel
-  grantlog api change https://orders.example.com --unset signing_alg --reason \"back to the default\"
+  grantlog api change https://orders.example.com --scope read --scope update
+  grantlog api change https://orders.example.com --unset signing_alg \\
+      --reason \"back to the default\"
 
 --scope replaces all scopes that there were.";
 const DELETE_EXAMPLES: &str = "\
@@ -223,8 +226,8 @@ impl ListArguments {
             Column::wrapped("AUDIENCE", 40),
             Column::whole("ALG"),
             Column::whole("TYPE"),
-            Column::wrapped("NAME", 12).or_below(),
-            Column::wrapped("SCOPES", 12).or_below(),
+            Column::wrapped("NAME", 16).or_below(""),
+            Column::wrapped("SCOPES", 16).or_below("scopes"),
         ]);
         for api in apis {
             let name = if api.name == api.audience {

@@ -51,10 +51,13 @@ pub enum AppCommand {
 
 const REGISTER_EXAMPLES: &str = "\
 Examples:
-  grantlog app register my.trusted.app/service --system-user svc.integration --scope \"read update\"
-  grantlog app register orders-worker --audience https://orders.example.com --owner team-orders \\
-      --property region=eu --lifetime 15m --allow-network 10.0.0.0/8 --secret-expires 90d
-  grantlog app register legacy --secret-hash \"$(printf %s \"$SECRET\" | openssl dgst -sha256 -binary | base64)\"";
+  grantlog app register my.trusted.app/service --scope \"read update\" \\
+      --system-user svc.integration
+  grantlog app register orders-worker --audience https://orders.example.com \\
+      --system-user svc.orders --owner team-orders --property region=eu \\
+      --lifetime 15m --allow-network 10.0.0.0/8 --secret-expires 90d
+  HASH=$(printf %s \"$SECRET\" | openssl dgst -sha256 -binary | base64)
+  grantlog app register legacy --system-user svc --secret-hash \"$HASH\"";
 const LIST_EXAMPLES: &str = "\
 Examples:
   grantlog app list
@@ -67,11 +70,14 @@ Examples:
   grantlog app show my.trusted.app/service --as-of 1234";
 const CHANGE_EXAMPLES: &str = "\
 Examples:
-  grantlog app change my.trusted.app/service --scope \"read update DomainApi\" --reason \"ticket 4711\"
-  grantlog app change my.trusted.app/service --unset org_code --unset properties.region
+  grantlog app change my.trusted.app/service --scope \"read update\" \\
+      --reason \"ticket 4711\"
+  grantlog app change my.trusted.app/service --unset org_code \\
+      --unset properties.region
   grantlog app change my.trusted.app/service --lifetime 15m --if-revision 3
 
---scope, --audience and --allow-network replace what there was; --property adds or replaces one.";
+--scope, --audience and --allow-network replace what there was; --property adds
+or replaces one.";
 const ENABLE_EXAMPLES: &str = "\
 Examples:
   grantlog app enable my.trusted.app/service --reason \"incident 12 is over\"";
@@ -86,11 +92,12 @@ const ROTATE_EXAMPLES: &str = "\
 Examples:
   grantlog app rotate-secret my.trusted.app/service
   grantlog app rotate-secret my.trusted.app/service --overlap 7d --expires 90d
-  grantlog app rotate-secret my.trusted.app/service --overlap 0 --reason \"leaked\"
-  grantlog app rotate-secret my.trusted.app/service --json | jq -r .client_secret";
+  grantlog app rotate-secret my.trusted.app/service --overlap 0 --reason leaked
+  grantlog app rotate-secret orders-worker --json | jq -r .client_secret";
 const REVOKE_EXAMPLES: &str = "\
 Examples:
-  grantlog app revoke-secret my.trusted.app/service 0195a0c2-6a30-7c4e-9a63-0d6f7f1b2c3d --reason \"leaked\"
+  grantlog app revoke-secret my.trusted.app/service \\
+      0195a0c2-6a30-7c4e-9a63-0d6f7f1b2c3d --reason leaked
 
 `grantlog app show` lists the ids of the secrets.";
 const HISTORY_EXAMPLES: &str = "\
@@ -112,10 +119,10 @@ pub struct RegisterArguments {
     /// Do not let it ask for tokens yet
     #[arg(long)]
     disabled: bool,
-    /// Take over a secret by its hash instead of making one: base64(sha256(secret))
+    /// Take over a secret, as base64(sha256(secret)), instead of making one
     #[arg(long, value_name = "BASE64", conflicts_with = "public")]
     secret_hash: Option<String>,
-    /// The secret is refused after this time, e.g. 90d; default: never by itself
+    /// The secret is refused after this time, e.g. 90d [default: never by itself]
     #[arg(long, value_name = "DURATION", value_parser = duration::seconds, conflicts_with = "public")]
     secret_expires: Option<u64>,
 }
@@ -139,7 +146,7 @@ struct Attributes {
     /// Service account that its tokens act as
     #[arg(long, value_name = "USER")]
     system_user: Option<String>,
-    /// Whether its tokens may act as a service account at all [default: with --system-user]
+    /// Whether its tokens may act as a service account at all; who registers it with one allows that
     #[arg(long, value_name = "BOOL")]
     system_user_allowed: Option<bool>,
     /// Organisation that it is bound to
@@ -395,10 +402,10 @@ impl ListArguments {
         let mut table = Table::new([
             Column::wrapped("CLIENT ID", 40),
             Column::whole("ENABLED"),
-            Column::wrapped("NAME", 12).or_below(),
-            Column::wrapped("SYSTEM USER", 12).or_below(),
-            Column::wrapped("ORG", 4).or_below(),
-            Column::wrapped("SCOPE", 12).or_below(),
+            Column::wrapped("NAME", 16).or_below(""),
+            Column::wrapped("SYSTEM USER", 20).or_below("as"),
+            Column::wrapped("ORG", 12).or_below("org"),
+            Column::wrapped("SCOPE", 16).or_below("scope"),
         ]);
         for application in applications {
             // Without a name of its own an application is named after its client_id.
@@ -536,7 +543,15 @@ impl RotateArguments {
         }
         console.line(&format!("{} has a new secret", self.app))?;
         show_new_secret(&answer, console)?;
-        answer.parse::<Application>()?.print_secrets(console)
+        let application: Application = answer.parse()?;
+        application.print_secrets(console)?;
+        if application.client_id == client.client_id {
+            console.note(
+                "this is the application that you just called the server as: put the new secret into your profile, or \
+                 into GRANTLOG_CLIENT_SECRET",
+            );
+        }
+        Ok(())
     }
 }
 
@@ -688,10 +703,8 @@ fn show_new_secret(answer: &Answer, console: &mut Console<'_>) -> Result<(), Cli
         return Ok(());
     };
     console.line("")?;
-    let mut details = Details::default();
-    details.add("client_id", &client_id);
-    details.print(console)?;
-    // On a line of its own whatever the terminal's width: it is there to be copied.
+    // Each on one line whatever the terminal's width: they are there to be copied.
+    console.line(&format!("  client_id      {client_id}"))?;
     console.line(&format!("  client_secret  {}", secret.expose()))?;
     console.line("")?;
     console.line("This secret is shown once and stored nowhere: keep it now.")
@@ -749,8 +762,8 @@ impl Application {
             Column::whole("SECRET"),
             Column::whole("HINT"),
             Column::whole("STATE"),
-            Column::whole("EXPIRES").or_below(),
-            Column::whole("CREATED").or_below(),
+            Column::whole("EXPIRES").or_below("expires"),
+            Column::whole("CREATED").or_below("created"),
         ]);
         for secret in &self.secrets {
             let state = match (secret.accepted, &secret.revoked_at) {

@@ -25,7 +25,8 @@ const SEARCH_EXAMPLES: &str = "\
 Examples:
   grantlog audit search --client-id my.trusted.app/service
   grantlog audit search --type TokenRefused --since 24h --source-ip 203.0.113.7
-  grantlog audit search --since 2026-03-01T00:00:00Z --until 2026-04-01T00:00:00Z --all --json > march.ndjson
+  grantlog audit search --since 2026-03-01T00:00:00Z \\
+      --until 2026-04-01T00:00:00Z --all --json > march.ndjson
   grantlog audit search --from-index 1000 --order asc --limit 100";
 
 /// Which events.
@@ -52,7 +53,7 @@ pub struct SearchArguments {
     /// Only from this place in the log on
     #[arg(long, value_name = "INDEX")]
     from_index: Option<u64>,
-    /// The newest or the oldest first
+    /// The newest (desc) or the oldest (asc) first
     #[arg(long, value_enum, default_value_t = Order::Desc)]
     order: Order,
     /// The most to show, 1 to 1000
@@ -69,18 +70,14 @@ pub struct SearchArguments {
 /// Whether what was asked for was done.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Outcome {
-    /// It was
     Success,
-    /// It was not
     Refused,
 }
 
 /// Which events come first.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Order {
-    /// The oldest
     Asc,
-    /// The newest
     Desc,
 }
 
@@ -98,79 +95,90 @@ struct Page {
     #[serde(default)]
     events: Vec<Box<RawValue>>,
     next: Option<String>,
+    /// How many events of the log the answer speaks of.
     indexed_through: Option<u64>,
+    /// How many events the log has.
     log_size: Option<u64>,
+    /// The server stopped at a bound on its work: there may be more, however few these are.
+    #[serde(default)]
+    partial: bool,
 }
 
 impl SearchArguments {
     async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
         let client = Client::sign_in(console, options, &[AUDIT_READ]).await?;
-        let as_json = options.remote.json;
         let mut table = Table::new([
             Column::number("INDEX"),
             Column::whole("TIME"),
             Column::whole("TYPE"),
             Column::wrapped("CLIENT ID", 40),
-            Column::whole("OUTCOME").or_below(),
-            Column::whole("SOURCE").or_below(),
-            Column::wrapped("WHAT", 24).or_below(),
+            Column::whole("OUTCOME").or_below(""),
+            Column::whole("SOURCE").or_below("from"),
+            Column::wrapped("WHAT", 24).or_below(""),
         ]);
-        let mut query = self.parameters();
         let mut after = self.after.clone();
-        let mut is_first = true;
+        let mut shown = 0;
+        let mut end = None;
         loop {
-            query.retain(|(name, _)| *name != "after");
-            query.extend(after.clone().map(|after| ("after", after)));
+            let limit = if self.all { LARGEST_PAGE } else { self.limit - shown };
+            let query = self.parameters(limit, after.as_deref());
             let call = Call {
                 query: &query,
                 ..Call::default()
             };
             let answer = client.call(Method::GET, &["audit", "events"], call).await?;
             let page: Page = answer.parse()?;
-            if is_first {
+            let end = *end.get_or_insert_with(|| {
                 page.tell_of_lag(console);
-            }
-            let is_empty = page.events.is_empty();
-            for event in page.events {
-                if as_json {
-                    console.json(event.get())?;
-                    continue;
+                page.log_size.unwrap_or(u64::MAX)
+            });
+            // Oldest first there is always a next page, for what comes later: each page that is read is
+            // itself an event. All there is, is all there was when the first page was answered.
+            let mut is_last = matches!(self.order, Order::Asc) && page.events.is_empty() && !page.partial;
+            for written in &page.events {
+                let event: AuditEvent = serde_json::from_str(written.get())
+                    .map_err(|_| answer.unexpected("an event that cannot be read"))?;
+                if self.all && matches!(self.order, Order::Asc) {
+                    is_last |= event.index.saturating_add(1) >= end;
+                    if event.index >= end {
+                        break;
+                    }
                 }
-                let event: AuditEvent =
-                    serde_json::from_str(event.get()).map_err(|_| answer.unexpected("an event that cannot be read"))?;
-                table.row([
-                    event.index.to_string(),
-                    event.time(),
-                    event.event_type.clone(),
-                    event.client_id.clone().unwrap_or_default(),
-                    event.outcome.clone(),
-                    event.source(),
-                    event.what(),
-                ]);
+                shown = shown.saturating_add(1);
+                if options.remote.json {
+                    console.json(written.get())?;
+                } else {
+                    table.row(event.row());
+                }
             }
             if !table.is_empty() {
                 table.print(console)?;
-            } else if is_first && is_empty {
-                console.note("no event matches");
             }
             // Each page is seen as it comes, and a reader that has gone away ends the paging.
             console.out.flush()?;
-            is_first = false;
             match page.next {
-                Some(next) if !self.all => {
-                    tell_of_more(console, Some(&next));
+                Some(next) if !is_last && (self.all || (page.partial && shown < self.limit)) => {
+                    if after.as_ref() == Some(&next) {
+                        return Err(answer.unexpected("a page that is followed by itself"));
+                    }
+                    after = Some(next);
+                }
+                next => {
+                    if shown == 0 {
+                        console.note("no event matches");
+                    } else if let (Some(next), false) = (next, self.all) {
+                        match self.order {
+                            Order::Desc => tell_of_more(console, Some(&next)),
+                            Order::Asc => console.note(&format!("what comes later: repeat with --after {next}")),
+                        }
+                    }
                     return Ok(());
                 }
-                Some(next) if after.as_ref() == Some(&next) => {
-                    return Err(answer.unexpected("a page that is followed by itself"));
-                }
-                Some(next) => after = Some(next),
-                None => return Ok(()),
             }
         }
     }
 
-    fn parameters(&self) -> Vec<(&'static str, String)> {
+    fn parameters(&self, limit: u16, after: Option<&str>) -> Vec<(&'static str, String)> {
         let outcome = self.outcome.map(|outcome| match outcome {
             Outcome::Success => "success".to_owned(),
             Outcome::Refused => "refused".to_owned(),
@@ -179,7 +187,6 @@ impl SearchArguments {
             Order::Asc => "asc",
             Order::Desc => "desc",
         };
-        let limit = if self.all { LARGEST_PAGE } else { self.limit };
         [
             ("type", self.event_type.clone()),
             ("client_id", self.client_id.clone()),
@@ -190,6 +197,7 @@ impl SearchArguments {
             ("from_index", self.from_index.map(|index| index.to_string())),
             ("order", Some(order.to_owned())),
             ("limit", Some(limit.to_string())),
+            ("after", after.map(str::to_owned)),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -197,13 +205,27 @@ impl SearchArguments {
     }
 }
 
+impl AuditEvent {
+    fn row(&self) -> [String; 7] {
+        [
+            self.index.to_string(),
+            self.time(),
+            self.event_type.clone(),
+            self.client_id.clone().unwrap_or_default(),
+            self.outcome.clone(),
+            self.source(),
+            self.what(),
+        ]
+    }
+}
+
 impl Page {
     /// An answer that does not speak about the newest events says so.
     fn tell_of_lag(&self, console: &mut Console<'_>) {
         if let (Some(through), Some(size)) = (self.indexed_through, self.log_size) {
-            let missing = size.saturating_sub(through.saturating_add(1));
+            let missing = size.saturating_sub(through);
             if missing > 0 {
-                console.note(&format!("the newest {missing} events of the log are not indexed yet"));
+                console.note(&format!("not searched yet: the newest {missing} events of the log"));
             }
         }
     }

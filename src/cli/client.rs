@@ -21,6 +21,8 @@ pub const AUDIT_READ: &str = "audit:read";
 
 /// A client with its token.
 pub struct Client {
+    /// As whom the server is called.
+    pub client_id: String,
     exchange: Exchange,
     bearer: HeaderValue,
 }
@@ -77,7 +79,11 @@ impl Client {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.access_token.expose()))
             .map_err(|_| answer.unexpected("a token that fits in no header"))?;
         bearer.set_sensitive(true);
-        Ok(Self { exchange, bearer })
+        Ok(Self {
+            client_id: connection.credentials.client_id,
+            exchange,
+            bearer,
+        })
     }
 
     /// Calls the API; anything but a success is an error.

@@ -41,7 +41,9 @@ impl Console<'_> {
 
     /// Tells the person at the terminal, and no program, something about the result.
     pub fn note(&mut self, text: &str) {
-        // Nobody is left to be told that this cannot be told.
+        // What was printed before comes first where both streams go to one place. Whoever cannot be told
+        // this is not told either that it failed.
+        let _ = self.out.flush();
         let _ = writeln!(self.err, "{}", printable(text));
     }
 
@@ -62,10 +64,16 @@ impl Console<'_> {
     /// Reads a line from standard input, without its end.
     pub fn read_line(&mut self) -> Result<String, CliError> {
         let mut line = String::new();
-        self.input
+        let read = self
+            .input
             .take(MAX_LINE_BYTES)
             .read_line(&mut line)
             .map_err(CliError::Input)?;
+        if read as u64 == MAX_LINE_BYTES {
+            return Err(CliError::Input(io::Error::other(format!(
+                "a line of more than {MAX_LINE_BYTES} bytes"
+            ))));
+        }
         while line.ends_with(['\n', '\r']) {
             line.pop();
         }

@@ -115,10 +115,16 @@ pub enum CliError {
     /// The person said no.
     #[error("nothing was done")]
     Declined,
+    /// There are no claims in a token that is opaque.
+    #[error("this token is no JWT: there is nothing to decode in it")]
+    NoJwt,
+    /// The machine refuses what every command needs.
+    #[error("cannot start: {0}")]
+    Start(#[source] io::Error),
     /// Standard input cannot be read.
     #[error("cannot read standard input: {0}")]
     Input(#[source] io::Error),
-    /// Standard output cannot be written, or something else of this machine is broken.
+    /// Standard output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
 }
@@ -157,8 +163,6 @@ impl CliError {
             // The reader, `head` for example, has seen enough: that is no failure.
             return 0;
         }
-        // What was printed before comes first where both streams go to one place.
-        let _ = console.out.flush();
         console.note(&format!("error: {self}"));
         if let Self::Refused(problem) = self {
             let lines = problem
@@ -198,7 +202,13 @@ impl CliError {
             Self::TokenRefused { hint, .. } => hint.clone()?,
             Self::NotFound { hint, .. } => hint.clone(),
             Self::Refused(problem) => problem.hint()?,
-            Self::Unreadable { .. } | Self::Misshapen { .. } | Self::Declined | Self::Input(_) | Self::Output(_) => {
+            Self::Unreadable { .. }
+            | Self::Misshapen { .. }
+            | Self::Declined
+            | Self::NoJwt
+            | Self::Start(_)
+            | Self::Input(_)
+            | Self::Output(_) => {
                 return None;
             }
         })

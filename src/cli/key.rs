@@ -130,8 +130,8 @@ fn print(answer: &Answer, console: &mut Console<'_>) -> Result<(), CliError> {
         Column::wrapped("KID", 40),
         Column::whole("ALG"),
         Column::whole("STATE"),
-        Column::whole("SINCE").or_below(),
-        Column::whole("ADDED").or_below(),
+        Column::whole("SINCE").or_below("since"),
+        Column::whole("ADDED").or_below("added"),
     ]);
     for key in keys {
         let since = key.since.or(key.at).unwrap_or_else(|| key.added_at.clone());

@@ -1,5 +1,7 @@
 //! The command line. `serve` and `rebuild` work on a data folder and are carried out elsewhere; every
 //! other command is a client that calls a running server over HTTP, like anybody else.
+// Doc comments here are the texts of --help: what rustdoc would make of a URL in them does not count.
+#![allow(rustdoc::bare_urls, rustdoc::invalid_html_tags)]
 
 pub mod serve;
 
@@ -38,7 +40,7 @@ use std::process::ExitCode;
 /// `grantlog serve` is the server: every app registration, secret rotation and token is an event in its
 /// log. All other commands call a running server.
 #[derive(Debug, Parser)]
-#[command(name = "grantlog", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "grantlog", version, max_term_width = 100, after_help = EXAMPLES, after_long_help = LONG_EXAMPLES)]
 pub struct Cli {
     /// What every command understands.
     #[command(flatten)]
@@ -51,26 +53,44 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   grantlog serve
-  grantlog app register my.trusted.app/service --system-user svc.integration --scope \"read update\"
-  TOKEN=$(grantlog token request --client-id my.trusted.app/service --client-secret - < secret.txt)
+  grantlog app register my.trusted.app/service --scope read \\
+      --system-user svc.integration
+  grantlog token request --client-id my.trusted.app/service \\
+      --client-secret - < secret.txt
   grantlog audit search --client-id my.trusted.app/service --since 24h
 
-Which server, and as whom (for the commands that call one):
-  The server's URL is the first of: --url, that of the profile named by --profile,
-  GRANTLOG_URL, that of the profile in the data folder.
-  The credentials are the first of: those of the profile named by --profile,
-  GRANTLOG_CLIENT_ID together with GRANTLOG_CLIENT_SECRET, those of the profile in the
-  data folder.
-  The profile in the data folder is admin.json, which the first `grantlog serve` writes
-  there: {\"url\": ..., \"client_id\": ..., \"client_secret\": ...}
+`grantlog --help` says which server a command calls, and as whom.";
+
+const LONG_EXAMPLES: &str = "\
+Examples:
+  grantlog serve
+  grantlog app register my.trusted.app/service --scope read \\
+      --system-user svc.integration
+  grantlog token request --client-id my.trusted.app/service \\
+      --client-secret - < secret.txt
+  grantlog audit search --client-id my.trusted.app/service --since 24h
+
+Which server a command calls: the first of
+  1. --url
+  2. the url in the file named by --profile
+  3. the variable GRANTLOG_URL
+  4. the url in the profile of the data folder
+As whom: the first of
+  1. client_id and client_secret in the file named by --profile
+  2. the variables GRANTLOG_CLIENT_ID and GRANTLOG_CLIENT_SECRET, both
+  3. client_id and client_secret in the profile of the data folder
+The profile of the data folder is admin.json, which the first start of the
+server writes there: {\"url\": …, \"client_id\": …, \"client_secret\": …}
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
+
+const GLOBAL_HEADING: &str = "Global options";
 
 /// What every command understands.
 #[derive(Debug, Clone, Default, Args)]
 pub struct GlobalOptions {
     /// Folder of the event log, its keys and admin.json [default: ./data]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL_HEADING)]
     pub data_dir: Option<PathBuf>,
     /// What every command that calls a server understands.
     #[command(flatten)]
@@ -79,7 +99,7 @@ pub struct GlobalOptions {
 
 /// What every command that calls a server understands.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Server and output")]
+#[command(next_help_heading = GLOBAL_HEADING)]
 pub struct RemoteOptions {
     /// URL of the server, with its path if it has one [env: GRANTLOG_URL]
     #[arg(long, global = true, value_name = "URL")]
@@ -138,7 +158,7 @@ pub fn run_on(console: &mut Console<'_>, command: RemoteCommand, options: &Globa
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(carry_out(console, command, options)),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(CliError::Start(error)),
     };
     match outcome.and_then(|()| Ok(console.out.flush()?)) {
         Ok(()) => 0,
@@ -198,7 +218,7 @@ impl<const PRINTS_JSON: bool> FromArgMatches for NoRemoteOptions<PRINTS_JSON> {
         match Self::refused().find(|(id, _)| is_given(id)) {
             None => Ok(Self { json: is_given("json") }),
             Some((_, written)) => {
-                let message = format!("{written} is for the commands that call a server\n");
+                let message = format!("{written} is for the commands that call a server");
                 Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, message))
             }
         }
@@ -269,23 +289,80 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_examples() {
-        fn leaves<'a>(command: &'a clap::Command, path: String, found: &mut Vec<(String, &'a clap::Command)>) {
-            if !command.has_subcommands() {
-                found.push((path, command));
-                return;
-            }
-            for sub in command.get_subcommands() {
-                leaves(sub, format!("{path} {}", sub.get_name()), found);
-            }
-        }
+    fn every_command_has_examples_that_work() {
         let command = Cli::command();
         let mut found = Vec::new();
         leaves(&command, "grantlog".into(), &mut found);
         assert!(found.len() > 20, "{}", found.len());
         for (path, leaf) in found {
             let help = leaf.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains(&format!("  {path}")), "{path}: {help}");
+            let examples = examples(&help);
+            assert!(
+                examples.iter().any(|example| example.join(" ").starts_with(&path)),
+                "{path}: {help}"
+            );
+            for example in examples {
+                if let Err(error) = Cli::try_parse_from(&example) {
+                    panic!("{example:?}: {error}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn help_is_written_for_a_terminal_of_80_columns() {
+        let command = Cli::command();
+        let mut found = vec![("grantlog".to_owned(), &command)];
+        leaves(&command, "grantlog".into(), &mut found);
+        for (path, command) in found {
+            for help in [command.get_after_help(), command.get_after_long_help()]
+                .into_iter()
+                .flatten()
+            {
+                for line in help.to_string().lines() {
+                    assert!(line.chars().count() <= 80, "{path}: {line}");
+                }
+            }
+        }
+    }
+
+    fn leaves<'a>(command: &'a clap::Command, path: String, found: &mut Vec<(String, &'a clap::Command)>) {
+        if !command.has_subcommands() {
+            found.push((path, command));
+            return;
+        }
+        for sub in command.get_subcommands() {
+            leaves(sub, format!("{path} {}", sub.get_name()), found);
+        }
+    }
+
+    /// The command lines in a help, as a shell would split them.
+    fn examples(help: &str) -> Vec<Vec<String>> {
+        let joined = help.replace("\\\n", " ");
+        let lines = joined.lines().filter_map(|line| {
+            let line = line.strip_prefix("  ")?;
+            Some(
+                line.strip_prefix("TOKEN=$(")
+                    .and_then(|line| line.strip_suffix(')'))
+                    .unwrap_or(line),
+            )
+        });
+        let split = |line: &str| {
+            let mut words = vec![String::new()];
+            let mut is_quoted = false;
+            for char in line.chars() {
+                match (char, is_quoted, words.last_mut()) {
+                    ('"', _, _) => is_quoted = !is_quoted,
+                    ('|' | '<' | '>', false, _) => break,
+                    (' ', false, Some(last)) if last.is_empty() => {}
+                    (' ', false, _) => words.push(String::new()),
+                    (_, _, Some(last)) => last.push(char),
+                    (_, _, None) => {}
+                }
+            }
+            words.retain(|word| !word.is_empty());
+            words
+        };
+        lines.filter(|line| line.starts_with("grantlog ")).map(split).collect()
     }
 }

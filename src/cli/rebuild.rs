@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const EXAMPLES: &str = "\
-Builds the directory, the signing keys and the audit index from the log alone and compares them with what
-is saved. It only reads: a server may be serving from the folder. Exit code 1 when anything differs; then
-stop the server and delete projections.db and audit.db: the next start builds them anew.
+Builds the directory, the signing keys and the audit index from the log alone
+and compares them with what is saved. It only reads: a server may be serving
+from the folder. Exit code 1 when anything differs; then stop the server and
+delete projections.db and audit.db: the next start builds them anew.
 
 Examples:
   grantlog rebuild

@@ -214,7 +214,7 @@ impl Kind {
             Column::whole("TIME"),
             Column::whole("TYPE"),
             Column::wrapped("ACTOR", 40),
-            Column::wrapped("WHAT", 24).or_below(),
+            Column::wrapped("WHAT", 24).or_below(""),
         ]);
         for event in events {
             table.row([

@@ -7,13 +7,15 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   grantlog serve
-  grantlog serve --data-dir /var/lib/grantlog --listen 0.0.0.0:8080 --issuer https://id.example.com
+  grantlog serve --data-dir /var/lib/grantlog --listen 0.0.0.0:8080 \\
+      --issuer https://id.example.com
   grantlog serve --config grantlog.toml
 
-The first start on an empty data folder registers the administrator grantlog.admin, shows its secret
-once, and saves it in admin.json there, so that the other commands work on this machine.
---reset-administrator is for whoever may read the data folder: it ends the old secret at once,
-switches grantlog.admin on if it is off, and is on the record as operator:<account>.";
+The first start on an empty data folder registers the administrator
+grantlog.admin, shows its secret once, and saves it in admin.json there, so that
+the other commands work on this machine. --reset-administrator is for whoever
+may read the data folder: it ends the old secret at once, switches
+grantlog.admin on if it is off, and is on the record as operator:<account>.";
 
 /// The arguments of `serve`; the data folder is a global option. A flag wins over the environment
 /// (`GRANTLOG__SECTION__KEY`), and that over the file.

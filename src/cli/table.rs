@@ -21,7 +21,8 @@ pub struct Column {
     title: &'static str,
     /// `None`: as wide as its widest value.
     at_least: Option<usize>,
-    may_move_below: bool,
+    /// Whether its values may move below the row, and what then stands before them.
+    below: Option<&'static str>,
     is_number: bool,
 }
 
@@ -31,7 +32,7 @@ impl Column {
         Self {
             title,
             at_least: None,
-            may_move_below: false,
+            below: None,
             is_number: false,
         }
     }
@@ -41,15 +42,15 @@ impl Column {
         Self {
             title,
             at_least: Some(at_least),
-            may_move_below: false,
+            below: None,
             is_number: false,
         }
     }
 
-    /// Where the terminal is too narrow, its values stand below the row.
-    pub const fn or_below(self) -> Self {
+    /// Where the terminal is too narrow, its values stand below the row, behind this word.
+    pub const fn or_below(self, word: &'static str) -> Self {
         Self {
-            may_move_below: true,
+            below: Some(word),
             ..self
         }
     }
@@ -124,11 +125,13 @@ impl<const N: usize> Table<N> {
                 }
             });
             self.print_lines(&cells, layout, console)?;
-            let below = row
-                .iter()
-                .zip(layout.widths)
-                .filter(|(value, width)| width.is_none() && !value.is_empty());
-            let below = below.map(|(value, _)| value.as_str()).collect::<Vec<_>>().join("  ");
+            let below = row.iter().zip(layout.widths).zip(self.columns);
+            let below = below.filter(|((value, width), _)| width.is_none() && !value.is_empty());
+            let below = below.map(|((value, _), column)| match column.below {
+                Some(word) if !word.is_empty() => format!("{word} {value}"),
+                _ => value.clone(),
+            });
+            let below = below.collect::<Vec<_>>().join("  ");
             if !below.is_empty() {
                 let room = terminal.unwrap_or(usize::MAX).saturating_sub(INDENT);
                 for line in wrap(&below, room) {
@@ -200,7 +203,7 @@ impl<const N: usize> Table<N> {
             widths: least.map(Some),
         };
         for at in (0..N).rev() {
-            let may_move = self.columns.get(at).is_some_and(|column| column.may_move_below);
+            let may_move = self.columns.get(at).is_some_and(|column| column.below.is_some());
             if smallest.total() > terminal && may_move {
                 for layout in [&mut smallest, &mut layout] {
                     if let Some(width) = layout.widths.get_mut(at) {
@@ -329,7 +332,13 @@ fn break_at(text: &str, width: usize) -> usize {
     }
     let first = text.chars().next().map_or(0, char::len_utf8);
     let choice = if space > 0 { space } else { mark };
-    if choice > 0 { choice } else { end.max(first) }
+    // A mark right at the beginning, the one after `https:` say, would leave a line with next to nothing.
+    let is_early = space == 0 && mark * 2 < end;
+    if choice > 0 && !is_early {
+        choice
+    } else {
+        end.max(first)
+    }
 }
 
 #[cfg(test)]
@@ -356,8 +365,8 @@ mod tests {
         let mut table = Table::new([
             Column::number("N"),
             Column::wrapped("CLIENT ID", 40),
-            Column::whole("ORG").or_below(),
-            Column::wrapped("WHAT", 16).or_below(),
+            Column::whole("ORG").or_below("org"),
+            Column::wrapped("WHAT", 16).or_below(""),
         ]);
         table.row([
             "7".into(),
@@ -393,8 +402,8 @@ mod tests {
         let lines = printed(&mut example(), Some(30));
         assert_eq!(lines[0], "   N  CLIENT ID");
         assert_eq!(lines[1], "   7  my.trusted.app/service");
-        assert_eq!(lines[2], "    acme  scope read update");
-        assert_eq!(lines[3], "    DomainApi");
+        assert_eq!(lines[2], "    org acme  scope read");
+        assert_eq!(lines[3], "    update DomainApi");
         let lines = printed(&mut example(), Some(24));
         assert_eq!(lines[1..3], ["   7  my.trusted.app/", "      service"]);
     }
@@ -424,6 +433,8 @@ mod tests {
     fn words_are_broken_behind_marks_and_only_else_in_the_middle() {
         assert_eq!(wrap("one two three", 8), ["one two", "three"]);
         assert_eq!(wrap("my.trusted.app/service", 16), ["my.trusted.app/", "service"]);
+        assert_eq!(wrap("https://an.example", 12), ["https://an.", "example"]);
+        assert_eq!(wrap("https://examplesandmore", 20), ["https://examplesandm", "ore"]);
         assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
         assert_eq!(wrap("a  b", 10), ["a  b"]);
         assert_eq!(wrap("", 10), [""]);
@@ -443,7 +454,12 @@ mod tests {
             rows in prop::collection::vec(prop::array::uniform4("[a-z /.é払]{0,40}"), 1..6),
             columns in 20usize..120,
         ) {
-            let mut table = Table::new(example().columns);
+                        let mut table = Table::new([
+                Column::number("N"),
+                Column::wrapped("CLIENT ID", 40),
+                Column::whole("ORG").or_below(""),
+                Column::wrapped("WHAT", 16).or_below(""),
+            ]);
             for row in &rows {
                 table.row(row.clone());
             }

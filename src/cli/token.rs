@@ -26,13 +26,16 @@ pub enum TokenCommand {
 const REQUEST_EXAMPLES: &str = "\
 Examples:
   TOKEN=$(grantlog token request)
-  grantlog token request --client-id my.trusted.app/service --client-secret - < secret.txt
-  grantlog token request --scope \"read update\" --audience https://api.example.com --decode
+  grantlog token request --client-id my.trusted.app/service \\
+      --client-secret - < secret.txt
+  grantlog token request --scope \"read update\" \\
+      --audience https://api.example.com --decode
   grantlog token request --dialect json --json
 
-Without --client-id and --client-secret, the credentials are those of the other commands: see
-`grantlog --help`. An argument shows in the process list of this machine and stays in the history of
-the shell: give a secret in GRANTLOG_CLIENT_SECRET or, with `--client-secret -`, on standard input.";
+Without --client-id and --client-secret, the credentials are those of the other
+commands: see `grantlog --help`. An argument shows in the process list of this
+machine and stays in the shell's history: give a secret in the variable
+GRANTLOG_CLIENT_SECRET or, with `--client-secret -`, on standard input.";
 
 /// How a token is asked for.
 #[derive(Debug, Args)]
@@ -158,8 +161,7 @@ impl TokenCommand {
             ));
         }
         if arguments.decode {
-            let decoded = Decoded::read(token.access_token.expose())
-                .ok_or_else(|| CliError::Usage("this token is no JWT: there is nothing to decode in it".into()))?;
+            let decoded = Decoded::read(token.access_token.expose()).ok_or(CliError::NoJwt)?;
             return decoded.print(console, options.remote.json);
         }
         if options.remote.json {

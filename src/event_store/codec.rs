@@ -1,6 +1,6 @@
 //! Events as bytes: the envelope's JSON, written once and read for ever.
 //!
-//! Upcasting happens here, in [`UPCASTERS`]: an older form of an event's data is turned into today's
+//! Upcasting happens here, in `UPCASTERS`: an older form of an event's data is turned into today's
 //! before it is read, so that nothing behind the codec knows that there ever was another form.
 
 use crate::event_store::{EventToAppend, MAX_EVENT_BYTES, StoredEvent};

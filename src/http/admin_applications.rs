@@ -83,7 +83,7 @@ async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) 
     let registration = registration(members)?;
     let made = call
         .service
-        .register_application(registration, &call.actor(), &call.circumstances)
+        .register_application(registration, &call.caller.commander(), &call.circumstances)
         .await?;
     let mut answer = with_secret(StatusCode::CREATED, &made, call.circumstances.now);
     let location = format!("{}/admin/applications/{}", doors.issuer_path, made.application.id);
@@ -138,7 +138,9 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
     };
     let at = match as_of {
         Some(AsOf::Time(time)) => time,
-        _ => now,
+        // As the last event by then left it.
+        Some(AsOf::Index(_)) => application.changed_at,
+        None => now,
     };
     Ok(with_revision(
         StatusCode::OK,
@@ -156,7 +158,14 @@ async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, do
     fields.finish().map_err(other_ways)?;
     let service = call.service;
     let application = service
-        .change_application(id, patch, revision, reason, &call.actor(), &call.circumstances)
+        .change_application(
+            id,
+            patch,
+            revision,
+            reason,
+            &call.caller.commander(),
+            &call.circumstances,
+        )
         .await?;
     let shown = ShownApplication::of(&application, call.circumstances.now);
     Ok(with_revision(StatusCode::OK, application.revision, &shown))
@@ -182,7 +191,7 @@ async fn switch(
     let reason = only_reason(members)?;
     let service = call.service;
     let application = service
-        .switch_application(id, on, revision, reason, &call.actor(), &call.circumstances)
+        .switch_application(id, on, revision, reason, &call.caller.commander(), &call.circumstances)
         .await?;
     let shown = ShownApplication::of(&application, call.circumstances.now);
     Ok(with_revision(StatusCode::OK, application.revision, &shown))
@@ -193,7 +202,7 @@ async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, do
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
     let reason = only_reason(members)?;
     call.service
-        .delete_application(id, revision, reason, &call.actor(), &call.circumstances)
+        .delete_application(id, revision, reason, &call.caller.commander(), &call.circumstances)
         .await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -210,7 +219,7 @@ async fn rotate(request: HttpRequest, path: web::Path<String>, body: Payload, do
         .flatten();
     let reason = fields.reason()?;
     fields.finish()?;
-    let (service, actor) = (call.service, call.actor());
+    let (service, commander) = (call.service, call.caller.commander());
     let made = service
         .rotate_secret(
             id,
@@ -218,7 +227,7 @@ async fn rotate(request: HttpRequest, path: web::Path<String>, body: Payload, do
             expires_in_seconds,
             revision,
             reason,
-            &actor,
+            &commander,
             &call.circumstances,
         )
         .await?;
@@ -232,7 +241,7 @@ async fn revoke(
     doors: web::Data<Doors>,
 ) -> Answer {
     let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
-    let id = application_id(&path.0)?;
+    let (id, revision) = (application_id(&path.0)?, if_match(&request)?);
     let secret_id: SecretId = path
         .1
         .parse()
@@ -240,7 +249,14 @@ async fn revoke(
     let reason = only_reason(members)?;
     let service = call.service;
     let application = service
-        .revoke_secret(id, secret_id, reason, &call.actor(), &call.circumstances)
+        .revoke_secret(
+            id,
+            secret_id,
+            revision,
+            reason,
+            &call.caller.commander(),
+            &call.circumstances,
+        )
         .await?;
     let shown = ShownApplication::of(&application, call.circumstances.now);
     Ok(with_revision(StatusCode::OK, application.revision, &shown))
@@ -419,6 +435,12 @@ fn network(text: &str) -> Result<IpNet, String> {
         .ok()
         .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let network = network.ok_or("must be a network such as 10.0.0.0/8 or 2001:db8::/32, or one address")?;
+    if let IpNet::V6(v6) = network
+        && v6.network().to_ipv4_mapped().is_some()
+    {
+        // Addresses are compared in their IPv4 form.
+        return Err("must be written in its IPv4 form".into());
+    }
     if network.trunc() == network {
         Ok(network)
     } else {

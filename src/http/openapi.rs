@@ -17,5 +17,5 @@ async fn document(doors: web::Data<Doors>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "public, max-age=900"))
         .insert_header((header::CONTENT_TYPE, "application/json"))
-        .body(DOCUMENT.replacen("{issuer}", issuer, 1))
+        .body(DOCUMENT.replace("{issuer}", issuer))
 }

@@ -46,19 +46,20 @@ fn client_ip(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
         return peer;
     }
     let mut nearest = peer;
-    let headers: Vec<&str> = request
+    let headers: Vec<&[u8]> = request
         .headers()
         .get_all("x-forwarded-for")
-        .filter_map(|value| value.to_str().ok())
+        .map(|value| value.as_bytes())
         .collect();
-    for hop in headers
+    let hops = headers
         .iter()
         .rev()
-        .flat_map(|header| header.rsplit(','))
-        .take(MAX_HOPS)
-    {
+        .flat_map(|header| header.rsplit(|byte| *byte == b','));
+    for hop in hops.take(MAX_HOPS) {
         // What comes before a hop that is no address was not written by our proxies.
-        let Some(ip) = address(hop.trim()) else { return nearest };
+        let Some(ip) = std::str::from_utf8(hop).ok().and_then(|hop| address(hop.trim())) else {
+            return nearest;
+        };
         if !is_trusted(&ip) {
             return ip;
         }
@@ -113,6 +114,8 @@ mod tests {
         assert_eq!(seen("10.0.0.1", &["192.0.2.66", "192.0.2.7:4711"]), "192.0.2.7");
         assert_eq!(seen("10.0.0.1", &["[2001:db8::1]:443"]), "2001:db8::1");
         assert_eq!(seen("10.0.0.1", &["::ffff:192.0.2.7"]), "192.0.2.7");
+        // A byte that is no text spoils its own hop only, whoever sent it.
+        assert_eq!(seen("10.0.0.1", &["\u{e9}, 192.0.2.7"]), "192.0.2.7");
     }
 
     #[test]

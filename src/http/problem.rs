@@ -215,6 +215,7 @@ impl From<CommandRefused> for Problem {
         match refused {
             CommandRefused::Invalid { field, message } => Self::invalid(field, message),
             CommandRefused::NotFound(detail) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
+            CommandRefused::BeyondCaller(_) => Self::new(StatusCode::FORBIDDEN, "beyond_caller", refused.to_string()),
             CommandRefused::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
             CommandRefused::PreconditionFailed { .. } => Self::new(
                 StatusCode::PRECONDITION_FAILED,

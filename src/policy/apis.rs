@@ -43,6 +43,7 @@ pub fn register(audience: Audience, attributes: ApiPatch) -> Result<ApiRegistere
 
 /// Decides a change; `None` when every attribute already has the wanted value.
 pub fn change(
+    settings: &PolicySettings,
     api: &Api,
     patch: ApiPatch,
     expected_revision: Option<u64>,
@@ -51,6 +52,10 @@ pub fn change(
     check_revision(expected_revision, api.revision)?;
     if let Some(scopes) = &patch.scopes {
         check_scopes(scopes)?;
+        if api.audience == settings.issuer && !scopes.is_empty() {
+            let message = "Grantlog's own API defines no scopes: administrators could no longer ask for theirs";
+            return Err(CommandRefused::invalid("scopes", message));
+        }
     }
     let changes: Vec<ApiChange> = [
         change_of(&api.name, patch.name, ApiChange::Name),

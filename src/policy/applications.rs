@@ -1,6 +1,6 @@
 //! Registering, changing, enabling, disabling and deleting Trusted Applications.
 
-use crate::policy::{CommandRefused, PolicySettings, change_of, check_revision};
+use crate::policy::{ADMINISTRATOR, CommandRefused, PolicySettings, change_of, check_revision};
 use grantlog_projections::directory::Directory;
 use grantlog_projections::event::{
     ApplicationChange, ApplicationChanged, ApplicationDeleted, ApplicationDisabled, ApplicationEnabled,
@@ -204,12 +204,16 @@ pub fn disable(application: &TrustedApplication, reason: Option<Remark>) -> Opti
 }
 
 /// Decides a deletion.
-pub fn delete(application: &TrustedApplication, reason: Option<Remark>) -> ApplicationDeleted {
-    ApplicationDeleted {
+pub fn delete(application: &TrustedApplication, reason: Option<Remark>) -> Result<ApplicationDeleted, CommandRefused> {
+    if application.uri.as_str() == ADMINISTRATOR {
+        let message = "the first administrator cannot be deleted, for its name would be gone for ever: disable it";
+        return Err(CommandRefused::Conflict(message.into()));
+    }
+    Ok(ApplicationDeleted {
         application_id: application.id,
         application_uri: application.uri.clone(),
         reason,
-    }
+    })
 }
 
 fn merged(known: &BTreeMap<String, String>, patch: BTreeMap<String, Option<String>>) -> BTreeMap<String, String> {

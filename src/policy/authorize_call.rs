@@ -5,16 +5,18 @@ use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::Scope;
 
 /// Decides a call whose token holds (signature, issuer, audience and time are checked): the application
-/// must still be there and enabled, and the token must have the scope.
+/// must still be there and enabled, and both the token and the application, as it is now, must have the scope:
+/// what is taken from an application is taken from its tokens too.
 pub fn authorize_call(
     application: Option<&TrustedApplication>,
     token_scope: &Scope,
     required_scope: &str,
 ) -> Result<(), DenialReason> {
-    if !application.is_some_and(|application| application.is_enabled && !application.is_deleted()) {
+    let Some(application) = application.filter(|application| application.is_enabled && !application.is_deleted())
+    else {
         return Err(DenialReason::ApplicationDisabled);
-    }
-    if !token_scope.contains(required_scope) {
+    };
+    if !token_scope.contains(required_scope) || !application.scope.contains(required_scope) {
         return Err(DenialReason::InsufficientScope);
     }
     Ok(())

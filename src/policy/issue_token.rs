@@ -192,8 +192,7 @@ fn requested_audiences<'a>(
     Ok(requested)
 }
 
-/// An application without audiences may ask for the default one and for Grantlog's own endpoints, where
-/// only scopes that it has been given open anything.
+/// An application without audiences may ask for the default one by name.
 fn allowed_audience<'a>(
     directory: &'a Directory,
     settings: &PolicySettings,
@@ -201,8 +200,7 @@ fn allowed_audience<'a>(
     text: &str,
 ) -> Option<RequestedApi<'a>> {
     if application.audiences.is_empty() {
-        let own = [&settings.default_audience, &settings.issuer];
-        let audience = own.into_iter().find(|audience| audience.as_str() == text)?;
+        let audience = Some(&settings.default_audience).filter(|audience| audience.as_str() == text)?;
         return Some((audience.clone(), directory.api_of(audience).map(|api| &**api)));
     }
     let audience = application

@@ -14,7 +14,7 @@ pub mod apis;
 pub mod signing_keys;
 
 use grantlog_projections::event::FromTo;
-use grantlog_projections::values::{Audience, SigningAlgorithm, TokenLifetime};
+use grantlog_projections::values::{Audience, Scope, SigningAlgorithm, TokenLifetime};
 
 /// What the operator has set and decisions depend on.
 #[derive(Debug, Clone)]
@@ -27,6 +27,35 @@ pub struct PolicySettings {
     pub default_lifetime: TokenLifetime,
     /// What signs tokens where no API says.
     pub default_algorithm: SigningAlgorithm,
+}
+
+/// The first administrator's client_id.
+pub const ADMINISTRATOR: &str = "grantlog.admin";
+/// The scopes that open Grantlog's own endpoints.
+pub const OWN_SCOPES: [&str; 4] = ["applications:read", "applications:write", "keys:write", "audit:read"];
+
+/// What whoever gives a command may hand on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authority {
+    /// Grantlog itself, or an operator at the machine.
+    Everything,
+    /// A caller with a token of this scope.
+    Scope(Scope),
+}
+
+impl Authority {
+    /// Duties stay apart: nobody gives, or takes over by a new secret, a scope of Grantlog's own that they do
+    /// not have themselves.
+    pub fn check(&self, scope: &Scope) -> Result<(), CommandRefused> {
+        let Self::Scope(own) = self else { return Ok(()) };
+        let beyond = scope
+            .tokens()
+            .find(|token| OWN_SCOPES.contains(token) && !own.contains(token));
+        match beyond {
+            None => Ok(()),
+            Some(beyond) => Err(CommandRefused::BeyondCaller(beyond.to_owned())),
+        }
+    }
 }
 
 /// Why a command of an administrator is refused.
@@ -43,6 +72,9 @@ pub enum CommandRefused {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// It concerns an application that has, or would have, a scope of Grantlog's own that the caller lacks.
+    #[error("this concerns the scope {0}, which your token does not have: who does not have it cannot give it")]
+    BeyondCaller(String),
     /// The state does not allow it.
     #[error("{0}")]
     Conflict(String),

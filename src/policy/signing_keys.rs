@@ -108,9 +108,17 @@ pub fn maintain(
     steps
 }
 
+/// Published keys that one algorithm may have before a rotation on command is refused: verifiers read them all.
+pub const MAX_PUBLISHED_KEYS: usize = 16;
+
 /// Decides a rotation on command: the announced key if there is one, for verifiers know it already.
-pub fn rotate(key_ring: &KeyRing, alg: SigningAlgorithm) -> KeyStep {
-    match key_ring.announced(alg) {
+pub fn rotate(key_ring: &KeyRing, alg: SigningAlgorithm) -> Result<KeyStep, CommandRefused> {
+    if key_ring.published().filter(|key| key.alg == alg).count() >= MAX_PUBLISHED_KEYS {
+        return Err(CommandRefused::Conflict(format!(
+            "{MAX_PUBLISHED_KEYS} {alg} keys are published: retire old ones first, or wait until their tokens have expired"
+        )));
+    }
+    Ok(match key_ring.announced(alg) {
         Some(key) => KeyStep::Activate {
             kid: key.kid.clone(),
             alg,
@@ -121,21 +129,22 @@ pub fn rotate(key_ring: &KeyRing, alg: SigningAlgorithm) -> KeyStep {
             activate: true,
             reason: "on command",
         },
-    }
+    })
 }
 
-/// Decides a retirement on command: tokens that the key signed stop being valid at once.
-pub fn retire(key_ring: &KeyRing, kid: &str) -> Result<KeyStep, CommandRefused> {
+/// Decides a retirement on command: tokens that the key signed stop being valid at once. `algorithms` are those
+/// in use: their active keys are needed.
+pub fn retire(key_ring: &KeyRing, kid: &str, algorithms: &[SigningAlgorithm]) -> Result<KeyStep, CommandRefused> {
     let key = key_ring
         .key(kid)
         .ok_or_else(|| CommandRefused::NotFound(format!("there is no signing key {kid}")))?;
     match key.state {
-        KeyState::Active { .. } => Err(CommandRefused::Conflict(format!(
+        KeyState::Active { .. } if algorithms.contains(&key.alg) => Err(CommandRefused::Conflict(format!(
             "{kid} is the key that signs {} tokens: rotate first, then retire it",
             key.alg
         ))),
         KeyState::Retired { .. } => Err(CommandRefused::Conflict(format!("{kid} is retired already"))),
-        KeyState::Announced | KeyState::Superseded { .. } => Ok(KeyStep::Retire {
+        KeyState::Announced | KeyState::Active { .. } | KeyState::Superseded { .. } => Ok(KeyStep::Retire {
             kid: key.kid.clone(),
             alg: key.alg,
             reason: "on command",

@@ -26,7 +26,8 @@ impl Service {
     ) -> Result<Arc<Api>, ServiceError> {
         let fact = apis::register(audience, attributes)?;
         let id = fact.api_id;
-        if let Some(algorithm) = fact.signing_alg {
+        let is_new = self.snapshot().directory.api(id).is_none();
+        if let Some(algorithm) = fact.signing_alg.filter(|_| is_new) {
             self.provide_key(algorithm, actor, circumstances).await?;
         }
         let what = format!("an API with the audience {}", fact.audience);
@@ -82,12 +83,14 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<Arc<Api>, ServiceError> {
-        if let Some(Some(algorithm)) = patch.signing_alg {
-            self.api(id)?;
+        let policy = &self.settings.policy;
+        let decide = |api: &Api| {
+            Ok(apis::change(policy, api, patch.clone(), expected_revision, reason.clone())?.map(Event::from))
+        };
+        // Only a change that will be made needs a key.
+        if let (Some(Some(algorithm)), Some(_)) = (patch.signing_alg, decide(&*self.api(id)?)?) {
             self.provide_key(algorithm, actor, circumstances).await?;
         }
-        let decide =
-            |api: &Api| Ok(apis::change(api, patch.clone(), expected_revision, reason.clone())?.map(Event::from));
         self.decide_api(id, actor, circumstances, decide).await?;
         self.api(id)
     }

@@ -6,14 +6,14 @@ use crate::event_store::{AppendError, ExpectedRevision, MAX_EVENTS_PER_READ, Sto
 use crate::policy::applications::{ApplicationPatch, RegisterApplication};
 use crate::policy::secrets::{MAX_EXPIRY_SECONDS, RotateSecret};
 use crate::policy::{CommandRefused, applications, check_revision, secrets};
-use crate::service::record::Circumstances;
+use crate::service::record::{Circumstances, Commander};
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
 use grantlog_projections::event::{ClientType, IssuedSecret};
 use grantlog_projections::recorded_event::RecordedEvent;
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
-    Actor, ApplicationId, ApplicationUri, Remark, SecretHash, SecretId, StreamName, Timestamp,
+    ApplicationId, ApplicationUri, Remark, SecretHash, SecretId, StreamName, Timestamp,
 };
 use std::sync::Arc;
 use uuid::Uuid;
@@ -70,7 +70,7 @@ impl Service {
     pub async fn register_application(
         &self,
         registration: Registration,
-        actor: &Actor,
+        by: &Commander,
         circumstances: &Circumstances,
     ) -> Result<WithSecret, ServiceError> {
         let is_public = registration.attributes.client_type == Some(ClientType::Public);
@@ -102,16 +102,38 @@ impl Service {
             secret: issued,
         };
         let fact = applications::register(&self.snapshot().directory, &self.settings.policy, command)?;
-        let stream = StreamName::application(fact.application_id);
-        let application_id = fact.application_id;
-        self.record_change(stream, ExpectedRevision::NoStream, actor, circumstances, [fact.into()])
-            .await
-            .map_err(|error| taken(error, &format!("an application named {uri}")))?;
+        by.authority.check(&fact.scope)?;
+        let id = fact.application_id;
+        let (stream, expected) = (StreamName::application(id), ExpectedRevision::NoStream);
+        let recorded = self
+            .record_change(stream, expected, &by.actor, circumstances, [fact.into()])
+            .await;
+        let application = match recorded {
+            Ok(_) => self.application(id),
+            Err(error) => Err(taken(error, &format!("an application named {uri}"))),
+        };
+        let application = self.or_from_the_log(id, application).await?;
         Ok(WithSecret {
-            application: self.application(application_id)?,
+            application,
             secret_id,
             secret,
         })
+    }
+
+    /// A durable secret must reach its caller, for it is shown once: when this node is late to show the change,
+    /// the application is read from the log.
+    async fn or_from_the_log(
+        &self,
+        id: ApplicationId,
+        changed: Result<Arc<TrustedApplication>, ServiceError>,
+    ) -> Result<Arc<TrustedApplication>, ServiceError> {
+        match changed {
+            Err(ServiceError::NotReached(late)) => {
+                tracing::warn!(%late, %id, "a new secret is answered before this node accepts it");
+                Ok(Arc::new(self.application_as_of(id, AsOf::Index(u64::MAX)).await?))
+            }
+            changed => changed,
+        }
     }
 
     /// The application as it is now, unless it was deleted.
@@ -151,17 +173,21 @@ impl Service {
         patch: ApplicationPatch,
         expected_revision: Option<u64>,
         reason: Option<Remark>,
-        actor: &Actor,
+        by: &Commander,
         circumstances: &Circumstances,
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
         let decide = |application: &TrustedApplication| {
             let snapshot = self.snapshot();
             let (patch, reason) = (patch.clone(), reason.clone());
             let (directory, policy) = (&snapshot.directory, &self.settings.policy);
+            by.authority.check(&application.scope)?;
+            if let Some(scope) = &patch.scope {
+                by.authority.check(scope)?;
+            }
             let change = applications::change(directory, policy, application, patch, expected_revision, reason)?;
             Ok(change.map(Event::from))
         };
-        self.decide_application(id, actor, circumstances, decide).await
+        self.decide_application(id, by, circumstances, decide).await
     }
 
     /// Switches the application on or off.
@@ -171,18 +197,19 @@ impl Service {
         on: bool,
         expected_revision: Option<u64>,
         reason: Option<Remark>,
-        actor: &Actor,
+        by: &Commander,
         circumstances: &Circumstances,
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
         let decide = |application: &TrustedApplication| {
             check_revision(expected_revision, application.revision)?;
             Ok(if on {
+                by.authority.check(&application.scope)?;
                 applications::enable(application, reason.clone()).map(Event::from)
             } else {
                 applications::disable(application, reason.clone()).map(Event::from)
             })
         };
-        self.decide_application(id, actor, circumstances, decide).await
+        self.decide_application(id, by, circumstances, decide).await
     }
 
     /// Deletes the application; its name is not given out again.
@@ -191,26 +218,23 @@ impl Service {
         id: ApplicationId,
         expected_revision: Option<u64>,
         reason: Option<Remark>,
-        actor: &Actor,
+        by: &Commander,
         circumstances: &Circumstances,
     ) -> Result<(), ServiceError> {
         let decide = |application: &TrustedApplication| {
             check_revision(expected_revision, application.revision)?;
-            Ok(Some(applications::delete(application, reason.clone()).into()))
+            Ok(Some(applications::delete(application, reason.clone())?.into()))
         };
-        match self.decide_application(id, actor, circumstances, decide).await {
-            // It is gone: that is what was asked for.
-            Ok(_) | Err(ServiceError::Refused(CommandRefused::NotFound(_)))
-                if self
-                    .snapshot()
-                    .directory
-                    .application(id)
-                    .is_some_and(|application| application.is_deleted()) =>
-            {
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
+        let is_gone = || {
+            self.snapshot()
+                .directory
+                .application(id)
+                .is_some_and(|found| found.is_deleted())
+        };
+        match self.decide_application(id, by, circumstances, decide).await {
+            // It is gone already: that is what was asked for.
+            Err(ServiceError::Refused(CommandRefused::NotFound(_))) if is_gone() => Ok(()),
+            outcome => outcome.map(drop),
         }
     }
 
@@ -223,7 +247,7 @@ impl Service {
         expires_in_seconds: Option<i64>,
         expected_revision: Option<u64>,
         reason: Option<Remark>,
-        actor: &Actor,
+        by: &Commander,
         circumstances: &Circumstances,
     ) -> Result<WithSecret, ServiceError> {
         let expires_at = expiry("expires_in_seconds", expires_in_seconds, circumstances.now)?;
@@ -231,6 +255,7 @@ impl Service {
         let new = issued(&secret, expires_at);
         let overlap_seconds = overlap_seconds.unwrap_or(self.settings.default_overlap_seconds);
         let decide = |application: &TrustedApplication| {
+            by.authority.check(&application.scope)?;
             let command = RotateSecret {
                 secret: new.clone(),
                 overlap_seconds,
@@ -240,7 +265,8 @@ impl Service {
             };
             Ok(Some(secrets::rotate(application, command)?.into()))
         };
-        let application = self.decide_application(id, actor, circumstances, decide).await?;
+        let rotated = self.decide_application(id, by, circumstances, decide).await;
+        let application = self.or_from_the_log(id, rotated).await?;
         Ok(WithSecret {
             application,
             secret_id: Some(new.id),
@@ -253,22 +279,24 @@ impl Service {
         &self,
         id: ApplicationId,
         secret_id: SecretId,
+        expected_revision: Option<u64>,
         reason: Option<Remark>,
-        actor: &Actor,
+        by: &Commander,
         circumstances: &Circumstances,
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
         let decide = |application: &TrustedApplication| {
+            check_revision(expected_revision, application.revision)?;
             Ok(secrets::revoke(application, secret_id, reason.clone())?.map(Event::from))
         };
-        self.decide_application(id, actor, circumstances, decide).await
+        self.decide_application(id, by, circumstances, decide).await
     }
 
     /// Reads, decides and appends, again when somebody else was faster. A decision that depends on the
     /// revision that its caller saw fails by itself the second time.
-    async fn decide_application(
+    pub(super) async fn decide_application(
         &self,
         id: ApplicationId,
-        actor: &Actor,
+        by: &Commander,
         circumstances: &Circumstances,
         decide: impl Fn(&TrustedApplication) -> Result<Option<Event>, CommandRefused>,
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
@@ -280,7 +308,10 @@ impl Service {
             let stream = StreamName::application(id);
             let expected = ExpectedRevision::Exact(application.revision);
             let is_deletion = matches!(fact, Event::ApplicationDeleted(_));
-            match self.record_change(stream, expected, actor, circumstances, [fact]).await {
+            match self
+                .record_change(stream, expected, &by.actor, circumstances, [fact])
+                .await
+            {
                 Ok(_) if is_deletion => return Ok(application),
                 Ok(_) => return self.application(id),
                 Err(ServiceError::NotRecorded(AppendError::WrongExpectedRevision { actual, .. })) => {

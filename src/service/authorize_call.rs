@@ -2,11 +2,12 @@
 
 use crate::credentials::verification::{Bearer, VerifiedToken, token_hint, verify_access_token};
 use crate::event_store::ExpectedRevision;
+use crate::policy::Authority;
 use crate::policy::authorize_call::authorize_call;
-use crate::service::record::Circumstances;
+use crate::service::record::{Circumstances, Commander};
 use crate::service::{Service, ServiceError};
 use grantlog_projections::event::{ApiCallAuthorized, ApiCallDenied, DenialReason, Via};
-use grantlog_projections::values::{Actor, ApplicationId, ApplicationUri, StreamName};
+use grantlog_projections::values::{Actor, ApplicationId, ApplicationUri, Scope, StreamName};
 
 /// How far a verifier's clock may be off, in seconds.
 const LEEWAY_SECONDS: u32 = 30;
@@ -31,12 +32,22 @@ pub struct Call<'a> {
 pub struct Caller {
     /// Who it is.
     pub application_uri: ApplicationUri,
+    /// What its token allows.
+    pub scope: Scope,
 }
 
 impl Caller {
     /// As events name it.
     pub fn actor(&self) -> Actor {
         Actor::Application(self.application_uri.clone())
+    }
+
+    /// As somebody who gives commands.
+    pub fn commander(&self) -> Commander {
+        Commander {
+            actor: self.actor(),
+            authority: Authority::Scope(self.scope.clone()),
+        }
     }
 }
 
@@ -60,10 +71,14 @@ pub enum CallRefused {
 impl Service {
     /// Decides a call and records the decision; answers when that is durable.
     pub async fn authorize_call(&self, call: Call<'_>, circumstances: &Circumstances) -> Result<Caller, CallRefused> {
+        if let Some(reason) = self.out_of_date() {
+            return Err(ServiceError::Busy(reason).into());
+        }
         match self.decide_call(call, circumstances) {
             Ok(token) => {
                 let caller = Caller {
                     application_uri: token.client_id.clone(),
+                    scope: token.scope.clone(),
                 };
                 let fact = self.authorized(call, &token);
                 let stream = StreamName::api_calls(Some(fact.application_id));

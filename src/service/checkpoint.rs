@@ -1,7 +1,8 @@
 //! The projections' state and how far they have read, saved beside the log: a start folds only what came
-//! since. Safe to delete: it is built again from the log.
+//! since. Safe to delete, and removed when it is damaged: it is built again from the log.
 
 use crate::event_store::{Direction, EventStore, ReadError};
+use crate::rebuildable;
 use crate::service::live_state::Snapshot;
 use grantlog_projections::values::{ApiId, ApplicationId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -13,13 +14,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Raised when the saved form changes: another one is discarded and built again.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE application (id BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE api (id BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE single (name TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 ";
+
+/// Each saved state ends with the CRC-32 of what is before it: SQLite would not notice a flipped bit, and one
+/// is enough to enable an application.
+const CHECKSUM_BYTES: usize = 4;
 
 /// Why a checkpoint could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +36,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What SQLite said.
         source: rusqlite::Error,
+    },
+    /// A damaged file cannot be removed.
+    #[error("the projections' checkpoint {path} is damaged and cannot be removed: {source}")]
+    Remove {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The log could not be compared with it.
     #[error(transparent)]
@@ -50,6 +63,22 @@ pub struct Changed {
     pub service_run: bool,
 }
 
+impl Changed {
+    /// Everything that there is.
+    fn all(snapshot: &Snapshot) -> Self {
+        Self {
+            applications: snapshot
+                .directory
+                .applications_after(None)
+                .map(|found| found.id)
+                .collect(),
+            apis: snapshot.directory.apis_after(None).map(|found| found.id).collect(),
+            key_ring: true,
+            service_run: true,
+        }
+    }
+}
+
 /// How far the saved state has read, and the event it read last: what tells this log from another.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Position {
@@ -65,14 +94,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the file, or makes it.
+    /// Opens the file, or makes it; a damaged one is made anew.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let connection = Connection::open(path)
-            .and_then(|connection| prepare(&connection).map(|()| connection))
-            .map_err(|source| CheckpointError::Database {
-                path: path.into(),
-                source,
-            })?;
+        let connection = match connect(path) {
+            Err(error) if rebuildable::is_damage(&error) => renew(path, &error)?,
+            opened => opened.map_err(|source| failed(path, source))?,
+        };
         Ok(Self {
             path: path.into(),
             connection: Arc::new(Mutex::new(connection)),
@@ -83,10 +110,7 @@ impl Checkpoint {
     /// Opens the file for reading only: it must be there, and whoever writes it goes on.
     pub fn open_existing(path: &Path) -> Result<Self, CheckpointError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|source| CheckpointError::Database {
-            path: path.into(),
-            source,
-        })?;
+        let connection = Connection::open_with_flags(path, flags).map_err(|source| failed(path, source))?;
         Ok(Self {
             path: path.into(),
             connection: Arc::new(Mutex::new(connection)),
@@ -96,10 +120,13 @@ impl Checkpoint {
 
     /// The saved state and how many events it has read, if it was built from this log.
     pub async fn saved_for(&self, store: &dyn EventStore) -> Result<Option<(Snapshot, u64)>, CheckpointError> {
-        match self.with(load).map_err(|source| self.failed(source))? {
-            Some((snapshot, position)) if self.fits(&position, store).await? => Ok(Some((snapshot, position.events))),
-            _ => Ok(None),
-        }
+        let saved = self.with(load).map_err(|source| failed(&self.path, source))?;
+        Ok(match saved {
+            Some((snapshot, position)) if misfit(&position, store).await?.is_none() => {
+                Some((snapshot, position.events))
+            }
+            _ => None,
+        })
     }
 
     /// How many events the saved state has read.
@@ -109,17 +136,34 @@ impl Checkpoint {
 
     /// The saved state, if it was built from this log; else an empty one, and the file is emptied too.
     pub async fn load_for(&mut self, store: &dyn EventStore) -> Result<(Snapshot, u64), CheckpointError> {
-        if let Some((snapshot, events)) = self.saved_for(store).await? {
-            self.position = events;
-            return Ok((snapshot, events));
-        }
-        if store.log_size() > 0 {
+        let saved = match self.with(load) {
+            Err(error) if rebuildable::is_damage(&error) => {
+                let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+                renew_open(&mut connection, &self.path, &error)?;
+                None
+            }
+            loaded => loaded.map_err(|source| failed(&self.path, source))?,
+        };
+        let reason = match saved {
+            None => None,
+            Some((snapshot, position)) => match misfit(&position, store).await? {
+                None => {
+                    self.position = position.events;
+                    return Ok((snapshot, position.events));
+                }
+                misfit => misfit,
+            },
+        };
+        let log_size = store.log_size();
+        if let Some(reason) = reason {
+            tracing::warn!(log_size, "{reason}: the projections are built again from the log");
+        } else if log_size > 0 {
             tracing::warn!(
-                log_size = store.log_size(),
-                "there is no checkpoint of this log: building the projections from zero"
+                log_size,
+                "there is no checkpoint of this log: the projections are built again from it"
             );
         }
-        self.with(clear).map_err(|source| self.failed(source))?;
+        self.with(clear).map_err(|source| failed(&self.path, source))?;
         Ok((Snapshot::default(), 0))
     }
 
@@ -131,46 +175,91 @@ impl Checkpoint {
         events: u64,
         last_event_sha256: [u8; 32],
     ) -> Result<(), (CheckpointError, Changed)> {
-        let connection = self.connection.clone();
+        let (connection, path) = (self.connection.clone(), self.path.clone());
         let saving = tokio::task::spawn_blocking(move || {
             let position = Position {
                 events,
                 last_event_sha256,
             };
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            save(&mut connection, &snapshot, &changed, &position).map_err(|source| (source, changed))
+            let saved = match save(&mut connection, &snapshot, &changed, &position) {
+                Err(error) if rebuildable::is_damage(&error) => {
+                    renew_open(&mut connection, &path, &error).and_then(|()| {
+                        let all = Changed::all(&snapshot);
+                        save(&mut connection, &snapshot, &all, &position).map_err(|source| failed(&path, source))
+                    })
+                }
+                saved => saved.map_err(|source| failed(&path, source)),
+            };
+            saved.map_err(|error| (error, changed))
         });
         match saving.await {
             Ok(Ok(())) => {
                 self.position = events;
                 Ok(())
             }
-            Ok(Err((source, changed))) => Err((self.failed(source), changed)),
+            Ok(Err(unsaved)) => Err(unsaved),
             // Only a panic or the runtime's end gets here: the next start folds from the checkpoint before.
             Err(_) => Ok(()),
         }
     }
 
-    async fn fits(&self, position: &Position, store: &dyn EventStore) -> Result<bool, ReadError> {
-        if position.events == 0 || position.events > store.log_size() {
-            return Ok(false);
-        }
-        let last = store.read_all(position.events - 1, Direction::Forwards, 1).await?;
-        Ok(last
-            .first()
-            .is_some_and(|event| Sha256::digest(&event.bytes)[..] == position.last_event_sha256))
-    }
-
     fn with<T>(&self, work: fn(&mut Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         work(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
 
-    fn failed(&self, source: rusqlite::Error) -> CheckpointError {
-        CheckpointError::Database {
-            path: self.path.clone(),
-            source,
-        }
+fn failed(path: &Path, source: rusqlite::Error) -> CheckpointError {
+    CheckpointError::Database {
+        path: path.into(),
+        source,
     }
+}
+
+/// Why the saved state is not this log's, if it is not.
+async fn misfit(position: &Position, store: &dyn EventStore) -> Result<Option<String>, ReadError> {
+    let (events, log_size) = (position.events, store.log_size());
+    if events > log_size {
+        return Ok(Some(format!(
+            "the projections have read {events} events and the log has {log_size}: it was rolled back or replaced"
+        )));
+    }
+    let Some(last) = events.checked_sub(1) else {
+        return Ok(Some("the projections' checkpoint has read nothing".into()));
+    };
+    let stored = store.read_all(last, Direction::Forwards, 1).await?;
+    let is_same = stored
+        .first()
+        .is_some_and(|event| Sha256::digest(&event.bytes)[..] == position.last_event_sha256);
+    Ok((!is_same).then(|| format!("event {last} of the log is not the one that the projections have read")))
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = rebuildable::open(path)?;
+    prepare(&connection)?;
+    Ok(connection)
+}
+
+/// A new file in the place of a damaged one.
+fn renew(path: &Path, damage: &rusqlite::Error) -> Result<Connection, CheckpointError> {
+    tracing::warn!(
+        path = %path.display(),
+        %damage,
+        "the projections' checkpoint is damaged: it is removed and built again from the log"
+    );
+    rebuildable::remove(path).map_err(|source| CheckpointError::Remove {
+        path: path.into(),
+        source,
+    })?;
+    connect(path).map_err(|source| failed(path, source))
+}
+
+/// The same while the damaged file is open. It is closed first: closing removes the write-ahead log of that
+/// name, which must not be the new one's.
+fn renew_open(open: &mut Connection, path: &Path, damage: &rusqlite::Error) -> Result<(), CheckpointError> {
+    *open = Connection::open_in_memory().map_err(|source| failed(path, source))?;
+    *open = renew(path, damage)?;
+    Ok(())
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -192,19 +281,21 @@ fn clear(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.execute_batch("DELETE FROM application; DELETE FROM api; DELETE FROM single;")
 }
 
+/// In one look: a server may be saving, when it is another process that loads.
 fn load(connection: &mut Connection) -> rusqlite::Result<Option<(Snapshot, Position)>> {
-    let Some(position) = single(connection, "position")? else {
+    let look = connection.transaction()?;
+    let Some(position) = single(&look, "position")? else {
         return Ok(None);
     };
     let mut snapshot = Snapshot::default();
-    for application in states(connection, "SELECT state FROM application")? {
+    for application in states(&look, "SELECT state FROM application")? {
         snapshot.directory.restore_application(application);
     }
-    for api in states(connection, "SELECT state FROM api")? {
+    for api in states(&look, "SELECT state FROM api")? {
         snapshot.directory.restore_api(api);
     }
-    snapshot.key_ring = Arc::new(single(connection, "key_ring")?.unwrap_or_default());
-    snapshot.service_run = single(connection, "service_run")?.unwrap_or_default();
+    snapshot.key_ring = Arc::new(single(&look, "key_ring")?.unwrap_or_default());
+    snapshot.service_run = single(&look, "service_run")?.unwrap_or_default();
     Ok(Some((snapshot, position)))
 }
 
@@ -258,10 +349,20 @@ fn states<T: DeserializeOwned>(connection: &Connection, query: &str) -> rusqlite
 }
 
 fn json<T: Serialize>(state: &T) -> rusqlite::Result<Vec<u8>> {
-    serde_json::to_vec(state).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    let mut saved = serde_json::to_vec(state).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    saved.extend_from_slice(&crc32fast::hash(&saved).to_be_bytes());
+    Ok(saved)
 }
 
-fn parse<T: DeserializeOwned>(state: &[u8]) -> rusqlite::Result<T> {
-    serde_json::from_slice(state)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, error.into()))
+fn parse<T: DeserializeOwned>(saved: &[u8]) -> rusqlite::Result<T> {
+    let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, error)
+    };
+    let Some((state, checksum)) = saved.split_last_chunk::<CHECKSUM_BYTES>() else {
+        return Err(damaged("a saved state is cut off".into()));
+    };
+    if crc32fast::hash(state) != u32::from_be_bytes(*checksum) {
+        return Err(damaged("a saved state does not have its checksum".into()));
+    }
+    serde_json::from_slice(state).map_err(|error| damaged(error.into()))
 }

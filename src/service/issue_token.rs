@@ -118,8 +118,8 @@ impl Service {
     }
 
     async fn grant(&self, request: &TokenRequest, circumstances: &Circumstances) -> Result<Issued, OAuthError> {
-        if let Some(reason) = self.out_of_date() {
-            tracing::error!(reason, "no token is granted");
+        // Why is logged where it happened, and what `/health/ready` says: not once per request.
+        if self.out_of_date().is_some() {
             return Err(OAuthError::TemporarilyUnavailable {
                 retry_after_seconds: RETRY_AFTER_SECONDS,
             });

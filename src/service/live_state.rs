@@ -107,14 +107,14 @@ pub struct NotReached(pub u64);
 
 impl LiveState {
     /// Restores the last checkpoint, folds what the log has since, and goes on following the log.
-    /// Answers when it has caught up.
+    /// Answers when it has caught up. Without a checkpoint it folds the whole log and saves nothing.
     pub async fn open(
         store: Arc<dyn EventStore>,
-        mut checkpoint: Checkpoint,
+        checkpoint: Option<Checkpoint>,
         every: CheckpointEvery,
         keys: Arc<Keys>,
     ) -> Result<Self, LiveStateError> {
-        let (mut snapshot, restored) = checkpoint.load_for(&*store).await?;
+        let (mut snapshot, restored, checkpoint) = restore(&*store, checkpoint).await?;
         let mut fold = Fold {
             changed: Changed::default(),
             position: restored,
@@ -202,6 +202,30 @@ impl LiveState {
     }
 }
 
+/// The state to go on from. A file that cannot be read, though it may be whole, costs a replay of the log, and
+/// is no reason not to serve.
+async fn restore(
+    store: &dyn EventStore,
+    checkpoint: Option<Checkpoint>,
+) -> Result<(Snapshot, u64, Option<Checkpoint>), LiveStateError> {
+    let Some(mut checkpoint) = checkpoint else {
+        return Ok((Snapshot::default(), 0, None));
+    };
+    match checkpoint.load_for(store).await {
+        Ok((snapshot, events)) => Ok((snapshot, events, Some(checkpoint))),
+        Err(CheckpointError::Log(error)) => Err(error.into()),
+        Err(error) => {
+            tell_unsaved(&error);
+            Ok((Snapshot::default(), 0, None))
+        }
+    }
+}
+
+/// Tells the operator that the state is not saved in this run.
+pub fn tell_unsaved(error: &CheckpointError) {
+    tracing::error!(%error, "the projections are not saved in this run: the next start reads the whole log");
+}
+
 /// What has been folded and not saved yet.
 struct Fold {
     changed: Changed,
@@ -231,7 +255,7 @@ struct Follower {
     snapshot: Snapshot,
     published: Arc<ArcSwap<Snapshot>>,
     fold: Fold,
-    checkpoint: Checkpoint,
+    checkpoint: Option<Checkpoint>,
     every: CheckpointEvery,
     keys: Arc<Keys>,
     position_out: watch::Sender<u64>,
@@ -244,7 +268,10 @@ impl Follower {
         mut stopped: watch::Receiver<bool>,
     ) -> Result<(), LiveStateError> {
         let mut saved_at = Instant::now();
-        let mut saved = self.checkpoint.position();
+        let mut saved = self
+            .checkpoint
+            .as_ref()
+            .map_or(self.fold.position, Checkpoint::position);
         loop {
             let pause = self.every.time.saturating_sub(saved_at.elapsed());
             let batch = tokio::select! {
@@ -291,9 +318,10 @@ impl Follower {
         };
         let digest: [u8; 32] = Sha256::digest(last_event).into();
         let changed = std::mem::take(&mut self.fold.changed);
-        let saving = self
-            .checkpoint
-            .save(self.snapshot.clone(), changed, self.fold.position, digest);
+        let Some(checkpoint) = &mut self.checkpoint else {
+            return;
+        };
+        let saving = checkpoint.save(self.snapshot.clone(), changed, self.fold.position, digest);
         if let Err((error, unsaved)) = saving.await {
             tracing::warn!(%error, "the projections' checkpoint could not be saved");
             self.fold.changed = unsaved;

@@ -1,6 +1,7 @@
 //! From a fact to a durable event.
 
 use crate::event_store::{Append, Appended, ExpectedRevision, codec};
+use crate::policy::Authority;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
 use grantlog_projections::recorded_event::Envelope;
@@ -16,6 +17,25 @@ pub struct Circumstances {
     pub trace_id: Option<String>,
     /// When it was taken up.
     pub now: Timestamp,
+}
+
+/// Who gives a command.
+#[derive(Debug, Clone)]
+pub struct Commander {
+    /// As events name them.
+    pub actor: Actor,
+    /// What they may hand on.
+    pub authority: Authority,
+}
+
+impl Commander {
+    /// Grantlog itself.
+    pub fn system() -> Self {
+        Self {
+            actor: Actor::System,
+            authority: Authority::Everything,
+        }
+    }
 }
 
 impl Circumstances {

@@ -4,19 +4,19 @@ use crate::credentials::client_secret::ClientSecret;
 use crate::event_store::ExpectedRevision;
 use crate::policy::apis::ApiPatch;
 use crate::policy::applications::ApplicationPatch;
+use crate::policy::secrets::{self, RotateSecret};
+use crate::policy::{ADMINISTRATOR, Authority, OWN_SCOPES};
 use crate::service::applications::Registration;
-use crate::service::record::Circumstances;
+use crate::service::record::{Circumstances, Commander};
 use crate::service::{Service, ServiceError};
-use grantlog_projections::event::{ServiceStarted, ServiceStopped};
+use grantlog_projections::event::{ClientType, IssuedSecret, ServiceStarted, ServiceStopped};
 use grantlog_projections::key_ring::KeyState;
+use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
-    Actor, ApplicationId, ApplicationUri, Audience, Name, Remark, Scope, SigningAlgorithm, StreamName, SystemUser,
+    Actor, ApplicationId, ApplicationUri, Audience, InvalidValue, Name, Remark, Scope, SecretId, SigningAlgorithm,
+    StreamName, SystemUser,
 };
-
-/// The first administrator's client_id.
-pub const ADMINISTRATOR: &str = "grantlog.admin";
-/// What the first administrator may do.
-const ADMINISTRATOR_SCOPE: &str = "applications:read applications:write keys:write audit:read";
+use uuid::Uuid;
 
 impl Service {
     /// Whether the first administrator is still to be registered.
@@ -30,40 +30,101 @@ impl Service {
     /// Registers the first administrator with a secret that the caller has kept already: were it the other
     /// way round, a crash in between would lock everybody out.
     pub async fn register_administrator(&self, secret: &ClientSecret) -> Result<(), ServiceError> {
-        let invalid = |error: grantlog_projections::values::InvalidValue| ServiceError::Keys(error.to_string());
+        let invalid = |error: InvalidValue| ServiceError::Keys(error.to_string());
         let registration = Registration {
             application_uri: ApplicationUri::parse(ADMINISTRATOR).map_err(invalid)?,
-            attributes: ApplicationPatch {
-                name: Some(Name::parse("Grantlog administrator").map_err(invalid)?),
-                scope: Some(Scope::parse(ADMINISTRATOR_SCOPE).map_err(invalid)?),
-                system_user: Some(Some(SystemUser::parse(ADMINISTRATOR).map_err(invalid)?)),
-                ..ApplicationPatch::default()
-            },
+            attributes: administrator_attributes().map_err(invalid)?,
             is_enabled: true,
             secret_hash: Some(secret.hash()),
             secret_expires_in_seconds: None,
         };
-        self.register_application(registration, &Actor::System, &Circumstances::of_system())
+        self.register_application(registration, &Commander::system(), &Circumstances::of_system())
             .await?;
         Ok(())
     }
 
-    /// Ends the first administrator's secrets, gives it a new one and switches it on: for an operator at the
-    /// machine, who is named by the account.
-    pub async fn reset_administrator(&self, account: &str) -> Result<ClientSecret, ServiceError> {
+    /// Makes this the first administrator's only secret and puts back what it needs to administer: for an
+    /// operator at the machine, who is named by the account. The caller has kept the secret already.
+    pub async fn reset_administrator(&self, secret: &ClientSecret, account: &str) -> Result<(), ServiceError> {
+        let invalid = |error: InvalidValue| ServiceError::Keys(error.to_string());
         let id = ApplicationId::of_client_id(ADMINISTRATOR);
-        let operator = Name::parse(account).or_else(|_| Name::parse("unknown"));
-        let actor = Actor::Operator(operator.map_err(|error| ServiceError::Keys(error.to_string()))?);
+        let operator = Name::parse(account)
+            .or_else(|_| Name::parse("unknown"))
+            .map_err(invalid)?;
+        let by = Commander {
+            actor: Actor::Operator(operator),
+            authority: Authority::Everything,
+        };
         let reason = Remark::parse("reset by an operator").ok();
         let circumstances = Circumstances::of_system();
-        let rotated = self
-            .rotate_secret(id, Some(0), None, None, reason.clone(), &actor, &circumstances)
+        let patch = ApplicationPatch {
+            client_type: Some(ClientType::Confidential),
+            allowed_networks: Some(Vec::new()),
+            audiences: Some(self.administrator_audiences()),
+            system_user_allowed: Some(true),
+            ..administrator_attributes().map_err(invalid)?
+        };
+        self.change_application(id, patch, None, reason.clone(), &by, &circumstances)
             .await?;
-        self.switch_application(id, true, None, reason, &actor, &circumstances)
+        let rotate = |application: &TrustedApplication| {
+            let command = RotateSecret {
+                secret: IssuedSecret {
+                    id: SecretId(Uuid::now_v7()),
+                    hash: secret.hash(),
+                    hint: Some(secret.hint()),
+                    expires_at: None,
+                },
+                overlap_seconds: 0,
+                now: circumstances.now,
+                expected_revision: None,
+                reason: reason.clone(),
+            };
+            Ok(Some(secrets::rotate(application, command)?.into()))
+        };
+        self.decide_application(id, &by, &circumstances, rotate).await?;
+        self.switch_application(id, true, None, reason.clone(), &by, &circumstances)
             .await?;
-        rotated
-            .secret
-            .ok_or_else(|| ServiceError::Keys("no secret was made".into()))
+        Ok(())
+    }
+
+    /// Where another audience than the issuer is the default one, the administrator names the issuer.
+    fn administrator_audiences(&self) -> Vec<Audience> {
+        let policy = &self.settings.policy;
+        if policy.default_audience == policy.issuer {
+            Vec::new()
+        } else {
+            vec![policy.issuer.clone()]
+        }
+    }
+
+    /// The issuer and the default audience are the configuration's: after a change of them the first
+    /// administrator must still get tokens for this server.
+    async fn keep_administrator_within_reach(&self) -> Result<(), ServiceError> {
+        let id = ApplicationId::of_client_id(ADMINISTRATOR);
+        let Some(administrator) = self.snapshot().directory.application(id).cloned() else {
+            return Ok(());
+        };
+        let audiences = self.administrator_audiences();
+        let is_reached =
+            audiences == administrator.audiences || administrator.audiences.contains(&self.settings.policy.issuer);
+        if is_reached || administrator.is_deleted() {
+            return Ok(());
+        }
+        let patch = ApplicationPatch {
+            audiences: Some(audiences),
+            ..ApplicationPatch::default()
+        };
+        let reason = Remark::parse("the issuer or the default audience was configured anew").ok();
+        self.change_application(
+            id,
+            patch,
+            None,
+            reason,
+            &Commander::system(),
+            &Circumstances::of_system(),
+        )
+        .await?;
+        Ok(())
     }
 
     /// Makes what every start needs: a key for each algorithm in use, and an API for the issuer and the
@@ -73,6 +134,7 @@ impl Service {
         let policy = &self.settings.policy;
         self.provide_api(&policy.issuer, "Grantlog").await?;
         self.provide_api(&policy.default_audience, "Default audience").await?;
+        self.keep_administrator_within_reach().await?;
         let started = ServiceStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store: self.settings.store_kind.to_owned(),
@@ -175,4 +237,13 @@ impl Service {
         .await?;
         Ok(())
     }
+}
+
+fn administrator_attributes() -> Result<ApplicationPatch, InvalidValue> {
+    Ok(ApplicationPatch {
+        name: Some(Name::parse("Grantlog administrator")?),
+        scope: Some(Scope::of(OWN_SCOPES.into_iter())),
+        system_user: Some(Some(SystemUser::parse(ADMINISTRATOR)?)),
+        ..ApplicationPatch::default()
+    })
 }

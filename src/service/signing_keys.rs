@@ -13,6 +13,8 @@ use grantlog_projections::values::{Actor, KeyId, Remark, SigningAlgorithm, Strea
 
 /// A step is decided anew this often when another one came first.
 const MAX_ATTEMPTS: usize = 5;
+/// Steps that are taken together, each of at most two events; what else is due is taken the next time.
+const MAX_STEPS: usize = 16;
 
 impl Service {
     /// Does what is due: first keys, announcements, rotations by age, retirements.
@@ -50,7 +52,7 @@ impl Service {
                     "the signing keys have just changed: look, then repeat".into(),
                 ));
             }
-            Ok(vec![rotate(key_ring, algorithm)])
+            Ok(vec![rotate(key_ring, algorithm)?])
         };
         self.take_key_steps(reason, actor, circumstances, decide).await
     }
@@ -63,7 +65,7 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<(), ServiceError> {
-        let decide = |key_ring: &KeyRing| Ok(vec![retire(key_ring, kid)?]);
+        let decide = |key_ring: &KeyRing| Ok(vec![retire(key_ring, kid, &self.algorithms_in_use())?]);
         self.take_key_steps(reason, actor, circumstances, decide).await
     }
 
@@ -112,8 +114,8 @@ impl Service {
                 return Ok(());
             }
             let mut facts = Vec::new();
-            for step in steps {
-                facts.extend(self.take(step, &key_ring, reason.as_ref(), circumstances)?);
+            for step in steps.into_iter().take(MAX_STEPS) {
+                facts.extend(self.take(step, &key_ring, reason.as_ref(), circumstances).await?);
             }
             let expected = key_ring
                 .revision
@@ -134,7 +136,7 @@ impl Service {
         Err(CommandRefused::Conflict("the signing keys keep changing: try again".into()).into())
     }
 
-    fn take(
+    async fn take(
         &self,
         step: KeyStep,
         key_ring: &KeyRing,
@@ -150,7 +152,7 @@ impl Service {
                 let reason = because(reason)?;
                 let kid = next_key_id(key_ring, &self.settings.key_rotation, alg, circumstances.now);
                 let kid = KeyId::parse(&kid).map_err(|invalid| ServiceError::Keys(invalid.to_string()))?;
-                let added = self.make_key(kid.clone(), alg, reason.clone())?;
+                let added = self.make_key(kid.clone(), alg, reason.clone()).await?;
                 let activated = activate.then(|| SigningKeyActivated { kid, alg, reason }.into());
                 std::iter::once(added.into()).chain(activated).collect()
             }
@@ -177,9 +179,17 @@ impl Service {
         })
     }
 
-    fn make_key(&self, kid: KeyId, alg: SigningAlgorithm, reason: Remark) -> Result<SigningKeyAdded, ServiceError> {
+    async fn make_key(
+        &self,
+        kid: KeyId,
+        alg: SigningAlgorithm,
+        reason: Remark,
+    ) -> Result<SigningKeyAdded, ServiceError> {
         let failed = |error: &dyn std::fmt::Display| ServiceError::Keys(error.to_string());
-        let pair = SigningKeyPair::generate(alg, self.settings.rsa_bits).map_err(|error| failed(&error))?;
+        // An RSA key takes up to seconds: other requests of this worker go on meanwhile.
+        let rsa_bits = self.settings.rsa_bits;
+        let pair = tokio::task::spawn_blocking(move || SigningKeyPair::generate(alg, rsa_bits)).await;
+        let pair = pair.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let private_key = pair.to_pkcs8().map_err(|error| failed(&error))?;
         let sealed_private_key = self
             .master_key

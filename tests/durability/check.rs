@@ -14,11 +14,6 @@ pub fn check(log: &Log, told: &Told) -> Result<(), String> {
     problems.extend(told.tokens.iter().filter_map(|token| token_problem(log, token)));
     problems.extend(told.refusals.iter().filter_map(|refusal| refusal_problem(log, refusal)));
     problems.extend(told.changes.iter().filter_map(|change| change_problem(log, change)));
-    problems.extend(
-        log.granted_twice()
-            .iter()
-            .map(|request| format!("{request} was granted more than one token")),
-    );
     problems.extend(told.first_unavailable.iter().flat_map(|failure| {
         let later = told.tokens.iter().filter(|token| token.asked > *failure);
         later.map(|token| format!("{} was granted a token after the log had failed", token.request.0))

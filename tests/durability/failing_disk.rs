@@ -80,7 +80,7 @@ async fn a_log_that_cannot_be_written_ends_the_server_and_grants_nothing() {
         let before = served.server.stderr().len();
         let clients = served.clients(&mut random).await;
         clients.answered(20).await;
-        scene.steer(&format!("{fault}:path=events.sqlite"));
+        scene.steer(&format!("{fault}:path=events.db"));
         let status = tokio::task::block_in_place(|| served.server.wait_for_end());
         let now_told = clients.ended().await;
         let said = said_since(&served.server, before);
@@ -131,7 +131,7 @@ async fn a_start_on_a_disk_that_fails_says_so_or_serves_and_the_next_one_recover
         "truncate:EIO",
     ] {
         for every in [1, 2, 3, 5, 9] {
-            let fault = format!("{fault}:every={every}:path=events.sqlite");
+            let fault = format!("{fault}:every={every}:path=events.db");
             std::fs::remove_file(scene.data().with_extension("stderr")).expect("what earlier starts said");
             let start = scene.server_on(None, &fault);
             match tokio::task::block_in_place(|| start.try_start()) {
@@ -149,7 +149,7 @@ async fn a_start_on_a_disk_that_fails_says_so_or_serves_and_the_next_one_recover
                         .unwrap_or(&stderr);
                     assert_eq!(status.code(), Some(1), "{fault}: {last}");
                     assert!(
-                        last.contains("events.sqlite") && last.contains("SQLITE_"),
+                        last.contains("events.db") && last.contains("SQLITE_"),
                         "{fault}: {last}"
                     );
                 }
@@ -170,7 +170,7 @@ async fn writes_that_are_cut_short_are_completed() {
     let scene = Scene::new();
     let served = served(&scene).await;
     let clients = served.clients(&mut random).await;
-    scene.steer("write:SHORT:every=3:path=events.sqlite");
+    scene.steer("write:SHORT:every=3:path=events.db");
     clients.answered(300).await;
     let told = clients.stop().await;
     assert!(told.unavailable == 0 && told.tokens.len() > 100);

@@ -1,20 +1,16 @@
 //! A server that is as wrong as a test wants it to be. It speaks the token endpoint's dialects, grants
 //! everything, and keeps its log with the library's store. It is this very test program, which is started again
-//! to run [`serve_in_a_child_process`] alone.
+//! to run [`a_child_process_serves_as_its_parent_tells_it`] alone.
 
+use crate::facts;
 use crate::scene::Scene;
 use crate::shim::{Disk, FaultShim};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use grantlog::event_store::sqlite::{Durability, SqliteEventStore, SqliteOptions};
-use grantlog::event_store::{Append, EventStore, ExpectedRevision, codec};
-use grantlog::service;
-use grantlog_projections::event::{AuthMethod, Dialect, TokenIssued};
-use grantlog_projections::recorded_event::Envelope;
-use grantlog_projections::values::{
-    Actor, ApplicationId, ApplicationUri, KeyId, Scope, SecretId, SigningAlgorithm, Source, StreamName, SystemUser,
-};
+use grantlog::event_store::{Append, EventStore};
+use grantlog_projections::values::Source;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -56,8 +52,7 @@ impl FakeServer {
         command
             .args([
                 "--exact",
-                "fake_server::serve_in_a_child_process",
-                "--ignored",
+                "fake_server::a_child_process_serves_as_its_parent_tells_it",
                 "--nocapture",
             ])
             .env(LOG, scene.log())
@@ -69,7 +64,7 @@ impl FakeServer {
             FaultShim::build().preload(&mut command);
             disk.attach(&mut command);
             command
-                .env("GRANTLOG_DISK_PATH", "events.sqlite")
+                .env("GRANTLOG_DISK_PATH", "events.db")
                 .env("GRANTLOG_FAULT", fault);
         }
         let mut child = command.spawn().expect("this program starts");
@@ -99,22 +94,41 @@ impl Drop for FakeServer {
     }
 }
 
+/// With a log in its environment it is such a child; else it holds the words that parents use.
 #[test]
-#[ignore = "this is not a test but the child process of the tests, which start it themselves"]
-fn serve_in_a_child_process() {
-    let Some(log) = std::env::var_os(LOG) else { return };
-    let is = |name, value: &str| std::env::var(name).is_ok_and(|text| text == value);
-    let durability = if is(DURABILITY, "UnsafeNormal") {
-        Durability::UnsafeNormal
-    } else {
-        Durability::Full
+fn a_child_process_serves_as_its_parent_tells_it() {
+    let Some(log) = std::env::var_os(LOG) else {
+        for durability in [Durability::Full, Durability::UnsafeNormal] {
+            assert_eq!(durability_told(&format!("{durability:?}")), durability);
+        }
+        for replies in [Replies::AfterTheCommit, Replies::BeforeTheCommit] {
+            assert_eq!(replies_told(&format!("{replies:?}")), replies);
+        }
+        return;
     };
-    let replies = if is(REPLIES, "BeforeTheCommit") {
-        Replies::BeforeTheCommit
-    } else {
-        Replies::AfterTheCommit
-    };
-    serve(Path::new(&log), durability, replies).expect("it serves until it is killed");
+    let told = |name| std::env::var(name).expect("a parent tells everything");
+    serve(
+        Path::new(&log),
+        durability_told(&told(DURABILITY)),
+        replies_told(&told(REPLIES)),
+    )
+    .expect("it serves until it is killed");
+}
+
+fn durability_told(text: &str) -> Durability {
+    match text {
+        "Full" => Durability::Full,
+        "UnsafeNormal" => Durability::UnsafeNormal,
+        _ => panic!("{text} is no durability"),
+    }
+}
+
+fn replies_told(text: &str) -> Replies {
+    match text {
+        "AfterTheCommit" => Replies::AfterTheCommit,
+        "BeforeTheCommit" => Replies::BeforeTheCommit,
+        _ => panic!("{text} is no moment"),
+    }
 }
 
 #[actix_web::main]
@@ -172,51 +186,16 @@ async fn grant(request: &HttpRequest, body: &[u8], store: &SqliteEventStore, rep
 }
 
 fn issued(request: &HttpRequest, client_id: &str, jti: Uuid, token: &str) -> Append {
-    let application_id = ApplicationId::of_client_id(client_id);
-    let application_uri = ApplicationUri::parse(client_id).expect("a client_id");
-    let now = service::now();
-    let event = TokenIssued {
-        jti,
-        application_id,
-        application_uri: application_uri.clone(),
-        secret_id: SecretId(jti),
-        auth_method: AuthMethod::ClientSecretPost,
-        dialect: Dialect::Standard,
-        scope_requested: None,
-        scope: Scope::none(),
-        audiences: Vec::new(),
-        system_user: SystemUser::parse("svc").expect("a name"),
-        org_code: None,
-        kid: KeyId::parse("2026-03-16").expect("a key id"),
-        alg: SigningAlgorithm::Es256,
-        issued_at: now,
-        expires_at: now,
-        token_hint: token[token.len() - 8..].to_owned(),
-    };
-    let stream = StreamName::token_requests(Some(application_id));
     let user_agent = request
         .headers()
         .get("user-agent")
         .and_then(|value| value.to_str().ok());
     let ip = request.peer_addr().expect("a peer").ip();
-    let envelope = Envelope {
-        id: jti,
-        stream: stream.clone(),
-        time: now,
-        actor: Actor::Application(application_uri),
-        source: Some(Source {
-            ip,
-            user_agent: user_agent.map(Into::into),
-        }),
-        trace_id: None,
-        event: event.into(),
+    let source = Source {
+        ip,
+        user_agent: user_agent.map(Into::into),
     };
-    let events = vec![codec::encode(&envelope).expect("a small event")];
-    Append {
-        stream: stream.as_str().to_owned(),
-        expected: ExpectedRevision::Any,
-        events,
-    }
+    facts::token_issued(client_id, jti, &token[token.len() - 8..], source)
 }
 
 fn client_id(request: &HttpRequest, body: &[u8]) -> Option<String> {

@@ -59,7 +59,8 @@ async fn whatever_a_client_was_told_before_a_kill_is_in_the_log_once_and_served_
         let folded = served::folded(&log);
         served::compare_application(&administrator, &folded, &mut random).await;
         served::caught_up(&administrator).await;
-        served::compare_search(&administrator, &log, *random.pick(client_ids.as_slice()), 50).await;
+        let application = random.pick(&applications);
+        served::compare_search(&administrator, &log, &application.client_id, 50).await;
         if round % THOROUGH_EVERY == 0 || round == rounds {
             let anew = Log::read(&scene.log())
                 .await
@@ -84,7 +85,7 @@ async fn whatever_a_client_was_told_before_a_kill_is_in_the_log_once_and_served_
         told.broken_off,
         log.events.len()
     );
-    assert!(told.tokens.len() > rounds && told.refusals.len() > rounds && told.changes.len() > rounds / 2);
+    assert!(told.tokens.len() > rounds && told.refusals.len() > rounds && told.changes.len() > rounds / 4);
     assert_eq!(told.unavailable, 0, "a kill is no reason to be unavailable");
     let status = tokio::task::block_in_place(|| server.stop());
     assert_eq!(status.code(), Some(0));

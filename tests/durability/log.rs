@@ -78,16 +78,6 @@ impl Log {
         self.issued.get(&jti).map_or(&[], Vec::as_slice)
     }
 
-    /// Requests that more than one token was issued for.
-    pub fn granted_twice(&self) -> Vec<&str> {
-        let is_grant = |index: &&u64| matches!(self.events[**index as usize].envelope.event, Event::TokenIssued(_));
-        let twice = self
-            .by_request
-            .iter()
-            .filter(|(_, indexes)| indexes.iter().filter(is_grant).count() > 1);
-        twice.map(|(request, _)| request.as_str()).collect()
-    }
-
     fn add(&mut self, recorded: RecordedEvent, bytes: Arc<[u8]>) -> Result<(), String> {
         let (index, envelope) = (recorded.index, &recorded.envelope);
         let revision = self.next_revisions.entry(envelope.stream.clone()).or_default();

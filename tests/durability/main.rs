@@ -6,6 +6,7 @@
 
 mod check;
 mod clients;
+mod facts;
 mod log;
 mod random;
 mod scene;
@@ -17,6 +18,10 @@ mod kills;
 mod notices;
 
 mod failing_disk;
+
+mod rebuilt;
+
+mod one_server;
 
 mod fake_server;
 

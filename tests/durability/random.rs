@@ -21,6 +21,11 @@ impl Random {
         Self(seed)
     }
 
+    /// Always the same.
+    pub fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Another one, for somebody else.
     pub fn fork(&mut self) -> Self {
         Self(self.next())

@@ -36,13 +36,6 @@ impl Scene {
         }
     }
 
-    /// Over a file system that somebody else provides.
-    pub fn within(folder: &Path) -> Self {
-        Self {
-            folder: tempfile::tempdir_in(folder).expect("a folder"),
-        }
-    }
-
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -56,7 +49,7 @@ impl Scene {
     }
 
     pub fn log(&self) -> PathBuf {
-        self.file("events.sqlite")
+        self.file("events.db")
     }
 
     /// A server that is about to be started.
@@ -68,7 +61,7 @@ impl Scene {
     pub fn server_on(&self, disk: Option<&Disk>, fault: &str) -> Start {
         let mut shim = Command::new("steered");
         FaultShim::build().preload(&mut shim);
-        shim.env("GRANTLOG_DISK_PATH", "events.sqlite")
+        shim.env("GRANTLOG_DISK_PATH", "events.db")
             .env("GRANTLOG_FAULT", fault)
             .env("GRANTLOG_FAULT_CONTROL", self.control());
         if let Some(disk) = disk {

@@ -1,5 +1,5 @@
 //! A process of its own that appends and tells what was acknowledged. It is this very test program, which
-//! is started again to run [`append_in_a_child_process`] alone.
+//! is started again to run [`a_child_process_appends_as_its_parent_tells_it`] alone.
 
 use crate::acknowledged::Acknowledged;
 use crate::shim::Disk;
@@ -69,8 +69,7 @@ impl Child {
         command
             .args([
                 "--exact",
-                "appending_child::append_in_a_child_process",
-                "--ignored",
+                "appending_child::a_child_process_appends_as_its_parent_tells_it",
                 "--nocapture",
             ])
             .env(LOG, log)
@@ -200,28 +199,45 @@ fn say(word: std::fmt::Arguments<'_>) {
     std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
 }
 
+/// With a log in its environment it is such a child; else it holds the words that parents use.
 #[test]
-#[ignore = "this is not a test but the child process of the tests, which start it themselves"]
-fn append_in_a_child_process() {
-    let Some(log) = std::env::var_os(LOG) else { return };
-    let number = |name| std::env::var(name).ok().map(|text| text.parse::<usize>().unwrap());
-    let appends = number(APPENDS).unwrap_or(usize::MAX);
-    let is = |name, value: &str| std::env::var(name).is_ok_and(|text| text == value);
-    let mut options = SqliteOptions::new(log);
-    if is(DURABILITY, "UnsafeNormal") {
-        options.durability = Durability::UnsafeNormal;
-    }
-    let when = if is(ACKNOWLEDGES, "BeforeTheCommit") {
-        Acknowledges::BeforeTheCommit
-    } else {
-        Acknowledges::AfterTheCommit
+fn a_child_process_appends_as_its_parent_tells_it() {
+    let Some(log) = std::env::var_os(LOG) else {
+        for durability in [Durability::Full, Durability::UnsafeNormal] {
+            assert_eq!(durability_told(&format!("{durability:?}")), durability);
+        }
+        for when in [Acknowledges::AfterTheCommit, Acknowledges::BeforeTheCommit] {
+            assert_eq!(acknowledges_told(&format!("{when:?}")), when);
+        }
+        return;
     };
+    let told = |name| std::env::var(name).ok();
+    let appends = told(APPENDS).map_or(usize::MAX, |text| text.parse().unwrap());
+    let mut options = SqliteOptions::new(log);
+    options.durability = told(DURABILITY).map_or(Durability::Full, |text| durability_told(&text));
+    let when = told(ACKNOWLEDGES).map_or(Acknowledges::AfterTheCommit, |text| acknowledges_told(&text));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(append_all(options, appends, when));
+}
+
+fn durability_told(text: &str) -> Durability {
+    match text {
+        "Full" => Durability::Full,
+        "UnsafeNormal" => Durability::UnsafeNormal,
+        _ => panic!("{text} is no durability"),
+    }
+}
+
+fn acknowledges_told(text: &str) -> Acknowledges {
+    match text {
+        "AfterTheCommit" => Acknowledges::AfterTheCommit,
+        "BeforeTheCommit" => Acknowledges::BeforeTheCommit,
+        _ => panic!("{text} is no moment"),
+    }
 }
 
 async fn append_all(options: SqliteOptions, appends: usize, when: Acknowledges) {

@@ -20,7 +20,7 @@ fn it_is_registered(attributes: ApiPatch) -> impl FnOnce(&Given) -> Registration
 fn it_is_changed(expected_revision: Option<u64>, patch: ApiPatch) -> impl FnOnce(&Given) -> Change {
     move |given| {
         let api = given.directory.api(ApiId::of(&audience(ORDERS))).expect("the API");
-        change(api, patch, expected_revision, None)
+        change(&settings(), api, patch, expected_revision, None)
     }
 }
 

@@ -1,10 +1,17 @@
 //! Whether a bearer token that holds opens an endpoint.
 
-use crate::facts::{CLIENT, deleted, disabled, enabled, registered, scope};
-use crate::given_when_then::{Given, given};
+use crate::facts::{CLIENT, deleted, disabled, enabled, registered_with, scope};
+use crate::given_when_then::{Fact, Given, given};
 use grantlog::policy::authorize_call::authorize_call;
 use grantlog_projections::event::DenialReason;
 use grantlog_projections::values::ApplicationId;
+
+const DUTIES: [&str; 4] = ["applications:read", "applications:write", "keys:write", "audit:read"];
+
+/// With all scopes of Grantlog's own.
+fn registered() -> Fact {
+    registered_with(|application| application.scope = scope(&DUTIES.join(" ")))
+}
 
 fn a_call_is_made(
     token_scope: &'static str,
@@ -33,7 +40,6 @@ fn a_token_with_the_scope_opens_the_endpoint() {
 
 #[test]
 fn scopes_of_different_duties_never_imply_each_other() {
-    const DUTIES: [&str; 4] = ["applications:read", "applications:write", "keys:write", "audit:read"];
     for held in DUTIES {
         for required in DUTIES.into_iter().filter(|required| *required != held) {
             given([registered()])
@@ -75,4 +81,13 @@ fn that_the_application_is_gone_is_told_before_the_scope() {
     given([registered(), disabled()])
         .when(a_call_is_made("", "audit:read"))
         .then(it_is_denied(DenialReason::ApplicationDisabled));
+}
+
+#[test]
+fn what_is_taken_from_an_application_is_taken_from_its_tokens_too() {
+    given([registered_with(|application| {
+        application.scope = scope("applications:read")
+    })])
+    .when(a_call_is_made("applications:read audit:read", "audit:read"))
+    .then(it_is_denied(DenialReason::InsufficientScope));
 }

@@ -140,7 +140,7 @@ fn token_issued() -> TokenIssued {
 }
 
 impl TokenIssued {
-    fn by_secret(mut self, secret_id: SecretId) -> Self {
+    fn for_holder_of(mut self, secret_id: SecretId) -> Self {
         self.secret_id = Some(secret_id);
         self
     }

@@ -6,6 +6,7 @@ mod facts;
 
 mod issue_token;
 
+mod authority;
 mod authorize_call;
 
 mod applications;

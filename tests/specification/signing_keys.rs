@@ -4,7 +4,7 @@ mod years;
 
 use crate::given_when_then::{Fact, Given, Span, after, days, given};
 use grantlog::policy::CommandRefused;
-use grantlog::policy::signing_keys::{KeyRotation, KeyStep, maintain, next_key_id, retire, rotate};
+use grantlog::policy::signing_keys::{KeyRotation, KeyStep, MAX_PUBLISHED_KEYS, maintain, next_key_id, retire, rotate};
 use grantlog_projections::event::{SigningKeyActivated, SigningKeyAdded, SigningKeyRetired};
 use grantlog_projections::key_ring::KeyState;
 use grantlog_projections::values::{KeyId, Remark, SigningAlgorithm, StreamName};
@@ -197,17 +197,36 @@ fn without_an_announcement_the_new_key_signs_as_soon_as_it_is_made() {
 fn a_rotation_on_command_takes_the_announced_key_for_verifiers_know_it_already() {
     given([added("a", ES256), activated("a", ES256), added("b", ES256)])
         .when(|given: &Given| rotate(&given.key_ring, ES256))
-        .then(|step| assert_eq!(step, activation("b", "on command")));
+        .then(|step: Result<KeyStep, CommandRefused>| assert_eq!(step, Ok(activation("b", "on command"))));
     given([added("a", ES256), activated("a", ES256), added("b", RS256)])
         .when(|given: &Given| rotate(&given.key_ring, ES256))
-        .then(|step| {
+        .then(|step: Result<KeyStep, CommandRefused>| {
             let expected = KeyStep::Add {
                 alg: ES256,
                 activate: true,
                 reason: "on command",
             };
-            assert_eq!(step, expected);
+            assert_eq!(step, Ok(expected));
         });
+}
+
+#[test]
+fn a_rotation_on_command_is_refused_when_verifiers_would_have_too_many_keys_to_read() {
+    let kids: Vec<String> = (0..MAX_PUBLISHED_KEYS).map(|n| format!("k{n}")).collect();
+    let facts: Vec<_> = kids
+        .iter()
+        .flat_map(|kid| [added(kid, ES256), activated(kid, ES256)])
+        .collect();
+    given(facts)
+        .when(|given: &Given| rotate(&given.key_ring, ES256))
+        .then(|step: Result<KeyStep, CommandRefused>| assert!(matches!(step, Err(CommandRefused::Conflict(_)))));
+}
+
+#[test]
+fn the_key_that_signs_can_be_retired_when_nobody_uses_its_algorithm() {
+    given([added("r", RS256), activated("r", RS256)])
+        .when(|given: &Given| retire(&given.key_ring, "r", &[ES256]))
+        .then(|step: Result<KeyStep, CommandRefused>| assert!(matches!(step, Ok(KeyStep::Retire { .. }))));
 }
 
 #[test]
@@ -244,7 +263,7 @@ fn any_key_but_the_one_that_signs_can_be_retired_on_command_and_once() {
     type Retirement = Result<KeyStep, CommandRefused>;
     for retirable in ["a", "c"] {
         facts()
-            .when(|given: &Given| retire(&given.key_ring, retirable))
+            .when(|given: &Given| retire(&given.key_ring, retirable, &[ES256]))
             .then(|step: Retirement| {
                 let expected = KeyStep::Retire {
                     kid: kid(retirable),
@@ -256,11 +275,11 @@ fn any_key_but_the_one_that_signs_can_be_retired_on_command_and_once() {
     }
     for conflicting in ["b", "d"] {
         facts()
-            .when(|given: &Given| retire(&given.key_ring, conflicting))
+            .when(|given: &Given| retire(&given.key_ring, conflicting, &[ES256]))
             .then(|step: Retirement| assert!(matches!(step, Err(CommandRefused::Conflict(_)))));
     }
     facts()
-        .when(|given: &Given| retire(&given.key_ring, "z"))
+        .when(|given: &Given| retire(&given.key_ring, "z", &[ES256]))
         .then(|step: Retirement| assert!(matches!(step, Err(CommandRefused::NotFound(_)))));
 }
 

@@ -6,8 +6,9 @@ use super::offsets::{self, OffsetSet};
 use super::segment::Segment;
 use super::times::{self, TimeBounds};
 use crate::audit::query::Order;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
-use std::path::{Path, PathBuf};
+use crate::rebuildable;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The layout of the tables and what the records' values mean: a change here makes older files other versions.
@@ -51,9 +52,9 @@ pub(super) enum Unusable {
 
 impl From<rusqlite::Error> for Unusable {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Stale(error.to_string()),
-            _ => Self::Failed(error),
+        match rebuildable::is_damage(&error) {
+            true => Self::Stale(error.to_string()),
+            false => Self::Failed(error),
         }
     }
 }
@@ -67,7 +68,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Opens the file, makes it when there is none, and says which segments it holds: `0..n` without a gap.
     pub fn open(path: &Path, size: usize) -> Result<(Self, Vec<SegmentRow>), Unusable> {
-        let mut connection = Connection::open(path)?;
+        let mut connection = rebuildable::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // A lost transaction is read from the log again: only the file's integrity counts here.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -190,19 +191,6 @@ pub(in crate::audit) struct Occurrence {
     pub segment: u64,
     /// Its places, when the segment is the one that was asked for.
     pub offsets: Option<OffsetSet>,
-}
-
-/// Removes the database with its write-ahead log.
-pub(super) fn remove(path: &Path) -> std::io::Result<()> {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        match std::fs::remove_file(PathBuf::from(file)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 fn rows(connection: &Connection, size: usize) -> Result<Vec<SegmentRow>, Unusable> {

@@ -50,6 +50,9 @@ pub(super) fn start(
         };
         if let Err(error) = feeder.follow() {
             fail(&feeder.shared, &error.to_string());
+            if let FeedError::Database(error) = &error {
+                feeder.shared.remove_if_damaged(error);
+            }
         }
         std::mem::forget(unfinished);
     })
@@ -66,11 +69,7 @@ impl Drop for Unfinished {
 
 fn fail(shared: &Shared, reason: &str) {
     let at = shared.memory.indexed_through();
-    let failure = format!("the audit index stopped at event {at}: {reason}");
-    tracing::error!("{failure}");
-    shared
-        .progress
-        .send_modify(|progress| progress.failure = Some(failure.into()));
+    shared.stop(format!("the audit index stopped at event {at}: {reason}"));
 }
 
 struct Feeder {

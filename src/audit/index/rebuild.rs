@@ -1,10 +1,11 @@
 //! Builds the index from zero beside the one that is served, and compares them row for row.
 
-use super::database::{self, Reader, Unusable, Writer};
+use super::database::{Reader, Unusable, Writer};
 use super::segment::Segment;
 use super::{FEED_BATCH, SEGMENT_EVENTS, SEGMENTS_PER_COMMIT};
 use crate::event_store::codec::{self, DecodeError};
 use crate::event_store::{Direction, EventStore, ReadError};
+use crate::rebuildable;
 use grantlog_projections::audit_record::AuditRecord;
 use rusqlite::{Connection, types::Value};
 use std::path::{Path, PathBuf};
@@ -265,7 +266,7 @@ fn show(row: &[Value]) -> String {
 }
 
 fn remove(path: &Path) -> Result<(), RebuildError> {
-    database::remove(path).map_err(|source| RebuildError::Remove {
+    rebuildable::remove(path).map_err(|source| RebuildError::Remove {
         path: path.into(),
         source,
     })

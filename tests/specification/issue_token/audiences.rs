@@ -98,15 +98,16 @@ fn what_was_refused_is_kept_for_the_trail() {
 }
 
 #[test]
-fn an_application_without_audiences_may_name_the_default_one_and_grantlog_itself_and_no_other() {
-    for own in [DEFAULT, ISSUER] {
-        given([registered(), api(ORDERS)])
-            .when(issue_token().for_audience(own))
-            .then(token_issued().for_audiences(&[own]));
-    }
+fn an_application_without_audiences_may_name_the_default_one_and_no_other() {
     given([registered(), api(ORDERS)])
-        .when(issue_token().for_audience(ORDERS))
-        .then(not_authorized(ORDERS));
+        .when(issue_token().for_audience(DEFAULT))
+        .then(token_issued().for_audiences(&[DEFAULT]));
+    // Grantlog itself neither: a scope of another API may have the name of one of its own.
+    for other in [ORDERS, ISSUER] {
+        given([registered(), api(ORDERS)])
+            .when(issue_token().for_audience(other))
+            .then(not_authorized(other));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use grantlog_projections::values::SystemUser;
 fn an_application_with_its_secret_gets_a_token() {
     given([registered()])
         .when(issue_token())
-        .then(token_issued().by_secret(OLD));
+        .then(token_issued().for_holder_of(OLD));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_rotated_secret_is_accepted_until_its_overlap_ends() {
     let rotated = || given([registered(), secret_rotated(hours(24))]);
     rotated()
         .when(issue_token().with_secret(OLD).at(hours(23)))
-        .then(token_issued().by_secret(OLD));
+        .then(token_issued().for_holder_of(OLD));
     rotated()
         .when(issue_token().with_secret(OLD).at(hours(24) - microseconds(1)))
         .then(token_issued());
@@ -59,14 +59,14 @@ fn both_secrets_are_accepted_during_the_overlap_and_then_only_the_new_one() {
     for at in [0, hours(12), hours(24) - 1] {
         rotated()
             .when(issue_token().with_secret(NEW).at(at))
-            .then(token_issued().by_secret(NEW));
+            .then(token_issued().for_holder_of(NEW));
         rotated()
             .when(issue_token().with_secret(OLD).at(at))
-            .then(token_issued().by_secret(OLD));
+            .then(token_issued().for_holder_of(OLD));
     }
     rotated()
         .when(issue_token().with_secret(NEW).at(days(3_650)))
-        .then(token_issued().by_secret(NEW));
+        .then(token_issued().for_holder_of(NEW));
 }
 
 #[test]
