@@ -9,7 +9,6 @@ use crate::running_server::{Administrator, request_token};
 use crate::scene::{Scene, register_applications};
 use crate::served;
 use std::path::Path;
-use std::process::Command;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_server_names_the_lock_in_its_way_and_the_first_one_serves_on() {
@@ -108,80 +107,5 @@ async fn a_first_start_on_a_failing_disk_names_the_file_and_the_next_one_complet
             assert_eq!(tokio::task::block_in_place(|| server.stop()).code(), Some(0));
             served::compare_saved(&scene).await;
         }
-    }
-}
-
-/// A file system of two megabytes that is really full. It needs root: `cargo test --test durability -- --ignored
-/// a_full_file_system`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it mounts a file system, which needs root"]
-async fn a_full_file_system_ends_the_server_and_space_brings_it_back() {
-    let mount = Mount::of_megabytes(2);
-    let scene = Scene::within(mount.0.path());
-    let http = clients::http();
-    let mut random = Random::seeded("full file system");
-    let mut server = scene.start();
-    let administrator = Administrator::with(http.clone(), &server).await;
-    let applications = register_applications(&administrator).await;
-    let clients = Clients::start(&http, &server.url, &applications, 16, Some(administrator), &mut random);
-    let status = tokio::task::block_in_place(|| server.wait_for_end());
-    let told = clients.ended().await;
-    assert_eq!(status.code(), Some(1));
-    assert!(
-        told.unavailable > 0 && told.wrong.is_empty() && told.tokens.len() > 100,
-        "{:?}",
-        told.wrong
-    );
-    let stderr = server.stderr();
-    let said = stderr
-        .lines()
-        .rfind(|line| line.contains("the disk is full (SQLITE_FULL"))
-        .unwrap_or(&stderr);
-    assert!(said.contains("free space on the disk"), "{said}");
-
-    // Still full: it says so again, and nothing is lost.
-    let (status, stderr) =
-        tokio::task::block_in_place(|| scene.server().try_start().map(|_| ()).expect_err("it is full"));
-    assert_eq!(status.code(), Some(1), "{stderr}");
-
-    mount.grow_to_megabytes(64);
-    let server = scene.start();
-    let log = Log::read(&scene.log()).await.unwrap();
-    check(&log, &told).unwrap();
-    let administrator = Administrator::with(http, &server).await;
-    served::compare_state(&administrator, &served::folded(&log)).await;
-    println!("{} tokens, {} times 503", told.tokens.len(), told.unavailable);
-    assert_eq!(tokio::task::block_in_place(|| server.stop()).code(), Some(0));
-}
-
-/// A file system in memory, unmounted when it is dropped.
-struct Mount(tempfile::TempDir);
-
-impl Mount {
-    fn of_megabytes(megabytes: usize) -> Self {
-        let mount = Self(tempfile::tempdir().expect("a folder"));
-        mount.run(
-            "mount",
-            &["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "durability"],
-        );
-        mount
-    }
-
-    fn grow_to_megabytes(&self, megabytes: usize) {
-        self.run("mount", &["-o", &format!("remount,size={megabytes}m")]);
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) {
-        let done = Command::new(program).args(arguments).arg(self.0.path()).status();
-        assert!(
-            done.expect("it is installed").success(),
-            "{program} {arguments:?} needs root"
-        );
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }

@@ -36,13 +36,6 @@ impl Scene {
         }
     }
 
-    /// Over a file system that somebody else provides.
-    pub fn within(folder: &Path) -> Self {
-        Self {
-            folder: tempfile::tempdir_in(folder).expect("a folder"),
-        }
-    }
-
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
