@@ -1,7 +1,7 @@
 //! What an access token says: the JWT profile of RFC 9068, and Grantlog's own claims.
 
-use serde::ser::{SerializeMap, SerializeStruct, Serializer};
 use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeStruct, Serializer};
 use std::collections::BTreeMap;
 
 /// The claims of a token to be signed. Claims that must agree are one field: `sub` and `azp` are the
