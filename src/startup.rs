@@ -32,6 +32,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::MissedTickBehavior;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1_024;
@@ -157,6 +158,8 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
     let server = server.map_err(|source| ServeError::Listen { address, source })?.run();
     let handle = server.handle();
     let serving = tokio::spawn(server);
+    // Two tasks: a flood of reports must not keep the signing keys waiting.
+    let reports = tokio::spawn(report(service.clone()));
     let upkeep = tokio::spawn(look_after(service.clone()));
     say(&format!("listening on {url}"))?;
 
@@ -164,6 +167,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
         signal = stop_signal() => Ok(signal.map_err(ServeError::part)?),
         failure = store.failed() => Err(ServeError::LogFailed(failure)),
     };
+    reports.abort();
     upkeep.abort();
     match outcome {
         Ok(signal) => {
@@ -199,7 +203,7 @@ pub async fn rebuild(
     let store: Arc<dyn EventStore> = Arc::new(store);
     let checkpoint = Checkpoint::open_existing(&state_file(config)).map_err(ServeError::part)?;
     let report = progress.clone();
-    let state = rebuild_state(&*store, &checkpoint, move |events| report("state", events));
+    let state = rebuild_state(&*store, checkpoint.as_ref(), move |events| report("state", events));
     let state = state.await.map_err(ServeError::part)?;
     let report = move |now: RebuildProgress| progress("audit index", now.events);
     let index = rebuild_and_compare(&index_file(config), store, report)
@@ -458,14 +462,20 @@ fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
     write().map_err(ServeError::file(path))
 }
 
-async fn look_after(service: Arc<Service>) {
-    let mut report = tokio::time::interval(REPORT_EVERY);
-    let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
+async fn report(service: Arc<Service>) {
+    let mut ticks = tokio::time::interval(REPORT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = report.tick() => service.report_suppressed(false).await,
-            _ = upkeep.tick() => service.upkeep().await,
-        }
+        ticks.tick().await;
+        service.report_suppressed(false).await;
+    }
+}
+
+async fn look_after(service: Arc<Service>) {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        service.upkeep().await;
     }
 }
 

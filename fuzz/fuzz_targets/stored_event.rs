@@ -14,7 +14,7 @@ mod event_store {
     pub struct EventToAppend {
         pub id: uuid::Uuid,
         pub event_type: &'static str,
-        pub bytes: Vec<u8>,
+        pub bytes: Arc<[u8]>,
     }
 
     pub struct StoredEvent {
@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
         let _ = AuditRecord::from(&recorded);
         if let Ok(written) = codec::encode(&recorded.envelope) {
             assert_eq!((written.id, written.event_type), (recorded.envelope.id, recorded.envelope.event.type_name()));
-            let again = StoredEvent { index, revision: index, bytes: written.bytes.into() };
+            let again = StoredEvent { index, revision: index, bytes: written.bytes };
             let again = codec::decode(&again).expect("what was written can be read");
             assert_eq!(again, recorded);
         }

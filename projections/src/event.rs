@@ -12,8 +12,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use uuid::Uuid;
 
+/// Each event with whether a fold reads it (`state`) or the audit trail alone (`trail`).
 macro_rules! events {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    (@can_change state) => { true };
+    (@can_change trail) => { false };
+    ($($(#[$doc:meta])* $name:ident: $reader:ident,)*) => {
         /// One fact.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Event {
@@ -28,6 +31,15 @@ macro_rules! events {
             pub fn type_name(&self) -> &'static str {
                 match self {
                     $(Self::$name(_) => stringify!($name),)*
+                }
+            }
+
+            /// Whether a fact of the given type can change what the folds build: most of a log cannot, and need
+            /// not be read for it. `None` when there is no such type.
+            pub fn can_change_state(type_name: &str) -> Option<bool> {
+                match type_name {
+                    $(stringify!($name) => Some(events!(@can_change $reader)),)*
+                    _ => None,
                 }
             }
 
@@ -58,47 +70,47 @@ macro_rules! events {
 
 events! {
     /// The service came up.
-    ServiceStarted,
+    ServiceStarted: state,
     /// The service went down in an orderly way.
-    ServiceStopped,
+    ServiceStopped: state,
     /// A Trusted Application came into being.
-    ApplicationRegistered,
+    ApplicationRegistered: state,
     /// Attributes of an application changed.
-    ApplicationChanged,
+    ApplicationChanged: state,
     /// An application may ask for tokens again.
-    ApplicationEnabled,
+    ApplicationEnabled: state,
     /// The kill switch was used.
-    ApplicationDisabled,
+    ApplicationDisabled: state,
     /// An application is gone for ever; its name is not given out again.
-    ApplicationDeleted,
+    ApplicationDeleted: state,
     /// An application got a new secret.
-    SecretRotated,
+    SecretRotated: state,
     /// A secret stopped being accepted at once.
-    SecretRevoked,
+    SecretRevoked: state,
     /// An API came into being.
-    ApiRegistered,
+    ApiRegistered: state,
     /// Attributes of an API changed.
-    ApiChanged,
+    ApiChanged: state,
     /// An API is gone for ever.
-    ApiDeleted,
+    ApiDeleted: state,
     /// A signing key was made and is announced.
-    SigningKeyAdded,
+    SigningKeyAdded: state,
     /// A signing key signs from now on, and its algorithm's key before it no longer does.
-    SigningKeyActivated,
+    SigningKeyActivated: state,
     /// A signing key is no longer published.
-    SigningKeyRetired,
+    SigningKeyRetired: state,
     /// A token was granted.
-    TokenIssued,
+    TokenIssued: trail,
     /// A token was refused.
-    TokenRefused,
+    TokenRefused: trail,
     /// What a flood of failures leaves instead of one event each.
-    RequestsThrottled,
+    RequestsThrottled: trail,
     /// An API call was let through.
-    ApiCallAuthorized,
+    ApiCallAuthorized: trail,
     /// An API call was refused.
-    ApiCallDenied,
+    ApiCallDenied: trail,
     /// Someone read the audit trail.
-    AuditTrailRead,
+    AuditTrailRead: trail,
 }
 
 /// The service came up.

@@ -19,6 +19,8 @@ mod segment;
 
 mod database;
 
+mod skim;
+
 mod feeder;
 
 mod view;
@@ -290,6 +292,11 @@ impl Shared {
     /// Says why there will be no more. The last word counts: it says what to do.
     fn stop(&self, failure: String) {
         tracing::error!("{failure}");
+        self.end(&failure);
+    }
+
+    /// The same without a word to the operator.
+    fn end(&self, failure: &str) {
         self.progress
             .send_modify(|progress| progress.failure = Some(failure.into()));
     }
@@ -353,7 +360,7 @@ async fn misfit(segments: &[SegmentRow], store: &dyn EventStore, size: usize) ->
 
 #[cfg(test)]
 mod tests {
-    use super::rebuild::{RebuildComparison, RebuildError, compare_with};
+    use super::rebuild::{RebuildComparison, compare_with};
     use super::*;
     use crate::audit::AuditQuery;
     use crate::audit::memory_log::{Fact, MemoryLog, facts, tokens};
@@ -493,6 +500,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_log_that_has_ended_ends_the_index_which_still_answers() {
+        let (_folder, path) = folder();
+        let log = MemoryLog::of(&tokens(10));
+        let index = indexed(&path, &log).await;
+        log.end();
+        let error = index.wait_until_indexed(11).await.unwrap_err();
+        assert_eq!(error.to_string(), "the audit index has read all that its log had");
+        assert_eq!(index.failed(), Some(error.to_string()));
+        assert_eq!(all(&index).await.len(), 10);
+    }
+
+    #[tokio::test]
     async fn closing_ends_the_feeder_at_once_and_twice_does_no_harm() {
         let (_folder, path) = folder();
         let index = indexed(&path, &MemoryLog::of(&tokens(3))).await;
@@ -529,10 +548,9 @@ mod tests {
     #[tokio::test]
     async fn without_an_index_there_is_nothing_to_compare_with() {
         let (_folder, path) = folder();
-        let error = compare_with(&path, MemoryLog::of(&tokens(30)), SMALL, |_| {})
-            .await
-            .unwrap_err();
-        assert!(matches!(error, RebuildError::NothingServed { .. }), "{error}");
+        let compared = compared(&path, &MemoryLog::of(&tokens(30))).await;
+        assert!(!compared.is_compared);
+        assert_eq!(compared.difference, None);
         assert!(!path.exists());
     }
 

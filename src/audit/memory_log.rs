@@ -12,6 +12,7 @@ use grantlog_projections::recorded_event::Envelope;
 use grantlog_projections::values::*;
 use proptest::prelude::*;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -165,6 +166,7 @@ pub fn tokens(count: i64) -> Vec<Fact> {
 pub struct MemoryLog {
     events: Arc<Mutex<Vec<StoredEvent>>>,
     size: watch::Sender<u64>,
+    has_ended: Arc<AtomicBool>,
     batch: usize,
 }
 
@@ -177,6 +179,7 @@ impl MemoryLog {
         let log = Self {
             events: Arc::default(),
             size: watch::Sender::new(0),
+            has_ended: Arc::default(),
             batch,
         };
         log.add(facts);
@@ -189,7 +192,7 @@ impl MemoryLog {
         }
     }
 
-    pub fn add_bytes(&self, bytes: Vec<u8>) {
+    pub fn add_bytes(&self, bytes: impl Into<Arc<[u8]>>) {
         let mut events = self.events.lock().unwrap();
         let index = events.len() as u64;
         events.push(StoredEvent {
@@ -198,6 +201,14 @@ impl MemoryLog {
             bytes: bytes.into(),
         });
         self.size.send_replace(events.len() as u64);
+    }
+}
+
+impl MemoryLog {
+    /// As when a commit has failed: no event follows, and whoever waits for one is told.
+    pub fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+        self.size.send_modify(|_| {});
     }
 }
 
@@ -252,6 +263,7 @@ impl EventStore for MemoryLog {
         Box::new(Follower {
             events: self.events.clone(),
             size: self.size.subscribe(),
+            has_ended: self.has_ended.clone(),
             next: from,
             batch: self.batch,
         })
@@ -269,6 +281,10 @@ impl EventStore for MemoryLog {
         None
     }
 
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
     fn queue_depth(&self) -> u64 {
         0
     }
@@ -281,6 +297,7 @@ impl EventStore for MemoryLog {
 struct Follower {
     events: Arc<Mutex<Vec<StoredEvent>>>,
     size: watch::Receiver<u64>,
+    has_ended: Arc<AtomicBool>,
     next: u64,
     batch: usize,
 }
@@ -290,7 +307,15 @@ impl Subscription for Follower {
         Box::pin(async move {
             let next = self.next;
             let gone = |_| ReadError("the log has closed".into());
-            self.size.wait_for(|size| *size > next).await.map_err(gone)?;
+            let has_ended = &self.has_ended;
+            let size = *self
+                .size
+                .wait_for(|size| *size > next || has_ended.load(Ordering::Relaxed))
+                .await
+                .map_err(gone)?;
+            if size <= next {
+                return Err(ReadError("the log has failed".into()));
+            }
             let limit = limit.min(self.batch);
             let batch: Vec<_> = self
                 .events

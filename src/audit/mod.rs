@@ -19,4 +19,4 @@ pub use query::{AuditQuery, InvalidQuery, Order, TimeBound};
 pub use search::{AuditPage, AuditSearchError};
 
 #[cfg(test)]
-mod memory_log;
+pub(crate) mod memory_log;

@@ -50,54 +50,118 @@ pub fn progress() -> impl Fn(&'static str, u64) + Clone + Send + 'static {
 
 /// Prints what the comparison found; the exit code says whether anything differs.
 pub fn report(state: &StateComparison, index: &RebuildComparison, json: bool) -> ExitCode {
-    let seconds = state.elapsed.as_secs_f64();
-    let state_rate = state.events as f64 / seconds.max(1e-9);
-    let differences: Vec<&String> = state.differences.iter().chain(&index.difference).collect();
+    let is_different = differences(state, index).next().is_some();
     console::on_standard_streams(|console| {
         let told = if json {
-            let document = serde_json::json!({
-                "state": {
-                    "compared": state.is_compared,
-                    "events": state.events,
-                    "applications": state.applications,
-                    "events_per_second": state_rate.round(),
-                },
-                "audit_index": {
-                    "events": index.events,
-                    "compared_events": index.compared_events,
-                    "compared_rows": index.compared_rows,
-                    "events_per_second": index.events_per_second().round(),
-                },
-                "differences": differences,
-            });
-            console.json(&document.to_string())
+            console.json(&document(state, index).to_string())
         } else {
-            let mut lines = vec![
-                format!(
-                    "state        {} events, {} applications, {state_rate:.0} events/s",
-                    state.events, state.applications
-                ),
-                format!(
-                    "audit index  {} events, {} rows of the first {} events compared, {:.0} events/s",
-                    index.events,
-                    index.compared_rows,
-                    index.compared_events,
-                    index.events_per_second()
-                ),
-            ];
-            lines.extend(differences.iter().map(|difference| format!("DIFFERS: {difference}")));
-            if differences.is_empty() {
-                lines.push(if state.is_compared {
-                    "what is saved is what the log gives".into()
-                } else {
-                    "no state of this log is saved yet: there was nothing to compare the rebuilt one with".to_owned()
-                });
-            }
-            lines.iter().try_for_each(|line| console.line(line))
+            lines(state, index).iter().try_for_each(|line| console.line(line))
         };
         match told {
-            Ok(()) => u8::from(!differences.is_empty()),
+            Ok(()) => u8::from(is_different),
             Err(error) => error.report(console),
         }
     })
+}
+
+fn document(state: &StateComparison, index: &RebuildComparison) -> serde_json::Value {
+    serde_json::json!({
+        "state": {
+            "compared": state.is_compared,
+            "events": state.events,
+            "applications": state.applications,
+            "events_per_second": state_rate(state).round(),
+        },
+        "audit_index": {
+            "compared": index.is_compared,
+            "events": index.events,
+            "compared_events": index.compared_events,
+            "compared_rows": index.compared_rows,
+            "events_per_second": index.events_per_second().round(),
+        },
+        "differences": differences(state, index).collect::<Vec<_>>(),
+    })
+}
+
+fn lines(state: &StateComparison, index: &RebuildComparison) -> Vec<String> {
+    let mut lines = vec![
+        match state.is_compared {
+            true => format!(
+                "state        {} events, {} applications, {:.0} events/s",
+                state.events,
+                state.applications,
+                state_rate(state)
+            ),
+            false => "state        nothing saved to compare".to_owned(),
+        },
+        match index.is_compared {
+            true => format!(
+                "audit index  {} events, {} rows of the first {} events compared, {:.0} events/s",
+                index.events,
+                index.compared_rows,
+                index.compared_events,
+                index.events_per_second()
+            ),
+            false => "audit index  nothing saved to compare".to_owned(),
+        },
+    ];
+    lines.extend(differences(state, index).map(|difference| format!("DIFFERS: {difference}")));
+    let is_any_compared = state.is_compared || index.is_compared;
+    if is_any_compared && differences(state, index).next().is_none() {
+        lines.push("what is saved is what the log gives".to_owned());
+    }
+    lines
+}
+
+fn differences<'a>(state: &'a StateComparison, index: &'a RebuildComparison) -> impl Iterator<Item = &'a String> {
+    state.differences.iter().chain(&index.difference)
+}
+
+fn state_rate(state: &StateComparison) -> f64 {
+    state.events as f64 / state.elapsed.as_secs_f64().max(1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn state(is_compared: bool) -> StateComparison {
+        StateComparison {
+            is_compared,
+            events: 7,
+            applications: 2,
+            differences: Vec::new(),
+            elapsed: Duration::from_secs(1),
+        }
+    }
+
+    fn index(is_compared: bool, difference: Option<&str>) -> RebuildComparison {
+        RebuildComparison {
+            is_compared,
+            events: 7,
+            compared_events: 0,
+            compared_rows: 0,
+            difference: difference.map(str::to_owned),
+            elapsed: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn what_is_not_saved_is_no_difference_and_the_other_is_told_of() {
+        assert_eq!(
+            lines(&state(false), &index(false, None)),
+            [
+                "state        nothing saved to compare",
+                "audit index  nothing saved to compare"
+            ]
+        );
+        let one = lines(&state(false), &index(true, None));
+        assert_eq!(one[0], "state        nothing saved to compare");
+        assert!(one[1].starts_with("audit index  7 events"), "{one:?}");
+        assert_eq!(one[2], "what is saved is what the log gives");
+        let differing = lines(&state(false), &index(true, Some("row 3")));
+        assert_eq!(differing[2..], ["DIFFERS: row 3"]);
+        assert_eq!(document(&state(false), &index(true, None))["state"]["compared"], false);
+    }
 }

@@ -88,7 +88,7 @@ pub fn encode(envelope: &Envelope) -> Result<EventToAppend, EncodeError> {
     Ok(EventToAppend {
         id: envelope.id,
         event_type,
-        bytes,
+        bytes: bytes.into(),
     })
 }
 
@@ -223,7 +223,7 @@ mod tests {
     fn an_event_is_encoded_to_the_bytes_that_it_was_decoded_from() {
         let decoded = decode(&stored(STOPPED)).unwrap();
         assert_eq!((decoded.index, decoded.revision), (7, 3));
-        assert_eq!(encode(&decoded.envelope).unwrap().bytes, STOPPED.as_bytes());
+        assert_eq!(&*encode(&decoded.envelope).unwrap().bytes, STOPPED.as_bytes());
     }
 
     #[test]

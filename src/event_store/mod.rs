@@ -43,7 +43,7 @@ pub struct EventToAppend {
     /// The event as it will be stored and returned, verbatim, for ever. The codec writes a JSON object
     /// with the id as its top-level `id`: a store that keeps the bytes and nothing else finds the id
     /// there when it has to recognise a repeat. To a store the bytes are otherwise opaque.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
 }
 
 /// Events that go to one stream together: all of them or none.
@@ -185,6 +185,9 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// The same at once: why the store has failed, if it has.
     fn failure(&self) -> Option<String>;
+
+    /// Whether no event will follow, because the store has failed or is closed.
+    fn has_ended(&self) -> bool;
 
     /// Appends that wait to be written at this moment.
     fn queue_depth(&self) -> u64;

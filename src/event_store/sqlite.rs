@@ -10,6 +10,7 @@
 //! There is no timer in the way of an append: the writer commits as soon as it is free whatever has
 //! queued up meanwhile. An idle server commits at once, a busy one commits for many with one fsync.
 
+mod answers;
 mod failure;
 mod opening;
 mod reading;
@@ -17,6 +18,7 @@ mod stream_heads;
 mod tail;
 mod writer;
 
+use self::answers::Answer;
 use self::opening::{LogFile, LogLock};
 use self::reading::Readers;
 use self::tail::Tail;
@@ -26,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 pub use self::opening::OpenError;
 
@@ -164,13 +166,13 @@ impl SqliteEventStore {
         })
     }
 
-    fn enqueue(&self, append: Append) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
+    fn enqueue(&self, append: Append) -> Result<Answer, AppendError> {
         append.check_bounds()?;
         let intake = self.intake.read().unwrap_or_else(PoisonError::into_inner);
         let Some(queue) = intake.as_ref() else {
             return Err(self.log.refusal());
         };
-        let (reply, outcome) = oneshot::channel();
+        let (reply, answer) = answers::answer();
         let queued = Queued::new(append, reply);
         let bytes = queued.bytes;
         if self.log.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_QUEUED_BYTES {
@@ -184,18 +186,14 @@ impl SqliteEventStore {
                 mpsc::error::TrySendError::Closed(_) => self.log.refusal(),
             }
         })?;
-        Ok(outcome)
+        Ok(answer)
     }
 }
 
 impl EventStore for SqliteEventStore {
     fn append_to_stream(&self, append: Append) -> BoxFuture<'static, Result<Appended, AppendError>> {
         let queued = self.enqueue(append);
-        Box::pin(async move {
-            // The writer answers whatever it has taken; it can only fail to by panicking.
-            let unanswered = |_| Err(AppendError::Indeterminate("its writer has stopped".to_owned()));
-            queued?.await.unwrap_or_else(unanswered)
-        })
+        Box::pin(async move { queued?.await })
     }
 
     fn read_stream(
@@ -265,6 +263,10 @@ impl EventStore for SqliteEventStore {
             Some(End::Failed(message)) => Some(message.clone()),
             _ => None,
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.log.end.borrow().is_some()
     }
 
     fn queue_depth(&self) -> u64 {

@@ -1,26 +1,8 @@
 //! What an access token says: the JWT profile of RFC 9068, and Grantlog's own claims.
 
-use serde::de::{SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeStruct, Serializer};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt;
-
-/// The `typ` of an access token (RFC 9068 §2.1).
-pub const TYP_ACCESS_TOKEN: &str = "at+jwt";
-/// The `typ` for an API whose libraries refuse [`TYP_ACCESS_TOKEN`].
-pub const TYP_JWT: &str = "JWT";
-
-/// A token's JOSE header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct JoseHeader<'a> {
-    /// The algorithm, by its name in RFC 7518 or RFC 8037.
-    pub alg: &'a str,
-    /// The id of the signing key, as in the JWKS.
-    pub kid: &'a str,
-    /// [`TYP_ACCESS_TOKEN`] or [`TYP_JWT`].
-    pub typ: &'a str,
-}
 
 /// The claims of a token to be signed. Claims that must agree are one field: `sub` and `azp` are the
 /// `client_id`, `scp` is `scope` as an array, `nbf` is `iat`; `gty` is always `["client_credentials"]`.
@@ -77,42 +59,6 @@ impl<A: Serialize> Serialize for AccessTokenClaims<'_, A> {
     }
 }
 
-/// The claims of a token whose signature holds, read back. Only whoever has verified the signature
-/// should make one. Claims that Grantlog does not put in are ignored.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct VerifiedClaims {
-    /// The issuer.
-    pub iss: String,
-    /// The application, again.
-    pub sub: String,
-    /// The audiences; RFC 7519 §4.1.3 lets a single one be a string.
-    #[serde(deserialize_with = "string_or_array")]
-    pub aud: Vec<String>,
-    /// The application.
-    pub client_id: String,
-    /// The granted scope, space-separated; empty when nothing was granted.
-    #[serde(default)]
-    pub scope: String,
-    /// When it was issued, in seconds since 1970.
-    pub iat: i64,
-    /// When it becomes valid, in seconds since 1970.
-    #[serde(default)]
-    pub nbf: Option<i64>,
-    /// When it expires, in seconds since 1970.
-    pub exp: i64,
-    /// The token's id.
-    pub jti: String,
-    /// The service account that the token acts as.
-    #[serde(default)]
-    pub client_system_user: Option<String>,
-    /// The organisation that the token is bound to.
-    #[serde(default)]
-    pub org_code: Option<String>,
-    /// The application's properties, unwrapped.
-    #[serde(default, deserialize_with = "unwrapped_values")]
-    pub application_properties: BTreeMap<String, String>,
-}
-
 struct ScopeArray<'a>(&'a str);
 
 impl Serialize for ScopeArray<'_> {
@@ -123,7 +69,7 @@ impl Serialize for ScopeArray<'_> {
 
 struct WrappedValues<'a>(&'a BTreeMap<String, String>);
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Wrapped<V> {
     v: V,
 }
@@ -136,37 +82,6 @@ impl Serialize for WrappedValues<'_> {
         }
         map.end()
     }
-}
-
-fn unwrapped_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let wrapped = BTreeMap::<String, Wrapped<String>>::deserialize(deserializer)?;
-    Ok(wrapped.into_iter().map(|(key, Wrapped { v })| (key, v)).collect())
-}
-
-fn string_or_array<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct StringOrArray;
-
-    impl<'de> Visitor<'de> for StringOrArray {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string or an array of strings")
-        }
-
-        fn visit_str<E>(self, single: &str) -> Result<Vec<String>, E> {
-            Ok(vec![single.to_owned()])
-        }
-
-        fn visit_seq<S: SeqAccess<'de>>(self, mut several: S) -> Result<Vec<String>, S::Error> {
-            let mut values = Vec::new();
-            while let Some(value) = several.next_element()? {
-                values.push(value);
-            }
-            Ok(values)
-        }
-    }
-
-    deserializer.deserialize_any(StringOrArray)
 }
 
 #[cfg(test)]
@@ -229,57 +144,5 @@ mod tests {
         })
         .unwrap();
         assert!(json.contains(r#""scope":"","scp":[],"#));
-    }
-
-    #[test]
-    fn what_was_signed_is_read_back() {
-        let properties = properties();
-        let claims = AccessTokenClaims {
-            org_code: Some("ACME"),
-            ..claims(&["https://a.example", "b"], &properties)
-        };
-        let read: VerifiedClaims = serde_json::from_slice(&serde_json::to_vec(&claims).unwrap()).unwrap();
-        assert_eq!(
-            read,
-            VerifiedClaims {
-                iss: claims.iss.into(),
-                sub: claims.client_id.into(),
-                aud: vec!["https://a.example".into(), "b".into()],
-                client_id: claims.client_id.into(),
-                scope: claims.scope.into(),
-                iat: claims.iat,
-                nbf: Some(claims.iat),
-                exp: claims.exp,
-                jti: claims.jti.into(),
-                client_system_user: Some("svc.integration".into()),
-                org_code: Some("ACME".into()),
-                application_properties: properties.clone(),
-            }
-        );
-    }
-
-    #[test]
-    fn a_single_audience_may_be_a_string_and_a_number_may_not_be_one() {
-        let token = |aud: &str| {
-            let json = format!(r#"{{"iss":"i","sub":"s","aud":{aud},"client_id":"s","iat":1,"exp":2,"jti":"j"}}"#);
-            serde_json::from_str::<VerifiedClaims>(&json)
-        };
-        assert_eq!(token("\"https://a.example\"").unwrap().aud, ["https://a.example"]);
-        assert_eq!(token("[\"a\",\"b\"]").unwrap().aud, ["a", "b"]);
-        assert!(token("1").is_err());
-        assert!(token("[1]").is_err());
-    }
-
-    #[test]
-    fn the_header_has_three_members() {
-        let header = JoseHeader {
-            alg: "ES256",
-            kid: "2026-03-16",
-            typ: TYP_ACCESS_TOKEN,
-        };
-        assert_eq!(
-            serde_json::to_string(&header).unwrap(),
-            r#"{"alg":"ES256","kid":"2026-03-16","typ":"at+jwt"}"#
-        );
     }
 }

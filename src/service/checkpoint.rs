@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinHandle;
 
 /// Raised when the saved form changes: another one is discarded and built again.
 const FORMAT: i64 = 2;
@@ -30,7 +31,7 @@ const CHECKSUM_BYTES: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// SQLite said no.
-    #[error("the projections' checkpoint {path} cannot be used: {source}; it is safe to delete")]
+    #[error("the projections' checkpoint {path} cannot be used: {source}")]
     Database {
         /// The file.
         path: PathBuf,
@@ -64,8 +65,16 @@ pub struct Changed {
 }
 
 impl Changed {
+    /// Takes in what others have touched.
+    pub fn merge(&mut self, other: Self) {
+        self.applications.extend(other.applications);
+        self.apis.extend(other.apis);
+        self.key_ring |= other.key_ring;
+        self.service_run |= other.service_run;
+    }
+
     /// Everything that there is.
-    fn all(snapshot: &Snapshot) -> Self {
+    pub fn all(snapshot: &Snapshot) -> Self {
         Self {
             applications: snapshot
                 .directory
@@ -86,11 +95,14 @@ struct Position {
     last_event_sha256: [u8; 32],
 }
 
+/// A save under way, on a thread of its own. On failure the changes come back, to be saved another time; a panic
+/// takes them with it.
+pub type Saving = JoinHandle<Result<(), (CheckpointError, Changed)>>;
+
 /// The file that the state is saved in.
 pub struct Checkpoint {
     path: PathBuf,
     connection: Arc<Mutex<Connection>>,
-    position: u64,
 }
 
 impl Checkpoint {
@@ -103,19 +115,20 @@ impl Checkpoint {
         Ok(Self {
             path: path.into(),
             connection: Arc::new(Mutex::new(connection)),
-            position: 0,
         })
     }
 
-    /// Opens the file for reading only: it must be there, and whoever writes it goes on.
-    pub fn open_existing(path: &Path) -> Result<Self, CheckpointError> {
+    /// Opens the file for reading only, if there is one; whoever writes it goes on.
+    pub fn open_existing(path: &Path) -> Result<Option<Self>, CheckpointError> {
+        if path.try_exists().is_ok_and(|exists| !exists) {
+            return Ok(None);
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|source| failed(path, source))?;
-        Ok(Self {
+        Ok(Some(Self {
             path: path.into(),
             connection: Arc::new(Mutex::new(connection)),
-            position: 0,
-        })
+        }))
     }
 
     /// The saved state and how many events it has read, if it was built from this log.
@@ -129,13 +142,8 @@ impl Checkpoint {
         })
     }
 
-    /// How many events the saved state has read.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
     /// The saved state, if it was built from this log; else an empty one, and the file is emptied too.
-    pub async fn load_for(&mut self, store: &dyn EventStore) -> Result<(Snapshot, u64), CheckpointError> {
+    pub async fn load_for(&self, store: &dyn EventStore) -> Result<(Snapshot, u64), CheckpointError> {
         let saved = match self.with(load) {
             Err(error) if rebuildable::is_damage(&error) => {
                 let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,10 +155,7 @@ impl Checkpoint {
         let reason = match saved {
             None => None,
             Some((snapshot, position)) => match misfit(&position, store).await? {
-                None => {
-                    self.position = position.events;
-                    return Ok((snapshot, position.events));
-                }
+                None => return Ok((snapshot, position.events)),
                 misfit => misfit,
             },
         };
@@ -167,16 +172,10 @@ impl Checkpoint {
         Ok((Snapshot::default(), 0))
     }
 
-    /// Saves what has changed. On failure the changes come back, to be saved another time.
-    pub async fn save(
-        &mut self,
-        snapshot: Snapshot,
-        changed: Changed,
-        events: u64,
-        last_event_sha256: [u8; 32],
-    ) -> Result<(), (CheckpointError, Changed)> {
+    /// Begins to save what has changed. It may take as long as the file is locked; nobody has to wait for it.
+    pub fn save(&self, snapshot: Snapshot, changed: Changed, events: u64, last_event_sha256: [u8; 32]) -> Saving {
         let (connection, path) = (self.connection.clone(), self.path.clone());
-        let saving = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             let position = Position {
                 events,
                 last_event_sha256,
@@ -192,16 +191,16 @@ impl Checkpoint {
                 saved => saved.map_err(|source| failed(&path, source)),
             };
             saved.map_err(|error| (error, changed))
-        });
-        match saving.await {
-            Ok(Ok(())) => {
-                self.position = events;
-                Ok(())
-            }
-            Ok(Err(unsaved)) => Err(unsaved),
-            // Only a panic or the runtime's end gets here: the next start folds from the checkpoint before.
-            Err(_) => Ok(()),
-        }
+        })
+    }
+
+    /// Gives up at once when the file is locked.
+    #[cfg(test)]
+    pub fn without_patience(self) -> Self {
+        let impatient: fn(&mut Connection) -> rusqlite::Result<()> =
+            |connection| connection.busy_timeout(std::time::Duration::ZERO);
+        self.with(impatient).unwrap();
+        self
     }
 
     fn with<T>(&self, work: fn(&mut Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {

@@ -8,6 +8,7 @@ use crate::policy::issue_token::{Grant, IssueToken, Refused, issue_token};
 use crate::service::record::Circumstances;
 use crate::service::throttle::Verdict;
 use crate::service::{Service, ServiceError};
+use futures_util::future::join_all;
 use grantlog_projections::Event;
 use grantlog_projections::event::{Dialect, RequestsThrottled, TokenIssued, TokenRefused};
 use grantlog_projections::trusted_application::TrustedApplication;
@@ -23,6 +24,8 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 const SECRET_HINT_CHARS: usize = 4;
 /// A request is decided anew this often when its application is changed while its token is being recorded.
 const MAX_ATTEMPTS: usize = 5;
+/// Reports of suppressed requests that wait for one commit together.
+const REPORTS_AT_ONCE: usize = 64;
 /// The characters at a token's end that its event keeps.
 const TOKEN_HINT_CHARS: usize = 8;
 
@@ -91,29 +94,36 @@ impl Service {
         error
     }
 
-    /// Records what was suppressed in windows that have ended, or (`all`) so far.
+    /// Records what was suppressed in windows that have ended, or (`all`) so far. What cannot be recorded now is
+    /// kept for the next time.
     pub async fn report_suppressed(&self, all: bool) {
-        let suppressed = if all {
-            self.throttle.drain()
-        } else {
-            self.throttle.ended(Instant::now())
-        };
-        for suppressed in suppressed {
-            let fact = self.throttled(&suppressed.client_id, suppressed.source, suppressed.requests);
-            let stream = StreamName::token_requests(fact.application_id);
-            let circumstances = Circumstances::of_system();
-            let recorded = self
-                .record(
-                    stream,
-                    ExpectedRevision::Any,
-                    &Actor::System,
-                    &circumstances,
-                    [fact.into()],
-                )
-                .await;
-            if let Err(error) = recorded {
-                tracing::warn!(%error, requests = suppressed.requests, "suppressed requests could not be recorded");
+        loop {
+            let now = Instant::now();
+            let suppressed = match all {
+                true => self.throttle.drain(REPORTS_AT_ONCE),
+                false => self.throttle.ended(now, REPORTS_AT_ONCE),
+            };
+            if suppressed.is_empty() {
+                return;
             }
+            let reports = suppressed.into_iter().map(async |suppressed| {
+                let fact = self.throttled(&suppressed.client_id, suppressed.source, suppressed.requests);
+                let stream = StreamName::token_requests(fact.application_id);
+                let circumstances = Circumstances::of_system();
+                let facts = [fact.into()];
+                let recorded = self.record(stream, ExpectedRevision::Any, &Actor::System, &circumstances, facts);
+                recorded.await.map_err(|error| (error, suppressed))
+            });
+            let reported = join_all(reports).await;
+            let failed: Vec<_> = reported.into_iter().filter_map(Result::err).collect();
+            let Some((error, _)) = failed.first() else { continue };
+            if !error.is_told_elsewhere() {
+                tracing::warn!(%error, reports = failed.len(), "suppressed requests could not be recorded yet");
+            }
+            for (_, suppressed) in failed {
+                self.throttle.put_back(suppressed, now);
+            }
+            return;
         }
     }
 

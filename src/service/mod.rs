@@ -2,6 +2,8 @@
 
 pub mod live_state;
 
+pub mod lag;
+
 pub mod checkpoint;
 
 pub mod keys;
@@ -133,9 +135,6 @@ pub struct Readiness {
     pub indexed_through: u64,
 }
 
-/// How far the directory may be behind the log before the node no longer counts as caught up, in events.
-const MAX_STATE_LAG_EVENTS: u64 = 100_000;
-
 impl Service {
     /// Puts the parts together.
     #[allow(clippy::too_many_arguments)] // each is a part, named at the one place that calls it
@@ -186,9 +185,11 @@ impl Service {
         if let Some(failure) = self.live.failure() {
             return Some(format!("the projections stopped: {failure}"));
         }
-        let (log_size, state_through) = (self.store.log_size(), self.live.position());
-        (log_size.saturating_sub(state_through) > MAX_STATE_LAG_EVENTS)
-            .then(|| format!("the projections have read {state_through} of {log_size} events"))
+        let log_size = self.store.log_size();
+        self.live.is_too_old(log_size).then(|| {
+            let state_through = self.live.position();
+            format!("the projections have read {state_through} of {log_size} events and do not keep up")
+        })
     }
 
     /// Whether the service can do its work.

@@ -23,14 +23,18 @@ pub struct StateComparison {
 /// Differences that are listed.
 const MAX_DIFFERENCES: usize = 20;
 
-/// Folds the log from zero up to where the saved state has read, and compares the two. `progress` hears
+/// Folds the log from zero up to where the saved state has read, and compares the two; all of it when nothing is
+/// saved. `progress` hears
 /// how many events are folded.
 pub async fn rebuild_state(
     store: &dyn EventStore,
-    checkpoint: &Checkpoint,
+    checkpoint: Option<&Checkpoint>,
     mut progress: impl FnMut(u64),
 ) -> Result<StateComparison, LiveStateError> {
-    let saved = checkpoint.saved_for(store).await?;
+    let saved = match checkpoint {
+        Some(checkpoint) => checkpoint.saved_for(store).await?,
+        None => None,
+    };
     let events = saved.as_ref().map_or(store.log_size(), |(_, events)| *events);
     let started = Instant::now();
     let mut rebuilt = Snapshot::default();
@@ -89,4 +93,23 @@ fn differences(saved: &Snapshot, rebuilt: &Snapshot) -> Vec<String> {
     }
     found.truncate(MAX_DIFFERENCES);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::memory_log::{MemoryLog, tokens};
+
+    #[tokio::test]
+    async fn a_state_that_was_never_saved_is_not_compared_and_no_file_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("projections.db");
+        let checkpoint = Checkpoint::open_existing(&path).unwrap();
+        assert!(checkpoint.is_none());
+        let log = MemoryLog::of(&tokens(7));
+        let compared = rebuild_state(&*log, checkpoint.as_ref(), |_| {}).await.unwrap();
+        assert_eq!((compared.is_compared, compared.events), (false, 7));
+        assert!(compared.differences.is_empty());
+        assert!(!path.exists());
+    }
 }

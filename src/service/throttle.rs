@@ -40,6 +40,8 @@ struct Window {
     ends: Instant,
     failures: u32,
     suppressed: u64,
+    /// Suppressed before this window, and not on the record yet.
+    unreported: u64,
     source: IpAddr,
 }
 
@@ -106,20 +108,22 @@ impl Throttle {
     pub fn failed(&self, client_id: &str, source: IpAddr, now: Instant) {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let key = Key::of(client_id, source);
-        // A window that has ended but is still to be reported goes on until it is: nothing is lost.
-        if let Some(window) = windows
-            .get_mut(&key)
-            .filter(|window| window.ends > now || window.suppressed > 1)
-        {
-            window.failures = window.failures.saturating_add(1);
+        if let Some(window) = windows.get_mut(&key) {
+            if window.ends > now {
+                window.failures = window.failures.saturating_add(1);
+            } else {
+                window.unreported = window.to_report();
+                (window.failures, window.suppressed) = (1, 0);
+                window.ends = now + self.settings.window;
+            }
             return;
         }
-        if windows.len() >= self.settings.max_tracked && !windows.contains_key(&key) {
+        if windows.len() >= self.settings.max_tracked {
             // A flood of invented client_ids must not push out those that are slowed down.
             let few = windows.iter().take(EVICTION_CANDIDATES);
             let disposable = few
                 .into_iter()
-                .find(|(_, window)| window.suppressed == 0)
+                .find(|(_, window)| window.suppressed == 0 && window.unreported == 0)
                 .map(|(key, _)| key.clone());
             let Some(disposable) = disposable else { return };
             windows.remove(&disposable);
@@ -130,38 +134,69 @@ impl Throttle {
                 ends: now + self.settings.window,
                 failures: 1,
                 suppressed: 0,
+                unreported: 0,
                 source,
             },
         );
         self.tracked.store(windows.len(), Ordering::Relaxed);
     }
 
-    /// Forgets the windows that have ended, and says what was suppressed in them.
-    pub fn ended(&self, now: Instant) -> Vec<Suppressed> {
-        self.take(|window| window.ends <= now)
+    /// Forgets windows that have ended until `limit` of them had something suppressed, and says what: the caller
+    /// puts it on the record, or back.
+    pub fn ended(&self, now: Instant, limit: usize) -> Vec<Suppressed> {
+        self.take(|window| window.ends <= now, limit)
     }
 
-    /// Forgets everything, and says what was suppressed.
-    pub fn drain(&self) -> Vec<Suppressed> {
-        self.take(|_| true)
+    /// The same, whether they have ended or not.
+    pub fn drain(&self, limit: usize) -> Vec<Suppressed> {
+        self.take(|_| true, limit)
     }
 
-    fn take(&self, is_over: impl Fn(&Window) -> bool) -> Vec<Suppressed> {
+    /// Counts again what could not be recorded, to be reported another time.
+    pub fn put_back(&self, suppressed: Suppressed, now: Instant) {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let Suppressed {
+            client_id,
+            source,
+            requests,
+        } = suppressed;
+        // One that has ended: nobody is slowed down by what is merely not reported.
+        let window = windows.entry(Key::of(&client_id, source)).or_insert(Window {
+            ends: now,
+            failures: 0,
+            suppressed: 0,
+            unreported: 0,
+            source,
+        });
+        window.unreported = window.unreported.saturating_add(requests);
+        self.tracked.store(windows.len(), Ordering::Relaxed);
+    }
+
+    fn take(&self, is_over: impl Fn(&Window) -> bool, limit: usize) -> Vec<Suppressed> {
         if self.tracked.load(Ordering::Relaxed) == 0 {
             return Vec::new();
         }
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = windows.extract_if(|_, window| is_over(window));
-        let suppressed = over
-            .filter(|(_, window)| window.suppressed > 1)
-            .map(|(key, window)| Suppressed {
-                client_id: key.client_id,
-                source: window.source,
-                requests: window.suppressed - 1,
-            })
+        let mut taken: Vec<Suppressed> = windows
+            .extract_if(|_, window| is_over(window))
+            .filter_map(|(key, window)| key.suppressed(window.source, window.to_report()))
+            .take(limit)
             .collect();
+        // Whoever keeps on failing is in a new window before the one that ended is reported.
+        let unreported = windows
+            .iter_mut()
+            .filter_map(|(key, window)| key.suppressed(window.source, std::mem::take(&mut window.unreported)));
+        let room = limit - taken.len();
+        taken.extend(unreported.take(room));
         self.tracked.store(windows.len(), Ordering::Relaxed);
-        suppressed
+        taken
+    }
+}
+
+impl Window {
+    /// All but the first of the window, which is recorded at once.
+    fn to_report(&self) -> u64 {
+        self.unreported.saturating_add(self.suppressed.saturating_sub(1))
     }
 }
 
@@ -175,6 +210,14 @@ impl Key {
             client_id: client_id.to_owned(),
             network,
         }
+    }
+
+    fn suppressed(&self, source: IpAddr, requests: u64) -> Option<Suppressed> {
+        (requests > 0).then(|| Suppressed {
+            client_id: self.client_id.clone(),
+            source,
+            requests,
+        })
     }
 }
 
@@ -229,16 +272,69 @@ mod tests {
         for _ in 0..5 {
             throttle.admit("a", SOURCE, start);
         }
-        assert_eq!(throttle.ended(start + Duration::from_secs(59)), []);
+        assert_eq!(throttle.ended(start + Duration::from_secs(59), 9), []);
         let end = start + Duration::from_secs(60);
         let suppressed = Suppressed {
             client_id: "a".into(),
             source: SOURCE,
             requests: 4,
         };
-        assert_eq!(throttle.ended(end), [suppressed]);
+        assert_eq!(throttle.ended(end, 9), [suppressed]);
         assert_eq!(throttle.admit("a", SOURCE, end), Verdict::Pass);
-        assert_eq!(throttle.ended(end), []);
+        assert_eq!(throttle.ended(end, 9), []);
+    }
+
+    #[test]
+    fn what_could_not_be_recorded_is_counted_again_and_slows_nobody_down() {
+        let (throttle, start) = (throttle(1, 10), Instant::now());
+        let suppressed = |requests| Suppressed {
+            client_id: "a".into(),
+            source: SOURCE,
+            requests,
+        };
+        throttle.put_back(suppressed(4), start);
+        assert_eq!(throttle.admit("a", SOURCE, start), Verdict::Pass);
+        throttle.put_back(suppressed(3), start);
+        assert_eq!(throttle.ended(start, 9), [suppressed(7)]);
+        assert_eq!(throttle.ended(start, 9), []);
+    }
+
+    #[test]
+    fn a_client_that_goes_on_failing_is_slowed_down_again_and_its_last_window_is_reported() {
+        let (throttle, start) = (throttle(1, 10), Instant::now());
+        throttle.failed("a", SOURCE, start);
+        for _ in 0..5 {
+            throttle.admit("a", SOURCE, start);
+        }
+        let end = start + Duration::from_secs(60);
+        throttle.failed("a", SOURCE, end);
+        assert!(matches!(
+            throttle.admit("a", SOURCE, end),
+            Verdict::SlowDown { is_first: true, .. }
+        ));
+        throttle.admit("a", SOURCE, end);
+        assert_eq!(throttle.ended(end, 9)[0].requests, 4);
+        assert_eq!(throttle.ended(end, 9), [], "the new window has not ended");
+        assert_eq!(throttle.drain(9)[0].requests, 1);
+    }
+
+    #[test]
+    fn no_more_is_taken_than_asked_for_and_nothing_is_lost() {
+        let (throttle, start) = (throttle(1, 100), Instant::now());
+        for client in 0..100 {
+            throttle.failed(&client.to_string(), SOURCE, start);
+            // Every other one has something to report.
+            for _ in 0..client % 2 * 3 {
+                throttle.admit(&client.to_string(), SOURCE, start);
+            }
+        }
+        let end = start + Duration::from_secs(60);
+        let mut taken: Vec<usize> = Vec::new();
+        while taken.last() != Some(&0) {
+            taken.push(throttle.ended(end, 9).len());
+        }
+        assert_eq!(taken, [9, 9, 9, 9, 9, 5, 0]);
+        assert_eq!(throttle.tracked.load(Ordering::Relaxed), 0);
     }
 
     #[test]

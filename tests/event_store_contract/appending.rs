@@ -133,7 +133,7 @@ pub async fn indexes_are_dense_under_concurrent_appenders(log: &dyn Log) {
     let stored = whole_log(&*store)
         .await
         .into_iter()
-        .map(|event| (event.index, event.bytes.to_vec()));
+        .map(|event| (event.index, event.bytes));
     assert_eq!(stored.collect::<Vec<_>>(), acknowledged);
     assert!(acknowledged.iter().map(|(index, _)| *index).eq(0..store.log_size()));
     for stream in 0..10 {

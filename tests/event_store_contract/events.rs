@@ -14,12 +14,20 @@ pub fn event() -> EventToAppend {
     )
 }
 
+/// The event with spaces behind it, so that it has this many bytes.
+pub fn padded(mut event: EventToAppend, length: usize) -> EventToAppend {
+    let mut bytes = event.bytes.to_vec();
+    bytes.resize(length, b' ');
+    event.bytes = bytes.into();
+    event
+}
+
 /// An event with these bytes.
 pub fn event_of(id: Uuid, bytes: Vec<u8>) -> EventToAppend {
     EventToAppend {
         id,
         event_type: "TokenIssued",
-        bytes,
+        bytes: bytes.into(),
     }
 }
 

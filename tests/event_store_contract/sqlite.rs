@@ -1,6 +1,6 @@
 //! The embedded store: the contract, and what is special about a log in one file.
 
-use crate::events::{append, append_many, append_one, events, whole_log};
+use crate::events::{append, append_many, append_one, events, padded, whole_log};
 use crate::{Log, the_contract_holds_for};
 use grantlog::event_store::ExpectedRevision::{Any, Exact, NoStream};
 use grantlog::event_store::sqlite::{OpenError, SqliteEventStore, SqliteOptions};
@@ -112,8 +112,7 @@ async fn what_waits_is_bounded_in_bytes_too() {
     let log = LogInAFile::new();
     let (store, let_on) = held_up(log.options());
     append_one(&store, "a").await;
-    let mut large = events(128);
-    large.iter_mut().for_each(|event| event.bytes.resize(65_000, b' '));
+    let large: Vec<_> = events(128).into_iter().map(|event| padded(event, 65_000)).collect();
     let mut waiting = Vec::new();
     let refused = loop {
         let mut outcome = store.append_to_stream(append("a", Any, large.clone()));
@@ -264,8 +263,7 @@ async fn the_write_ahead_log_stays_bounded_and_small_events_cost_few_bytes_more_
     let store = SqliteEventStore::open(log.options()).unwrap();
     let mut largest = 0;
     for _ in 0..800 {
-        let mut large = events(128);
-        large.iter_mut().for_each(|event| event.bytes.resize(600, b' '));
+        let large = events(128).into_iter().map(|event| padded(event, 600)).collect();
         store.append_to_stream(append("a", Any, large)).await.unwrap();
         largest = largest.max(
             std::fs::metadata(log.folder.path().join("events.db-wal"))

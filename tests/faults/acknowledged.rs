@@ -74,7 +74,7 @@ fn one_more(revisions: Option<u64>) -> Append {
         events: vec![EventToAppend {
             id,
             event_type: "Checked",
-            bytes,
+            bytes: bytes.into(),
         }],
     }
 }

@@ -316,7 +316,7 @@ fn numbered(n: usize, events: usize) -> Append {
         EventToAppend {
             id,
             event_type: "Numbered",
-            bytes,
+            bytes: bytes.into(),
         }
     });
     let events = events.collect();

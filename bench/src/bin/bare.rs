@@ -18,6 +18,10 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use uuid::Uuid;
 
+/// The product's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Arguments {
     /// Where to listen.

@@ -2,6 +2,7 @@
 //! to the database. An event that cannot be read stops it: nothing is ever skipped.
 
 use super::database::Writer;
+use super::skim::skim;
 use super::{Progress, Shared};
 use crate::event_store::codec::{self, DecodeError};
 use crate::event_store::{EventStore, ReadError, StoredEvent};
@@ -17,6 +18,10 @@ use tokio::sync::watch;
 const LAG_WORTH_TELLING: u64 = 100_000;
 /// How often it does.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Events that are committed within so short a time are indexed together: to be woken by each commit costs the
+/// token endpoint more. An event that comes alone is indexed at once.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Why the feeder stopped.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +54,13 @@ pub(super) fn start(
             runtime,
         };
         if let Err(error) = feeder.follow() {
-            fail(&feeder.shared, &error.to_string());
+            match &error {
+                // Why the log has ended is told where it is known.
+                FeedError::Log(_) if feeder.store.has_ended() => {
+                    feeder.shared.end("the audit index has read all that its log had");
+                }
+                error => fail(&feeder.shared, &error.to_string()),
+            }
             if let FeedError::Database(error) = &error {
                 feeder.shared.remove_if_damaged(error);
             }
@@ -72,6 +83,28 @@ fn fail(shared: &Shared, reason: &str) {
     shared.stop(format!("the audit index stopped at event {at}: {reason}"));
 }
 
+/// As much of an event as is indexed.
+enum Read<'a> {
+    Skimmed(AuditRecord<'a>),
+    Decoded(Box<RecordedEvent>),
+}
+
+impl<'a> Read<'a> {
+    fn of(stored: &'a StoredEvent) -> Result<Self, DecodeError> {
+        match skim(stored) {
+            Some(record) => Ok(Self::Skimmed(record)),
+            None => Ok(Self::Decoded(Box::new(codec::decode(stored)?))),
+        }
+    }
+
+    fn record(&self) -> AuditRecord<'_> {
+        match self {
+            Self::Skimmed(record) => *record,
+            Self::Decoded(recorded) => AuditRecord::from(&**recorded),
+        }
+    }
+}
+
 struct Feeder {
     shared: Arc<Shared>,
     store: Arc<dyn EventStore>,
@@ -85,17 +118,29 @@ impl Feeder {
         let mut next = self.shared.memory.indexed_through();
         let mut catching_up = CatchingUp::start(next, self.store.log_size());
         let mut subscription = self.store.subscribe_to_all(next);
+        let mut pause = Duration::ZERO;
         loop {
             let (stop, batch) = (&mut self.stop, self.shared.settings.feed_batch);
+            let woken = Instant::now();
             let events = self.runtime.block_on(async {
+                let gathered = async {
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
+                    subscription.next_batch(batch).await
+                };
                 tokio::select! {
                     biased;
                     _ = stop.wait_for(|stop| *stop) => None,
-                    events = subscription.next_batch(batch) => Some(events),
+                    events = gathered => Some(events),
                 }
             });
             let Some(events) = events else { return Ok(()) };
-            next = self.add(next, &events?)?;
+            let events = events?;
+            // Nothing is gathered after a long wait, nor while there is a backlog.
+            let is_busy = woken.elapsed() < GATHER * 2 && events.len() < batch;
+            pause = if is_busy { GATHER } else { Duration::ZERO };
+            next = self.add(next, &events)?;
             self.write(self.store.log_size().saturating_sub(next))?;
             if let Some(telling) = &mut catching_up
                 && telling.tell(next, self.store.log_size())
@@ -106,7 +151,7 @@ impl Feeder {
     }
 
     fn add(&self, mut next: u64, events: &[StoredEvent]) -> Result<u64, FeedError> {
-        let mut recorded: Vec<RecordedEvent> = Vec::with_capacity(events.len());
+        let mut read: Vec<Read<'_>> = Vec::with_capacity(events.len());
         let mut failure = None;
         for event in events {
             if event.index != next {
@@ -116,8 +161,8 @@ impl Feeder {
                 });
                 break;
             }
-            match codec::decode(event) {
-                Ok(event) => recorded.push(event),
+            match Read::of(event) {
+                Ok(event) => read.push(event),
                 Err(error) => {
                     failure = Some(error.into());
                     break;
@@ -125,10 +170,10 @@ impl Feeder {
             }
             next += 1;
         }
-        let records = recorded
+        let records = read
             .iter()
             .zip(events)
-            .map(|(recorded, event)| (AuditRecord::from(recorded), &*event.bytes));
+            .map(|(read, event)| (read.record(), &*event.bytes));
         let indexed_through = self.shared.memory.add(records);
         self.shared.progress.send_modify(
             |Progress {

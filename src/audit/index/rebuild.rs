@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 /// What a rebuild found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RebuildComparison {
+    /// Whether there was an index to compare with; when not, none was built either.
+    pub is_compared: bool,
     /// Events read from the log: all that it had at the start.
     pub events: u64,
     /// Events in the segments that both indexes have: the ones that were compared.
@@ -46,10 +48,10 @@ pub struct RebuildProgress {
 /// Why there is no comparison.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// The served index has no use, or there is none: it will be built when the server starts.
-    #[error("there is no audit index at {} to compare with: {reason}", path.display())]
-    NothingServed {
-        /// Where it should be.
+    /// The served index is of no use: it will be built anew when the server starts.
+    #[error("the audit index {} cannot be compared with: {reason}", path.display())]
+    Unusable {
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -77,7 +79,7 @@ pub enum RebuildError {
 }
 
 /// Builds the index of the whole log from zero in a file beside `path`, compares it with the one at `path`
-/// in every segment that both have, and removes it again. `progress` is called once per segment. The index
+/// in every segment that both have, and removes it again; does nothing when there is none. `progress` is called once per segment. The index
 /// may be served meanwhile, by this process or another: it is only read.
 pub async fn rebuild_and_compare(
     path: &Path,
@@ -122,13 +124,23 @@ async fn rebuild(
     size: usize,
     progress: impl FnMut(RebuildProgress) + Send,
 ) -> Result<RebuildComparison, RebuildError> {
-    let nothing_served = |reason: String| RebuildError::NothingServed {
+    let of_no_use = |reason: String| RebuildError::Unusable {
         path: path.into(),
         reason,
     };
-    let served = Reader::open(path, size).map_err(|error| nothing_served(error.to_string()))?;
+    if path.try_exists().is_ok_and(|exists| !exists) {
+        return Ok(RebuildComparison {
+            is_compared: false,
+            events: 0,
+            compared_events: 0,
+            compared_rows: 0,
+            difference: None,
+            elapsed: Duration::ZERO,
+        });
+    }
+    let served = Reader::open(path, size).map_err(|error| of_no_use(error.to_string()))?;
     served.segments().map_err(|unusable| match unusable {
-        Unusable::Stale(reason) => nothing_served(reason),
+        Unusable::Stale(reason) => of_no_use(reason),
         Unusable::Failed(error) => RebuildError::Database(error),
     })?;
     let started = Instant::now();
@@ -152,6 +164,7 @@ async fn rebuild(
         ));
     }
     Ok(RebuildComparison {
+        is_compared: true,
         events,
         compared_events: segments * size as u64,
         compared_rows,

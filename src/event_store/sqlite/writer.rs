@@ -1,5 +1,6 @@
 //! The one thread that writes: it takes whatever waits, commits it in one transaction, and wakes everyone.
 
+use super::answers::{Outcome, Reply, WakeUps};
 use super::opening::LogLock;
 use super::stream_heads::{StreamHead, StreamHeads};
 use super::{End, Log, OnCommit, SqliteOptions, failure};
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Pages in the write-ahead log from which on it is moved into the file: 8 MB, which keeps the writer for some
@@ -22,18 +23,16 @@ const CHECKPOINT_RETRY_PAGES: i64 = 256;
 /// How long closing waits for readers in other processes, whose presence only costs tidiness.
 const CLOSING_PATIENCE: Duration = Duration::from_millis(250);
 
-type Outcome = Result<Appended, AppendError>;
-
 /// An append on its way to the writer.
 pub(super) struct Queued {
     append: Append,
-    reply: oneshot::Sender<Outcome>,
+    reply: Reply,
     /// What it counts against the bound on queued bytes.
     pub(super) bytes: usize,
 }
 
 impl Queued {
-    pub(super) fn new(append: Append, reply: oneshot::Sender<Outcome>) -> Self {
+    pub(super) fn new(append: Append, reply: Reply) -> Self {
         let bytes = append.events.iter().map(|event| event.bytes.len()).sum();
         Self { append, reply, bytes }
     }
@@ -220,11 +219,11 @@ impl Writer {
                 .prepare_cached("INSERT INTO events (position, stream, revision, bytes) VALUES (?1, ?2, ?3, ?4)")?;
             for (offset, event) in append.events.iter().enumerate() {
                 revision = first_revision + offset as u64;
-                statement.execute(params![self.size as i64, stream, revision as i64, event.bytes])?;
+                statement.execute(params![self.size as i64, stream, revision as i64, &*event.bytes])?;
                 inserted.push(StoredEvent {
                     index: self.size,
                     revision,
-                    bytes: event.bytes.as_slice().into(),
+                    bytes: event.bytes.clone(),
                 });
                 self.size += 1;
             }
@@ -248,10 +247,11 @@ impl Writer {
     fn answer(&self, batch: Vec<Queued>, outcomes: Vec<Outcome>) {
         let bytes = batch.iter().map(|queued| queued.bytes).sum();
         self.log.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let mut wake_ups = WakeUps::default();
         for (queued, outcome) in batch.into_iter().zip(outcomes) {
-            // Whoever no longer waits has lost interest, not the event.
-            let _ = queued.reply.send(outcome);
+            queued.reply.send(outcome, &mut wake_ups);
         }
+        wake_ups.wake();
     }
 
     /// Keeps the write-ahead log bounded. It runs after the batch has been answered, and never waits for
@@ -289,12 +289,17 @@ impl Writer {
         let reason = failure::in_words(error);
         let message = failure::for_operator(&self.log.path, attempt, error);
         self.log.end.send_replace(Some(End::Failed(message)));
+        let mut wake_ups = WakeUps::default();
         for queued in batch {
-            let _ = queued.reply.send(Err(AppendError::Indeterminate(reason.clone())));
+            let outcome = Err(AppendError::Indeterminate(reason.clone()));
+            queued.reply.send(outcome, &mut wake_ups);
         }
+        wake_ups.wake();
+        let mut wake_ups = WakeUps::default();
         while let Some(queued) = self.queue.blocking_recv() {
-            let _ = queued.reply.send(Err(self.log.refusal()));
+            queued.reply.send(Err(self.log.refusal()), &mut wake_ups);
         }
+        wake_ups.wake();
     }
 
     /// Leaves one tidy file behind. A failure here loses nothing: the next start moves the write-ahead log.
