@@ -19,13 +19,13 @@ use grantlog::service::checkpoint::Checkpoint;
 use grantlog::service::issue_token::Issued;
 use grantlog::service::keys::Keys;
 use grantlog::service::live_state::{CheckpointEvery, LiveState};
-use grantlog::service::record::Circumstances;
+use grantlog::service::record::{Circumstances, Commander};
 use grantlog::service::throttle::{Throttle, ThrottleSettings};
 use grantlog::service::{Service, ServiceSettings};
 use grantlog_projections::Event;
 use grantlog_projections::event::RefusalReason;
 use grantlog_projections::values::{
-    Actor, ApplicationId, ApplicationUri, Audience, OrgCode, Remark, Scope, SecretId, SigningAlgorithm, SystemUser,
+    ApplicationId, ApplicationUri, Audience, OrgCode, Remark, Scope, SecretId, SigningAlgorithm, SystemUser,
     TokenLifetime,
 };
 use std::sync::Arc;
@@ -68,7 +68,7 @@ async fn it_is_refused_once_its_secret_is_revoked_or_rotated_without_overlap() {
     let secret_id = scene.secret_id();
     scene
         .service
-        .revoke_secret(scene.id, secret_id, None, &Actor::System, &now())
+        .revoke_secret(scene.id, secret_id, None, None, &Commander::system(), &now())
         .await
         .unwrap();
     scene.let_go(1);
@@ -80,7 +80,7 @@ async fn it_is_refused_once_its_secret_is_revoked_or_rotated_without_overlap() {
     scene.token_is_durable().await;
     scene
         .service
-        .rotate_secret(scene.id, Some(0), None, None, None, &Actor::System, &now())
+        .rotate_secret(scene.id, Some(0), None, None, None, &Commander::system(), &now())
         .await
         .unwrap();
     scene.let_go(1);
@@ -95,7 +95,7 @@ async fn it_is_refused_once_its_application_is_deleted() {
     scene.token_is_durable().await;
     scene
         .service
-        .delete_application(scene.id, None, None, &Actor::System, &now())
+        .delete_application(scene.id, None, None, &Commander::system(), &now())
         .await
         .unwrap();
     scene.let_go(1);
@@ -183,7 +183,7 @@ impl Scene {
             time: Duration::from_secs(60),
         };
         let checkpoint = Checkpoint::open(&file("projections.db")).unwrap();
-        let live = LiveState::open(store.clone(), checkpoint, every, keys.clone())
+        let live = LiveState::open(store.clone(), Some(checkpoint), every, keys.clone())
             .await
             .unwrap();
         let audit = AuditIndex::open(&file("audit.db"), store.clone()).await.unwrap();
@@ -217,7 +217,7 @@ impl Scene {
             secret_expires_in_seconds: None,
         };
         let made = service
-            .register_application(registration, &Actor::System, &now())
+            .register_application(registration, &Commander::system(), &now())
             .await
             .unwrap();
         let secret = made.secret.expect("a secret was made");
@@ -252,14 +252,14 @@ impl Scene {
 
     async fn disable(&self) {
         self.service
-            .switch_application(self.id, false, None, None, &Actor::System, &now())
+            .switch_application(self.id, false, None, None, &Commander::system(), &now())
             .await
             .unwrap();
     }
 
     async fn change(&self, patch: ApplicationPatch) {
         self.service
-            .change_application(self.id, patch, None, None, &Actor::System, &now())
+            .change_application(self.id, patch, None, None, &Commander::system(), &now())
             .await
             .unwrap();
     }

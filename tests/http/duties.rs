@@ -321,3 +321,84 @@ async fn an_auditor_can_change_nothing_and_an_administrator_of_applications_cann
     let request = scene.with_token(&administrator.token, Method::GET, "/audit/events");
     assert_eq!(request.send().await.unwrap().status(), StatusCode::FORBIDDEN);
 }
+
+#[tokio::test]
+async fn nobody_hands_on_a_duty_that_they_do_not_have() {
+    let scene = Scene::start().await;
+    let duties = ["applications:read", "applications:write"];
+    let administrator = holder(&scene, "administrator", duties.into_iter()).await;
+    let auditor = scene.register("auditor", json!({"scope": "audit:read read"})).await;
+    let plain = scene.register("plain", json!({})).await;
+    let path = |application: &crate::scene::Application, action: &str| format!("{}{action}", application.path());
+    let new = json!({"application_uri": "new-auditor", "scope": "read audit:read"});
+    for (method, path, body) in [
+        (Method::POST, "/admin/applications".to_owned(), new),
+        (Method::PATCH, path(&plain, ""), json!({"scope": "read audit:read"})),
+        (Method::PATCH, path(&auditor, ""), json!({"system_user": "svc.other"})),
+        (Method::POST, path(&auditor, "/secrets"), json!({})),
+        (Method::POST, path(&auditor, "/enable"), json!({})),
+    ] {
+        let before = scene.log_size().await;
+        let request = scene
+            .with_token(&administrator.token, method.clone(), &path)
+            .json(&body);
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {path}: {}", answer.body);
+        assert!(answer.body.contains("audit:read"), "{}", answer.body);
+        assert!(!answer.body.contains("client_secret\":"), "{}", answer.body);
+        let events = scene.log_from(before).await;
+        assert_eq!(
+            events.iter().map(crate::scene::Logged::kind).collect::<Vec<_>>(),
+            ["ApiCallAuthorized"]
+        );
+    }
+    // To take away is always possible, and so is what concerns other APIs' scopes.
+    for (method, path, body) in [
+        (
+            Method::PATCH,
+            path(&plain, ""),
+            json!({"scope": "read DomainApi something:else"}),
+        ),
+        (Method::POST, path(&auditor, "/disable"), json!({})),
+    ] {
+        let request = scene
+            .with_token(&administrator.token, method.clone(), &path)
+            .json(&body);
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{method} {path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_scope_that_is_taken_from_an_application_is_taken_from_its_live_tokens() {
+    let scene = Scene::start().await;
+    let auditor = scene.register("auditor", json!({"scope": "audit:read read"})).await;
+    let token = scene.token(&auditor, &[]).await;
+    let read = async || {
+        scene
+            .with_token(&token, Method::GET, "/audit/events")
+            .send()
+            .await
+            .unwrap()
+            .status()
+    };
+    assert_eq!(read().await, StatusCode::OK);
+    let (status, _) = scene
+        .administer(Method::PATCH, &auditor.path(), json!({"scope": "read"}))
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(read().await, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn the_first_administrator_can_be_disabled_but_not_deleted() {
+    let scene = Scene::start().await;
+    let (_, page) = scene.get("/admin/applications?client_id=grantlog.admin").await;
+    let path = format!(
+        "/admin/applications/{}",
+        page["applications"][0]["id"].as_str().unwrap()
+    );
+    let (status, problem) = scene.administer(Method::DELETE, &path, json!({})).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(problem["detail"].as_str().unwrap().contains("disable it"), "{problem}");
+}

@@ -278,13 +278,13 @@ async fn a_configuration_that_is_not_accepted_names_the_key_and_leaves_no_data()
 }
 
 #[tokio::test]
-async fn a_folder_is_served_by_one_server_at_a_time_and_an_address_too() {
+async fn a_folder_is_served_by_one_server_at_a_time() {
     let scene = Scene::start().await;
     let Err((status, stderr)) = Start::over(&scene.server.data_dir).try_start() else {
         panic!("two servers over one log");
     };
     assert!(!status.success());
-    assert!(stderr.contains("events.db"), "{stderr}");
+    assert!(stderr.contains("the data folder is in use"), "{stderr}");
     assert_eq!(
         scene.get("/admin/applications").await.0,
         StatusCode::OK,

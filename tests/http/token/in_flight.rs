@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 struct Asked {
@@ -17,15 +17,18 @@ struct Asked {
 /// Clients that ask for tokens as fast as they can, until told to stop.
 struct Clients {
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
     tasks: Vec<tokio::task::JoinHandle<Vec<Asked>>>,
 }
 
 impl Clients {
     fn of(scene: &Scene, application: &Application, count: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicUsize::new(0));
         let tasks = (0..count)
             .map(|_| {
-                let (stop, http, url) = (stop.clone(), scene.http.clone(), format!("{}/connect/token", scene.url));
+                let (stop, answered, http) = (stop.clone(), answered.clone(), scene.http.clone());
+                let url = format!("{}/connect/token", scene.url);
                 let form = vec![
                     ("grant_type", "client_credentials".to_owned()),
                     ("client_id", application.client_id.clone()),
@@ -39,12 +42,22 @@ impl Clients {
                         let status = answer.status();
                         let body = answer.json().await.expect("JSON");
                         asked.push(Asked { started, status, body });
+                        answered.fetch_add(1, Ordering::Relaxed);
                     }
                     asked
                 })
             })
             .collect();
-        Self { stop, tasks }
+        Self { stop, answered, tasks }
+    }
+
+    /// Until so many more requests are answered.
+    async fn wait_for(&self, more: usize) {
+        let (began, wanted) = (Instant::now(), self.answered.load(Ordering::Relaxed) + more);
+        while self.answered.load(Ordering::Relaxed) < wanted {
+            assert!(began.elapsed() < PATIENCE, "the clients are not answered");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn stop(self) -> Vec<Asked> {
@@ -57,6 +70,9 @@ impl Clients {
     }
 }
 
+/// On the busiest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Many failures of one client are no attack here.
 const NO_LOCKOUT: &str = "[lockout]\nmax_failures = 1000000";
 
@@ -66,13 +82,13 @@ async fn after_the_answer_to_disable_no_request_that_starts_gets_a_token() {
     let application = scene.register("switched", json!({})).await;
     for action in ["disable", "enable"].into_iter().cycle().take(6) {
         let clients = Clients::of(&scene, &application, 8);
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        clients.wait_for(50).await;
         let (status, shown) = scene
             .administer(Method::POST, &format!("{}/{action}", application.path()), json!({}))
             .await;
         let answered = Instant::now();
         assert_eq!(status, StatusCode::OK, "{shown}");
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        clients.wait_for(50).await;
         let asked = clients.stop().await;
         let (before, after): (StatusCode, StatusCode) = match action {
             "disable" => (StatusCode::OK, StatusCode::UNAUTHORIZED),
@@ -92,13 +108,13 @@ async fn after_the_answer_to_a_narrowed_scope_no_request_that_starts_gets_the_wi
     let scene = Scene::start().await;
     let application = scene.register("narrowed", json!({})).await;
     let clients = Clients::of(&scene, &application, 8);
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    clients.wait_for(50).await;
     let (status, _) = scene
         .administer(Method::PATCH, &application.path(), json!({"scope": "read"}))
         .await;
     let answered = Instant::now();
     assert_eq!(status, StatusCode::OK);
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    clients.wait_for(50).await;
     let asked = clients.stop().await;
     assert!(
         asked.iter().all(|asked| asked.status == StatusCode::OK),
@@ -114,7 +130,7 @@ async fn every_token_that_was_answered_is_in_the_log_exactly_once_as_it_was_answ
     let scene = Scene::start().await;
     let application = scene.register("counted", json!({})).await;
     let clients = Clients::of(&scene, &application, 16);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    clients.wait_for(100).await;
     let asked = clients.stop().await;
     let mut issued: BTreeMap<String, usize> = BTreeMap::new();
     let log = scene.log().await;

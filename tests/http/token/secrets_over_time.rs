@@ -30,11 +30,11 @@ async fn is_accepted(scene: &Scene, application: &Application) -> bool {
 async fn after_a_rotation_both_secrets_work_until_the_overlap_is_over_and_then_only_the_new_one() {
     let scene = Scene::start().await;
     let old = scene.register("rotating", json!({})).await;
-    let new = rotate(&scene, &old, json!({"overlap_seconds": 2})).await;
+    let new = rotate(&scene, &old, json!({"overlap_seconds": 3})).await;
     assert_ne!(old.client_secret, new.client_secret);
     assert!(is_accepted(&scene, &new).await);
     assert!(is_accepted(&scene, &old).await);
-    tokio::time::sleep(Duration::from_millis(2_050)).await;
+    tokio::time::sleep(Duration::from_millis(3_050)).await;
     assert!(is_accepted(&scene, &new).await);
     assert!(!is_accepted(&scene, &old).await);
     assert_eq!(scene.log().await.last().unwrap().data()["reason"], "secret_expired");
@@ -87,11 +87,11 @@ async fn a_secret_that_was_given_an_end_ends() {
     let ending = rotate(
         &scene,
         &application,
-        json!({"overlap_seconds": 0, "expires_in_seconds": 1}),
+        json!({"overlap_seconds": 0, "expires_in_seconds": 2}),
     )
     .await;
     assert!(is_accepted(&scene, &ending).await);
-    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    tokio::time::sleep(Duration::from_millis(2_050)).await;
     assert!(!is_accepted(&scene, &ending).await);
 }
 
