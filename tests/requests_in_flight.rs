@@ -397,6 +397,10 @@ impl EventStore for HeldBack {
         self.store.failure()
     }
 
+    fn has_ended(&self) -> bool {
+        self.store.has_ended()
+    }
+
     fn queue_depth(&self) -> u64 {
         self.store.queue_depth()
     }
