@@ -3,9 +3,8 @@ use crate::config::{CliOverrides, Config};
 use opentelemetry::trace::TraceContextExt as _;
 use std::io::Write;
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use tracing::subscriber::with_default;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 const HEADER: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -13,7 +12,7 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 #[test]
 fn without_an_endpoint_the_callsite_of_request_spans_is_off_for_good_whatever_the_filter_says() {
-    let callsite = with_default(Registry::default(), || {
+    let callsite = with_subscriber(Registry::default(), || {
         let span = RequestSpan::start("GET", "/", None, None);
         span.span()
             .metadata()
@@ -35,7 +34,7 @@ fn without_an_endpoint_the_callsite_of_request_spans_is_off_for_good_whatever_th
 #[test]
 fn without_an_endpoint_the_trace_is_the_callers_or_none() {
     let (_telemetry, subscriber) = Telemetry::build(&config("info", ""), Lines::default(), false).unwrap();
-    with_default(subscriber, || {
+    with_subscriber(subscriber, || {
         let span = RequestSpan::start("POST", "/connect/token", Some(HEADER), None);
         assert_eq!(span.trace_id().unwrap().to_string(), TRACE);
         assert_eq!(
@@ -55,7 +54,7 @@ fn with_an_endpoint_a_request_without_a_caller_has_a_trace_of_its_own() {
     let config = config("info", &format!("http://{}", dead_address()));
     let (telemetry, subscriber) = Telemetry::build(&config, Lines::default(), false).unwrap();
     assert!(telemetry.meter().is_some());
-    with_default(subscriber, || {
+    with_subscriber(subscriber, || {
         let first = RequestSpan::start("GET", "/", None, None).trace_id().unwrap();
         let second = RequestSpan::start("GET", "/", None, None).trace_id().unwrap();
         assert_ne!(first, second);
@@ -141,7 +140,7 @@ fn serves_and_stops_in_time_without_a_collector_at(address: std::net::SocketAddr
     let (telemetry, subscriber) = Telemetry::build(&config, Lines::default(), false).unwrap();
     let metrics = crate::metrics::Metrics::new(telemetry.meter().as_ref());
     let started = Instant::now();
-    with_default(subscriber, || {
+    with_subscriber(subscriber, || {
         for request in 0..3 * MAX_QUEUED_SPANS {
             let span = RequestSpan::start("GET", "/verify", None, None);
             let _inside = span.span().enter();
@@ -156,6 +155,14 @@ fn serves_and_stops_in_time_without_a_collector_at(address: std::net::SocketAddr
     assert!(!telemetry.shutdown(), "nothing was handed over");
     let stop = started.elapsed();
     assert!(stop < SHUTDOWN_TIMEOUT + Duration::from_secs(2), "{stop:?}");
+}
+
+/// One subscriber at a time: those of several threads share what they know of each callsite, and
+/// tracing-subscriber takes it amiss when that changes between its two looks at an event.
+fn with_subscriber<T>(subscriber: impl Into<tracing::Dispatch>, run: impl FnOnce() -> T) -> T {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    tracing::dispatcher::with_default(&subscriber.into(), run)
 }
 
 fn config(log_filter: &str, otlp_endpoint: &str) -> TelemetryConfig {
@@ -179,7 +186,7 @@ fn dead_address() -> std::net::SocketAddr {
 fn logged(config: &TelemetryConfig, run: impl FnOnce()) -> String {
     let lines = Lines::default();
     let (_telemetry, subscriber) = Telemetry::build(config, lines.clone(), false).unwrap();
-    with_default(subscriber, run);
+    with_subscriber(subscriber, run);
     String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
 }
 
