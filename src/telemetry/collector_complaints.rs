@@ -37,10 +37,11 @@ impl<S> Filter<S> for CollectorComplaints {
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if is_wanted(metadata) {
-            Interest::always()
-        } else {
-            Interest::never()
+        match (is_wanted(metadata), is_opentelemetry(metadata)) {
+            (false, _) => Interest::never(),
+            (true, false) => Interest::always(),
+            // `event_enabled` may say no, which tracing-subscriber expects only of those that it asks each time.
+            (true, true) => Interest::sometimes(),
         }
     }
 
