@@ -33,7 +33,7 @@ const LIFETIME_SECONDS: i64 = 3_600;
 
 #[derive(Parser)]
 struct Arguments {
-    /// The log, `events.sqlite` in the data folder.
+    /// The log, `events.db` in the data folder.
     #[arg(long)]
     log: PathBuf,
     /// How many events to add.
