@@ -109,7 +109,7 @@ pub fn maintain(
 }
 
 /// Published keys that one algorithm may have before a rotation on command is refused: verifiers read them all.
-pub const MAX_PUBLISHED_KEYS: usize = 16;
+pub const MAX_PUBLISHED_KEYS: usize = 128;
 
 /// Decides a rotation on command: the announced key if there is one, for verifiers know it already.
 pub fn rotate(key_ring: &KeyRing, alg: SigningAlgorithm) -> Result<KeyStep, CommandRefused> {
