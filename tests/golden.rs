@@ -495,6 +495,42 @@ fn goldens() -> Vec<Golden> {
                 ]),
                 rows: 50,
                 through_index: 1_234,
+                via: TrailAccess::Search,
+            },
+        ),
+        Golden {
+            file: "AuditTrailRead.via.json".into(),
+            ..full(
+                StreamName::audit_access(),
+                AuditTrailRead {
+                    application_uri: uri(),
+                    filter: BTreeMap::from([("type".into(), "TokenIssued".into())]),
+                    rows: 0,
+                    through_index: 1_234,
+                    via: TrailAccess::Tail,
+                },
+            )
+        },
+        full(
+            StreamName::audit_access(),
+            AuditTrailExported {
+                application_uri: uri(),
+                format: "ndjson".into(),
+                filter: BTreeMap::from([("type".into(), "TokenIssued".into())]),
+                from_index: 12,
+                through_index: 1_234,
+            },
+        ),
+        full(
+            StreamName::audit_access(),
+            ReportProduced {
+                application_uri: uri(),
+                report: "inventory".into(),
+                format: "html".into(),
+                parameters: BTreeMap::from([("as_of".into(), "1234".into())]),
+                rows: 7,
+                through_index: 1_234,
+                sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
             },
         ),
         minimal(
@@ -504,6 +540,7 @@ fn goldens() -> Vec<Golden> {
                 filter: BTreeMap::new(),
                 rows: 0,
                 through_index: 0,
+                via: TrailAccess::Search,
             },
         ),
     ]

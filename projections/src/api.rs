@@ -58,7 +58,9 @@ impl Api {
             | Event::RequestsThrottled(_)
             | Event::ApiCallAuthorized(_)
             | Event::ApiCallDenied(_)
-            | Event::AuditTrailRead(_) => return Some(next),
+            | Event::AuditTrailRead(_)
+            | Event::AuditTrailExported(_)
+            | Event::ReportProduced(_) => return Some(next),
         }
         next.revision = recorded.revision;
         next.changed_at = recorded.envelope.time;

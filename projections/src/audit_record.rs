@@ -65,6 +65,8 @@ impl<'a> From<&'a RecordedEvent> for AuditRecord<'a> {
             Event::ApiCallAuthorized(data) => (Some(data.application_uri.as_str()), Outcome::Success),
             Event::ApiCallDenied(data) => (data.application_uri.as_ref().map(|uri| uri.as_str()), Outcome::Refused),
             Event::AuditTrailRead(data) => (Some(data.application_uri.as_str()), Outcome::Success),
+            Event::AuditTrailExported(data) => (Some(data.application_uri.as_str()), Outcome::Success),
+            Event::ReportProduced(data) => (Some(data.application_uri.as_str()), Outcome::Success),
         };
         Self {
             index: recorded.index,

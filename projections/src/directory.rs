@@ -58,7 +58,9 @@ impl Directory {
             | Event::RequestsThrottled(_)
             | Event::ApiCallAuthorized(_)
             | Event::ApiCallDenied(_)
-            | Event::AuditTrailRead(_) => Touched::Nothing,
+            | Event::AuditTrailRead(_)
+            | Event::AuditTrailExported(_)
+            | Event::ReportProduced(_) => Touched::Nothing,
         }
     }
 

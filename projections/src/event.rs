@@ -111,6 +111,10 @@ events! {
     ApiCallDenied: trail,
     /// Someone read the audit trail.
     AuditTrailRead: trail,
+    /// Someone took a copy of the audit trail out.
+    AuditTrailExported: trail,
+    /// Someone had a report made.
+    ReportProduced: trail,
 }
 
 /// The service came up.
@@ -713,6 +717,67 @@ pub struct AuditTrailRead {
     pub rows: u64,
     /// The log's size up to which the answer speaks.
     pub through_index: u64,
+    /// In which way.
+    #[serde(default, skip_serializing_if = "TrailAccess::is_search")]
+    pub via: TrailAccess,
+}
+
+/// How the audit trail was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrailAccess {
+    /// A search, or a single event.
+    #[default]
+    Search,
+    /// Following the trail from then on: `rows` is 0, for it is recorded before the first event is sent.
+    Tail,
+    /// A proof that an event is in the log.
+    Proof,
+    /// The history of an application or an API.
+    History,
+    /// Counts over the trail.
+    Statistics,
+}
+
+impl TrailAccess {
+    fn is_search(&self) -> bool {
+        *self == Self::Search
+    }
+}
+
+/// Someone took a copy of the audit trail out. Recorded before its first byte leaves: how many events the
+/// range and the filter give can be found by the same search at any time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditTrailExported {
+    /// Who.
+    pub application_uri: ApplicationUri,
+    /// `ndjson`, `csv` or `ocsf`.
+    pub format: String,
+    /// What was asked for.
+    pub filter: BTreeMap<String, String>,
+    /// The first index of the range.
+    pub from_index: u64,
+    /// The index after the last one of the range.
+    pub through_index: u64,
+}
+
+/// Someone had a report made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReportProduced {
+    /// Who.
+    pub application_uri: ApplicationUri,
+    /// The report's name.
+    pub report: String,
+    /// `text`, `json`, `csv` or `html`.
+    pub format: String,
+    /// What was asked for.
+    pub parameters: BTreeMap<String, String>,
+    /// How many lines it has.
+    pub rows: u64,
+    /// The log's size up to which it speaks.
+    pub through_index: u64,
+    /// SHA-256 of its bytes, in hex: whether a copy is the one that was made then.
+    pub sha256: String,
 }
 
 #[cfg(test)]

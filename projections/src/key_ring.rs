@@ -110,7 +110,9 @@ impl KeyRing {
             | Event::RequestsThrottled(_)
             | Event::ApiCallAuthorized(_)
             | Event::ApiCallDenied(_)
-            | Event::AuditTrailRead(_) => return false,
+            | Event::AuditTrailRead(_)
+            | Event::AuditTrailExported(_)
+            | Event::ReportProduced(_) => return false,
         }
         self.revision = Some(recorded.revision);
         true

@@ -35,7 +35,9 @@ impl ServiceRun {
             | Event::RequestsThrottled(_)
             | Event::ApiCallAuthorized(_)
             | Event::ApiCallDenied(_)
-            | Event::AuditTrailRead(_) => return false,
+            | Event::AuditTrailRead(_)
+            | Event::AuditTrailExported(_)
+            | Event::ReportProduced(_) => return false,
         };
         self.is_running = is_running;
         true

@@ -126,7 +126,9 @@ impl TrustedApplication {
             | Event::RequestsThrottled(_)
             | Event::ApiCallAuthorized(_)
             | Event::ApiCallDenied(_)
-            | Event::AuditTrailRead(_) => return Some(next),
+            | Event::AuditTrailRead(_)
+            | Event::AuditTrailExported(_)
+            | Event::ReportProduced(_) => return Some(next),
         }
         next.revision = recorded.revision;
         next.changed_at = time;

@@ -266,7 +266,9 @@ fn stream_of(event: &Event) -> StreamName {
             StreamName::token_requests(None)
         }
         Event::ApiCallAuthorized(_) | Event::ApiCallDenied(_) => StreamName::api_calls(None),
-        Event::AuditTrailRead(_) => StreamName::audit_access(),
+        Event::AuditTrailRead(_) | Event::AuditTrailExported(_) | Event::ReportProduced(_) => {
+            StreamName::audit_access()
+        }
     }
 }
 
@@ -512,10 +514,29 @@ fn every_event_that_no_state_reads() -> Vec<Event> {
         }
         .into(),
         AuditTrailRead {
-            application_uri,
+            application_uri: application_uri.clone(),
             filter: BTreeMap::new(),
             rows: 0,
             through_index: 0,
+            via: TrailAccess::Search,
+        }
+        .into(),
+        AuditTrailExported {
+            application_uri: application_uri.clone(),
+            format: "ndjson".into(),
+            filter: BTreeMap::new(),
+            from_index: 0,
+            through_index: 0,
+        }
+        .into(),
+        ReportProduced {
+            application_uri,
+            report: "inventory".into(),
+            format: "text".into(),
+            parameters: BTreeMap::new(),
+            rows: 0,
+            through_index: 0,
+            sha256: String::new(),
         }
         .into(),
     ]

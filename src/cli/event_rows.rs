@@ -93,8 +93,25 @@ impl AuditEvent {
             }
             "AuditTrailRead" => {
                 let filter = text("filter");
-                joined([format!("{} events", text("rows")), named("filter", &filter)])
+                let what = match text("via").as_str() {
+                    "" => format!("{} events", text("rows")),
+                    via => via.to_owned(),
+                };
+                joined([what, named("filter", &filter)])
             }
+            "AuditTrailExported" => {
+                let range = format!(
+                    "{} from {} to {}",
+                    text("format"),
+                    text("from_index"),
+                    text("through_index")
+                );
+                joined([range, named("filter", &text("filter"))])
+            }
+            "ReportProduced" => joined([
+                format!("{} as {}", text("report"), text("format")),
+                named("parameters", &text("parameters")),
+            ]),
             "ServiceStarted" => {
                 let unclean = self.data.get("clean") == Some(&Value::Bool(false));
                 let after = if unclean {

@@ -31,8 +31,21 @@ pub struct PolicySettings {
 
 /// The first administrator's client_id.
 pub const ADMINISTRATOR: &str = "grantlog.admin";
+/// The first auditor's client_id: who may take the trail out and hold it, and may change nothing else.
+pub const AUDITOR: &str = "grantlog.auditor";
 /// The scopes that open Grantlog's own endpoints.
-pub const OWN_SCOPES: [&str; 4] = ["applications:read", "applications:write", "keys:write", "audit:read"];
+pub const OWN_SCOPES: [&str; 6] = [
+    "applications:read",
+    "applications:write",
+    "keys:write",
+    "audit:read",
+    "audit:export",
+    "audit:hold",
+];
+/// What the first administrator has of them.
+pub const ADMINISTRATOR_SCOPES: [&str; 4] = ["applications:read", "applications:write", "keys:write", "audit:read"];
+/// What the first auditor has of them. `applications:read` is what an access review needs.
+pub const AUDITOR_SCOPES: [&str; 4] = ["applications:read", "audit:read", "audit:export", "audit:hold"];
 
 /// What whoever gives a command may hand on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use crate::event_store::ExpectedRevision;
 use crate::policy::CommandRefused;
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
-use grantlog_projections::event::AuditTrailRead;
+use grantlog_projections::event::{AuditTrailRead, TrailAccess};
 use grantlog_projections::values::{Actor, ApplicationUri, StreamName};
 use std::collections::BTreeMap;
 
@@ -64,6 +64,7 @@ impl Service {
             filter,
             rows,
             through_index,
+            via: TrailAccess::Search,
         };
         let (stream, actor) = (StreamName::audit_access(), Actor::Application(reader.clone()));
         self.record(stream, ExpectedRevision::Any, &actor, circumstances, [fact.into()])

@@ -5,7 +5,7 @@ use crate::event_store::ExpectedRevision;
 use crate::policy::apis::ApiPatch;
 use crate::policy::applications::ApplicationPatch;
 use crate::policy::secrets::{self, RotateSecret};
-use crate::policy::{ADMINISTRATOR, Authority, OWN_SCOPES};
+use crate::policy::{ADMINISTRATOR, ADMINISTRATOR_SCOPES, Authority};
 use crate::service::applications::Registration;
 use crate::service::record::{Circumstances, Commander};
 use crate::service::{Service, ServiceError};
@@ -242,7 +242,7 @@ impl Service {
 fn administrator_attributes() -> Result<ApplicationPatch, InvalidValue> {
     Ok(ApplicationPatch {
         name: Some(Name::parse("Grantlog administrator")?),
-        scope: Some(Scope::of(OWN_SCOPES.into_iter())),
+        scope: Some(Scope::of(ADMINISTRATOR_SCOPES.into_iter())),
         system_user: Some(Some(SystemUser::parse(ADMINISTRATOR)?)),
         ..ApplicationPatch::default()
     })
