@@ -172,6 +172,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
     match outcome {
         Ok(signal) => {
             tracing::info!(signal, "stopping: finishing what is in flight");
+            service.end_streams();
             handle.stop(true).await;
             let _ = serving.await;
             service.stop(signal).await;

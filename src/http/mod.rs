@@ -12,6 +12,10 @@ pub mod admin_keys;
 
 pub mod audit;
 
+pub mod audit_tail;
+
+pub mod audit_export;
+
 pub mod health;
 
 pub mod openapi;
@@ -83,5 +87,7 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_apis::routes(config);
     admin_keys::routes(config);
     audit::routes(config);
+    audit_tail::routes(config);
+    audit_export::routes(config);
     openapi::routes(config);
 }

@@ -24,6 +24,12 @@ pub mod signing_keys;
 
 pub mod read_audit;
 
+pub mod streams;
+
+pub mod follow_audit;
+
+pub mod export_audit;
+
 pub mod run;
 
 pub mod rebuild;
@@ -41,6 +47,7 @@ use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use std::sync::Arc;
+use streams::Streams;
 use throttle::Throttle;
 
 /// What the operator has set.
@@ -72,6 +79,7 @@ pub struct Service {
     audit: AuditIndex,
     throttle: Throttle,
     metrics: Metrics,
+    streams: Streams,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -157,6 +165,7 @@ impl Service {
             audit,
             throttle,
             metrics,
+            streams: Streams::new(),
         }
     }
 

@@ -18,17 +18,22 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<AuditPage, ServiceError> {
-        let page = self.audit.search(query).await.map_err(|error| match error {
+        let page = self.search_unrecorded(query).await?;
+        let rows = page.events.len() as u64;
+        self.record_reading(parameters, rows, page.indexed_through, reader, circumstances)
+            .await?;
+        Ok(page)
+    }
+
+    /// Searches the trail for something that is itself on the record.
+    pub(super) async fn search_unrecorded(&self, query: &AuditQuery) -> Result<AuditPage, ServiceError> {
+        self.audit.search(query).await.map_err(|error| match error {
             AuditSearchError::CursorOfAnotherQuery => CommandRefused::invalid("after", error).into(),
             AuditSearchError::Overloaded => ServiceError::Busy(error.to_string()),
             AuditSearchError::Log(error) => error.into(),
             AuditSearchError::Event(error) => error.into(),
             AuditSearchError::Index(_) | AuditSearchError::BrokenOff(_) => ServiceError::Audit(error.to_string()),
-        })?;
-        let rows = page.events.len() as u64;
-        self.record_reading(parameters, rows, page.indexed_through, reader, circumstances)
-            .await?;
-        Ok(page)
+        })
     }
 
     /// The event at an index; the reading is on the record before it is answered.
