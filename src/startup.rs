@@ -299,6 +299,7 @@ async fn build(
     };
     let throttle = Throttle::new(ThrottleSettings {
         max_failures: config.lockout.max_failures,
+        max_refusals_per_source: config.lockout.max_refusals_per_source,
         window: config.lockout.window,
         max_tracked: config.lockout.max_tracked,
     });

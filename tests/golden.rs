@@ -463,6 +463,16 @@ fn goldens() -> Vec<Golden> {
             throttled(Some(application_id())),
         ),
         minimal(StreamName::token_requests(None), throttled(None)),
+        Golden {
+            file: "RequestsThrottled.source.json".into(),
+            ..full(
+                StreamName::token_requests(None),
+                RequestsThrottled {
+                    client_id: None,
+                    ..throttled(None)
+                },
+            )
+        },
         full(StreamName::api_calls(Some(application_id())), authorized()),
         minimal(
             StreamName::api_calls(Some(application_id())),
@@ -748,7 +758,7 @@ fn issued() -> TokenIssued {
 
 fn throttled(application_id: Option<ApplicationId>) -> RequestsThrottled {
     RequestsThrottled {
-        client_id: "my.trusted.app/service".into(),
+        client_id: Some("my.trusted.app/service".into()),
         application_id,
         source: "192.0.2.7".parse().unwrap(),
         window_seconds: 60,

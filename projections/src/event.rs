@@ -599,8 +599,9 @@ pub struct TokenRefused {
 /// Failed requests that were answered `slow_down` without an event each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestsThrottled {
-    /// The client_id as presented, cut at 256 characters.
-    pub client_id: String,
+    /// The client_id as presented, cut at 256 characters; none: whichever clients were named, if any was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
     /// The application, when there is one of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application_id: Option<ApplicationId>,

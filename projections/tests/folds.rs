@@ -478,7 +478,7 @@ fn every_event_that_no_state_reads() -> Vec<Event> {
         }
         .into(),
         RequestsThrottled {
-            client_id: APPLICATIONS[0].into(),
+            client_id: Some(APPLICATIONS[0].into()),
             application_id: Some(application_id),
             source: "192.0.2.1".parse().unwrap(),
             window_seconds: 60,
