@@ -543,6 +543,60 @@ fn goldens() -> Vec<Golden> {
                 sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
             },
         ),
+        full(
+            StreamName::retention(),
+            LegalHoldPlaced {
+                hold_id: Uuid::from_u128(7),
+                from_index: 12,
+                through_index: Some(1_234),
+                reason: Remark::parse("case 2026-7").unwrap(),
+            },
+        ),
+        minimal(
+            StreamName::retention(),
+            LegalHoldPlaced {
+                hold_id: Uuid::from_u128(7),
+                from_index: 0,
+                through_index: None,
+                reason: Remark::parse("case 2026-7").unwrap(),
+            },
+        ),
+        full(
+            StreamName::retention(),
+            LegalHoldReleased {
+                hold_id: Uuid::from_u128(7),
+                reason: Some(Remark::parse("settled").unwrap()),
+            },
+        ),
+        minimal(
+            StreamName::retention(),
+            LegalHoldReleased {
+                hold_id: Uuid::from_u128(7),
+                reason: None,
+            },
+        ),
+        full(
+            StreamName::retention(),
+            EventsRemoved {
+                from_index: 0,
+                through_index: 16_384,
+                events: 16_000,
+                rule: RetentionRule::Age,
+            },
+        ),
+        full(
+            StreamName::retention(),
+            IndexPruned {
+                through_index: 16_384,
+                rule: RetentionRule::Size,
+            },
+        ),
+        full(
+            StreamName::token_requests(Some(application_id())),
+            EventRemoved {
+                leaf_hash: LeafHash([7; 32]),
+            },
+        ),
         minimal(
             StreamName::audit_access(),
             AuditTrailRead {

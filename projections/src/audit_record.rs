@@ -67,6 +67,11 @@ impl<'a> From<&'a RecordedEvent> for AuditRecord<'a> {
             Event::AuditTrailRead(data) => (Some(data.application_uri.as_str()), Outcome::Success),
             Event::AuditTrailExported(data) => (Some(data.application_uri.as_str()), Outcome::Success),
             Event::ReportProduced(data) => (Some(data.application_uri.as_str()), Outcome::Success),
+            Event::LegalHoldPlaced(_)
+            | Event::LegalHoldReleased(_)
+            | Event::EventsRemoved(_)
+            | Event::IndexPruned(_)
+            | Event::EventRemoved(_) => (None, Outcome::Success),
         };
         Self {
             index: recorded.index,
