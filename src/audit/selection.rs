@@ -1,9 +1,10 @@
 //! Which events of the log a tail or an export takes: the search's conditions, asked of one event at a time.
 
-use crate::audit::AuditQuery;
+use crate::audit::event::AuditEvent;
+use crate::audit::filter::Expression;
+use crate::audit::{AuditQuery, TimeBound};
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
-use grantlog_projections::audit_record::AuditRecord;
 use memchr::memmem::Finder;
 
 /// The conditions of a search over the events as they are in the log.
@@ -29,8 +30,8 @@ impl Selection {
             needles.push(Finder::new(&format!("\"{client_id}\"")).into_owned());
         }
         // An IPv4 address that came in over IPv6 ends in its dotted form.
-        if let Some(ip) = query.source_ip {
-            needles.push(Finder::new(&ip.to_string()).into_owned());
+        if let Some(address) = query.source_ip.and_then(|network| network.single_address()) {
+            needles.push(Finder::new(&address.to_string()).into_owned());
         }
         Self {
             query,
@@ -49,6 +50,18 @@ impl Selection {
         &self.query
     }
 
+    /// Whether it chooses the same events whenever it is asked: no time in it is a span back from now.
+    pub fn is_fixed(&self) -> bool {
+        let is_fixed = |bound: Option<TimeBound>| !matches!(bound, Some(TimeBound::Ago { .. }));
+        is_fixed(self.query.since)
+            && is_fixed(self.query.until)
+            && self
+                .query
+                .filter
+                .as_ref()
+                .is_none_or(|filter| times(filter.expression()).into_iter().all(|time| is_fixed(Some(time))))
+    }
+
     /// Whether the event is taken.
     pub fn takes(&self, stored: &StoredEvent) -> Result<bool, DecodeError> {
         if self.takes_everything {
@@ -57,13 +70,13 @@ impl Selection {
         if self.passes_over(&stored.bytes) {
             return Ok(false);
         }
-        Ok(matches(&self.query, &AuditRecord::from(&codec::decode(stored)?)))
+        Ok(self.query.matches(&AuditEvent::read(stored)?))
     }
 
     /// Whether the bytes alone tell that the event is not taken.
     fn passes_over(&self, bytes: &[u8]) -> bool {
         let is_of_another_type = match (self.query.event_type, codec::peek_type(bytes)) {
-            (Some(wanted), Some(found)) => wanted != found,
+            (Some(wanted), Some(found)) => wanted != codec::current_type(found),
             _ => false,
         };
         is_of_another_type || self.needles.iter().any(|needle| needle.find(bytes).is_none())
@@ -81,24 +94,18 @@ fn is_without_conditions(query: &AuditQuery) -> bool {
     *query == unconditional
 }
 
+/// Every time that is compared with.
+fn times(expression: &Expression) -> Vec<TimeBound> {
+    match expression {
+        Expression::All(parts) | Expression::Any(parts) => parts.iter().flat_map(times).collect(),
+        Expression::Not(part) => times(part),
+        Expression::Comparison(comparison) => comparison.time().into_iter().collect(),
+    }
+}
+
 /// Characters that the codec writes as they are.
 fn is_written_as_it_is(char: char) -> bool {
     char.is_ascii_alphanumeric() || "._~:/@-".contains(char)
-}
-
-/// Whether all conditions of the query hold for the event.
-fn matches(query: &AuditQuery, event: &AuditRecord<'_>) -> bool {
-    let source_ip = event.source_ip.map(|ip| ip.to_canonical());
-    event.index >= query.from_index
-        && query.event_type.is_none_or(|wanted| event.event_type == wanted)
-        && query
-            .client_id
-            .as_deref()
-            .is_none_or(|wanted| event.client_id == Some(wanted))
-        && query.outcome.is_none_or(|outcome| outcome == event.outcome)
-        && query.source_ip.is_none_or(|ip| source_ip == Some(ip))
-        && query.since.is_none_or(|since| event.time >= since.time())
-        && query.until.is_none_or(|until| event.time < until.time())
 }
 
 #[cfg(test)]
@@ -125,6 +132,22 @@ mod tests {
             ("until", "2026-03-16T09:30:00Z"),
         ] {
             assert!(!Selection::of(query(&[condition])).takes_everything(), "{condition:?}");
+        }
+    }
+
+    #[test]
+    fn a_span_back_from_now_chooses_other_events_each_time() {
+        for (fixed, parameter) in [
+            (true, ("since", "2026-03-16T09:30:00Z")),
+            (
+                true,
+                ("filter", "time ge \"2026-03-16T09:30:00Z\" and type eq \"TokenIssued\""),
+            ),
+            (false, ("since", "24h")),
+            (false, ("until", "0s")),
+            (false, ("filter", "not (type eq \"TokenIssued\" or time lt \"24h\")")),
+        ] {
+            assert_eq!(Selection::of(query(&[parameter])).is_fixed(), fixed, "{parameter:?}");
         }
     }
 

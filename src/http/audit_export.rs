@@ -1,8 +1,8 @@
 //! `/audit/export`: a copy of the trail, streamed, and its manifest.
 
+use crate::audit::AuditQuery;
 use crate::audit::export::ExportFormat;
 use crate::audit::selection::Selection;
-use crate::audit::{AuditQuery, TimeBound};
 use crate::http::Doors;
 use crate::http::audit::{given, not_for};
 use crate::http::call::{AuthorizedCall, ok};
@@ -94,13 +94,16 @@ fn wanted(request: &HttpRequest, now: Timestamp) -> Result<ExportRequest, Proble
     let parameters = given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let query = AuditQuery::from_parameters(parameters, now)
         .map_err(|invalid| InvalidField::new(invalid.parameter, invalid.message))?;
-    for (name, bound) in [("since", query.since), ("until", query.until)] {
-        if matches!(bound, Some(TimeBound::Ago { .. })) {
-            let message = "must be a time (RFC 3339): a span back from now would choose other events each time";
-            return Err(InvalidField::new(name, message).into());
-        }
-    }
     let selection = Selection::of(query);
+    if !selection.is_fixed() {
+        let message = "an export takes times (RFC 3339) only: a span back from now would choose other events each time";
+        let name = given.iter().map(|(name, _)| name.as_str());
+        let name = name
+            .into_iter()
+            .find(|name| matches!(*name, "since" | "until"))
+            .unwrap_or("filter");
+        return Err(InvalidField::new(name, message).into());
+    }
     if format == ExportFormat::Log && !selection.takes_everything() {
         let message = "log has every event of its range, or it could not be checked: leave the conditions out";
         return Err(InvalidField::new("format", message).into());
