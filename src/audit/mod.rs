@@ -4,6 +4,7 @@
 //! puts it, `filter` the expression in it, `search` answers it a page at a time, `event` is one event as a page
 //! shows it. `selection` asks the same of one event at a time, for those who follow the log (a tail) or take a
 //! copy of it (`export`).
+//! `transparency` is the Merkle tree over the log, its checkpoints and proofs.
 
 pub mod index;
 
@@ -22,6 +23,7 @@ pub mod event;
 pub mod selection;
 
 pub mod export;
+//! `transparency` is the Merkle tree over the log, its checkpoints and proofs.
 
 pub use event::AuditEvent;
 pub use filter::{Filter, InvalidFilter};
