@@ -3,8 +3,7 @@
 //! `index` follows the log and keeps where each searched value occurs, `query` is a search as the caller
 //! puts it, `filter` the expression in it, `search` answers it a page at a time, `event` is one event as a page
 //! shows it. `selection` asks the same of one event at a time, for those who follow the log (a tail) or take a
-//! copy of it (`export`).
-//! `transparency` is the Merkle tree over the log, its checkpoints and proofs.
+//! copy of it (`export`). `transparency` is what an outsider checks the log with.
 
 pub mod index;
 
@@ -23,7 +22,8 @@ pub mod event;
 pub mod selection;
 
 pub mod export;
-//! `transparency` is the Merkle tree over the log, its checkpoints and proofs.
+
+pub mod transparency;
 
 pub use event::AuditEvent;
 pub use filter::{Filter, InvalidFilter};

@@ -116,7 +116,8 @@ pub struct EventProof {
 impl EventProof {
     /// As C2SP tlog-proof writes it.
     pub fn to_text(&self) -> Result<String, TransparencyError> {
-        let checkpoint = Note::parse(&self.checkpoint.text).map_err(|error| TransparencyError::Stopped(error.to_string()))?;
+        let checkpoint =
+            Note::parse(&self.checkpoint.text).map_err(|error| TransparencyError::Stopped(error.to_string()))?;
         let proof = TlogProof {
             index: self.index,
             hashes: self.hashes.clone(),
@@ -268,9 +269,14 @@ impl Transparency {
         if !self.is_published(id, width) {
             return Ok(None);
         }
-        let tile = self.blocking(move |shared| shared.with_tiles(|tiles| tiles.tile(id, width))).await?;
+        let tile = self
+            .blocking(move |shared| shared.with_tiles(|tiles| tiles.tile(id, width)))
+            .await?;
         let wanted = usize::try_from(width).unwrap_or_default();
-        let events = self.store.read_all(number * TILE_HASHES, Direction::Forwards, wanted).await?;
+        let events = self
+            .store
+            .read_all(number * TILE_HASHES, Direction::Forwards, wanted)
+            .await?;
         let mut bundle = Vec::new();
         for (event, leaf) in events.iter().zip(tile.hashes()) {
             if leaf_hash(&event.bytes) != *leaf {
@@ -371,7 +377,11 @@ impl Transparency {
     }
 
     fn newest(&self) -> Option<SignedCheckpoint> {
-        self.shared.newest.borrow().as_ref().map(|(newest, _)| (**newest).clone())
+        self.shared
+            .newest
+            .borrow()
+            .as_ref()
+            .map(|(newest, _)| (**newest).clone())
     }
 
     /// The newest checkpoint, when no newer one is due.
@@ -418,7 +428,11 @@ impl Transparency {
         work: impl FnOnce(&Shared) -> Result<T, TransparencyError> + Send + 'static,
     ) -> Result<T, TransparencyError> {
         let _place = self.places.try_acquire().map_err(|_| TransparencyError::Overloaded)?;
-        let _running = self.running.acquire().await.map_err(|_| TransparencyError::Overloaded)?;
+        let _running = self
+            .running
+            .acquire()
+            .await
+            .map_err(|_| TransparencyError::Overloaded)?;
         let shared = self.shared.clone();
         tokio::task::spawn_blocking(move || work(&shared))
             .await
@@ -598,21 +612,34 @@ pub(super) fn mismatch(size: u64) -> String {
 }
 
 /// Key and files as they are, checked as far as a start can: the rest is checked while the log is read.
-async fn find(settings: &TransparencySettings, master_key: &MasterKey, store: &dyn EventStore) -> Result<Found, String> {
+async fn find(
+    settings: &TransparencySettings,
+    master_key: &MasterKey,
+    store: &dyn EventStore,
+) -> Result<Found, String> {
     let published_path = published_file(&settings.data_dir);
-    let of_published = |error: rusqlite::Error| format!("the published checkpoints {}: {error}", published_path.display());
+    let of_published =
+        |error: rusqlite::Error| format!("the published checkpoints {}: {error}", published_path.display());
     let published = PublishedFile::open(&published_path).map_err(of_published)?;
     let newest = published.newest().map_err(of_published)?;
     let key = find_key(settings, master_key, newest.is_some())?;
     let public = key.public();
-    let verifier = VerifierKey::new(&public.name, public.public_key)
-        .ok_or_else(|| format!("{}: a log cannot be called {:?}", settings.key_file.display(), public.name))?;
+    let verifier = VerifierKey::new(&public.name, public.public_key).ok_or_else(|| {
+        format!(
+            "{}: a log cannot be called {:?}",
+            settings.key_file.display(),
+            public.name
+        )
+    })?;
     let expected = match newest {
         None => None,
         Some(newest) => {
             let said = verifier.checkpoint(&newest.note).map_err(|error| {
                 let path = published_path.display();
-                format!("{path}: the checkpoint of {} events is not to be believed: {error}", newest.size)
+                format!(
+                    "{path}: the checkpoint of {} events is not to be believed: {error}",
+                    newest.size
+                )
             })?;
             if said.size != newest.size {
                 return Err(format!(
@@ -720,7 +747,9 @@ async fn misfit(path: &Path, edge: &Edge, store: &dyn EventStore) -> Result<Opti
     let reader = TileReader::open(path).map_err(of_tiles)?;
     let mut next = edge.size().saturating_sub(EVENTS_CHECKED_AT_START);
     while next < edge.size() {
-        let wanted = usize::try_from(edge.size() - next).unwrap_or(usize::MAX).min(MAX_EVENTS_PER_READ);
+        let wanted = usize::try_from(edge.size() - next)
+            .unwrap_or(usize::MAX)
+            .min(MAX_EVENTS_PER_READ);
         let events = store.read_all(next, Direction::Forwards, wanted).await;
         let events = events.map_err(|error| error.to_string())?;
         for bundle in events.chunks(TILE_HASHES as usize) {

@@ -159,7 +159,11 @@ pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, proof: &[Hash], root
         node >>= 1;
         last >>= 1;
     }
-    if last == 0 && hash == *root { Ok(()) } else { Err(InvalidProof) }
+    if last == 0 && hash == *root {
+        Ok(())
+    } else {
+        Err(InvalidProof)
+    }
 }
 
 /// RFC 9162 §2.1.4.2: whether the tree of the new size and root begins with the one of the old.
