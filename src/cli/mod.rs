@@ -8,6 +8,18 @@ pub mod serve;
 pub mod api;
 pub mod app;
 pub mod audit;
+
+mod audit_conditions;
+
+mod audit_tail;
+
+mod audit_export;
+
+mod records;
+
+mod exported_file;
+
+mod back_off;
 pub mod key;
 pub mod token;
 

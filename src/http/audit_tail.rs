@@ -1,7 +1,7 @@
 //! `/audit/tail`: the trail as it grows, as server-sent events (WHATWG HTML §9.2).
 
-use crate::audit::AuditQuery;
 use crate::audit::selection::Selection;
+use crate::audit::{AuditQuery, TimeBound};
 use crate::http::Doors;
 use crate::http::audit::{READ, given, not_for, recorded};
 use crate::http::call::AuthorizedCall;
@@ -55,6 +55,19 @@ async fn tail(request: HttpRequest, doors: web::Data<Doors>) -> Result<HttpRespo
         (None, None) => TailBegin::Now,
     };
     query.from_index = 0;
+    // A span back from now would mean another time whenever the reader comes back: what is behind the last event
+    // that it has seen is wanted, however long it was away.
+    if last_event_id.is_some() && matches!(query.since, Some(TimeBound::Ago { .. })) {
+        query.since = None;
+    }
+    let beyond_begin = AuditQuery {
+        since: None,
+        ..query.clone()
+    };
+    if !Selection::of(beyond_begin).is_fixed() {
+        let message = "takes times (RFC 3339) only in a tail: a span back from now would mean another time later";
+        return Err(InvalidField::new("filter", message).into());
+    }
     if let Some(last) = last_event_id {
         given.push(("last_event_id".into(), last.to_string()));
     }
