@@ -25,7 +25,7 @@ impl Selection {
         let takes_everything = is_without_conditions(&query);
         let mut needles = Vec::new();
         if let Some(client_id) = &query.client_id
-            && client_id.chars().all(|char| is_written_as_it_is(char))
+            && client_id.chars().all(is_written_as_it_is)
         {
             needles.push(Finder::new(&format!("\"{client_id}\"")).into_owned());
         }

@@ -12,7 +12,6 @@ use crate::cli::{CliError, Console, GlobalOptions};
 use chrono::Utc;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, builder::TypedValueParser};
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -83,6 +82,7 @@ impl ExportArguments {
             conditions,
             from_index: self.from_index,
             through_index: self.through_index,
+            has_begun: false,
             next: self.from_index,
             records: Records::of(self.format),
             tally: Tally::default(),
@@ -104,6 +104,8 @@ struct Export {
     from_index: u64,
     /// Known from the first answer on.
     through_index: Option<u64>,
+    /// Whether there was an answer.
+    has_begun: bool,
     /// Everything before this index is written.
     next: u64,
     records: Records,
@@ -128,9 +130,8 @@ impl Export {
                 (back_off, fruitless) = (BackOff::new(), 0);
             }
             fruitless += 1;
-            // What fails at the very first is told at once, except that a server is busy.
-            let has_begun = self.through_index.is_some() && before + self.tally.count() > 0;
-            if !error.may_pass() || !has_begun || fruitless > MAX_FRUITLESS_ATTEMPTS {
+            // What fails at the very first is told at once.
+            if !error.may_pass() || !self.has_begun || fruitless > MAX_FRUITLESS_ATTEMPTS {
                 return Err(error);
             }
             let wait = back_off.next();
@@ -150,8 +151,8 @@ impl Export {
             .number("Grantlog-Through-Index")
             .ok_or_else(|| flow.unexpected("an export that does not say its range"))?;
         self.through_index = Some(through);
-        self.records
-            .begin(self.next > self.from_index || self.tally.count() > 0);
+        self.has_begun = true;
+        self.records.begin(self.tally.bytes() > 0);
         while let Some(bytes) = flow.next().await? {
             self.add(bytes.as_ref(), &flow, console)?;
             self.progress

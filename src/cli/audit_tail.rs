@@ -13,8 +13,8 @@ use clap::Args;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// A server says every 15 seconds how far it is; when so much time passes in silence it is not there any more.
-const LONGEST_PAUSE: Duration = Duration::from_secs(45);
+/// A server says every 5 seconds how far it is; when so much time passes in silence it is not there any more.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The largest frame of the stream, in bytes: an event of 65,535 bytes, and what is around it.
 const MAX_FRAME_BYTES: usize = 1 << 20;
 

@@ -8,26 +8,20 @@ pub mod serve;
 pub mod api;
 pub mod app;
 pub mod audit;
-
-mod audit_conditions;
-
-mod audit_tail;
-
 mod audit_export;
-
-mod records;
-
-mod exported_file;
-
-mod back_off;
+mod audit_tail;
 pub mod key;
 pub mod token;
 
 pub mod rebuild;
 
+mod audit_conditions;
+mod back_off;
 mod client;
 pub mod connection;
 mod exchange;
+mod exported_file;
+mod records;
 
 pub mod console;
 mod duration;

@@ -25,8 +25,9 @@ const BATCH_EVENTS: usize = 512;
 const FEW_EVENTS: usize = 16;
 /// Bytes of events in a part; one event may be larger.
 const PART_BYTES: usize = 64 << 10;
-/// A tail says at least this often how far it is.
-const BEAT_EVERY: Duration = Duration::from_secs(15);
+/// A tail says at least this often how far it is. It is also how a reader that has gone is noticed: the second
+/// time that nobody takes it.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// Commits that come within so short a time are handed over together: to be woken by each would cost the token
 /// endpoint more. An event that comes alone is handed over at once.
 const GATHER: Duration = Duration::from_millis(5);

@@ -188,7 +188,7 @@ async fn a_filter_chooses_and_what_it_passes_over_moves_the_id() {
     for _ in 0..3 {
         scene.token(&application, &[]).await;
     }
-    // The heartbeat is 15 seconds away; a part with an event says it at once.
+    // The heartbeat is seconds away; a part with an event says it at once.
     refuse(&scene, &application).await;
     tail.events(1).await;
     assert_eq!(tail.last_event_id, Some(scene.log_size().await - 1));

@@ -58,6 +58,11 @@ impl Tally {
         self.count
     }
 
+    /// How many bytes there were.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The manifest of what was taken in, as yet without a checkpoint.
     pub fn manifest(self, format: ExportFormat, range: Range<u64>, filter: BTreeMap<String, String>) -> Manifest {
         use std::fmt::Write;
