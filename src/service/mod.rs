@@ -24,11 +24,14 @@ pub mod signing_keys;
 
 pub mod read_audit;
 
+pub mod prove;
+
 pub mod run;
 
 pub mod rebuild;
 
 use crate::audit::AuditIndex;
+use crate::audit::transparency::{Transparency, TransparencyError};
 use crate::credentials::NoRandomness;
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
@@ -70,6 +73,7 @@ pub struct Service {
     keys: Arc<Keys>,
     master_key: Arc<MasterKey>,
     audit: AuditIndex,
+    transparency: Transparency,
     throttle: Throttle,
     metrics: Metrics,
 }
@@ -107,6 +111,9 @@ pub enum ServiceError {
     /// The audit index cannot answer.
     #[error("the audit index cannot answer: {0}")]
     Audit(String),
+    /// The transparent log cannot answer.
+    #[error(transparent)]
+    Transparency(#[from] TransparencyError),
 }
 
 impl ServiceError {
@@ -145,6 +152,7 @@ impl Service {
         keys: Arc<Keys>,
         master_key: Arc<MasterKey>,
         audit: AuditIndex,
+        transparency: Transparency,
         throttle: Throttle,
         metrics: Metrics,
     ) -> Self {
@@ -155,6 +163,7 @@ impl Service {
             keys,
             master_key,
             audit,
+            transparency,
             throttle,
             metrics,
         }
@@ -196,6 +205,9 @@ impl Service {
     pub fn readiness(&self) -> Readiness {
         let mut reasons = Vec::from_iter(self.out_of_date());
         if let Some(failure) = self.audit.failed() {
+            reasons.push(failure);
+        }
+        if let Some(failure) = self.transparency.failed() {
             reasons.push(failure);
         }
         if let Some(failure) = self.store.failure() {

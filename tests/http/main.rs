@@ -21,6 +21,8 @@ mod duties;
 
 mod audit;
 
+mod transparency;
+
 mod health;
 
 mod lockout;

@@ -25,7 +25,9 @@ pub struct InvalidCheckpoint(pub &'static str);
 impl Checkpoint {
     /// Reads a note's text. Lines below the third are extensions, which mean nothing here.
     pub fn parse(text: &str) -> Result<Self, InvalidCheckpoint> {
-        let body = text.strip_suffix('\n').ok_or(InvalidCheckpoint("last line has no end"))?;
+        let body = text
+            .strip_suffix('\n')
+            .ok_or(InvalidCheckpoint("last line has no end"))?;
         let mut lines = body.split('\n');
         let origin = lines.next().filter(|origin| is_key_name(origin));
         let size = lines.next().and_then(decimal);
@@ -34,7 +36,9 @@ impl Checkpoint {
             return Err(InvalidCheckpoint("extension lines must not be empty"));
         }
         Ok(Self {
-            origin: origin.ok_or(InvalidCheckpoint("first line is no name of a log"))?.to_owned(),
+            origin: origin
+                .ok_or(InvalidCheckpoint("first line is no name of a log"))?
+                .to_owned(),
             size: size.ok_or(InvalidCheckpoint("second line is no tree size"))?,
             root: root.ok_or(InvalidCheckpoint("third line is no base64 of 32 bytes"))?,
         })
@@ -51,7 +55,9 @@ impl std::fmt::Display for Checkpoint {
 /// A hash as checkpoints and proofs write it.
 pub(super) fn parse_hash(text: &str) -> Option<Hash> {
     // Longer texts are no hash: not decoded.
-    (text.len() == 44).then(|| STANDARD.decode(text).ok()?.try_into().ok()).flatten()
+    (text.len() == 44)
+        .then(|| STANDARD.decode(text).ok()?.try_into().ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -63,7 +69,10 @@ mod tests {
     #[test]
     fn the_checkpoint_of_the_specification_is_read_and_written() {
         let checkpoint = Checkpoint::parse(TEXT).unwrap();
-        assert_eq!((checkpoint.origin.as_str(), checkpoint.size), ("example.com/behind-the-sofa", 20_852_163));
+        assert_eq!(
+            (checkpoint.origin.as_str(), checkpoint.size),
+            ("example.com/behind-the-sofa", 20_852_163)
+        );
         assert_eq!(checkpoint.to_string(), TEXT);
         let extended = Checkpoint::parse(&format!("{TEXT}extension\n")).unwrap();
         assert_eq!(extended, checkpoint);

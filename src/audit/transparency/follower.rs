@@ -59,7 +59,9 @@ pub(super) fn start(
             let shared = &follower.shared;
             match &error {
                 // Why the log has ended is told where it is known.
-                FollowError::Log(_) if follower.store.has_ended() => shared.end("the tree has read all that its log had"),
+                FollowError::Log(_) if follower.store.has_ended() => {
+                    shared.end("the tree has read all that its log had")
+                }
                 FollowError::NotAsPublished(_) => shared.stop(error.to_string()),
                 error => {
                     let at = shared.progress.borrow().size;
@@ -76,7 +78,8 @@ struct Unfinished(Arc<Shared>);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        self.0.stop("the tree of the log stopped: its thread panicked, which is a bug".into());
+        self.0
+            .stop("the tree of the log stopped: its thread panicked, which is a bug".into());
     }
 }
 

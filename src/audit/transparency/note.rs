@@ -142,7 +142,10 @@ mod tests {
         assert!(note.text.ends_with("\n\ned è subito sera.\n"));
         let [signature] = &note.signatures[..] else { panic!() };
         assert_eq!(signature.name, "quasimodo.example/salvatore");
-        assert_eq!((signature.key_id, signature.bytes.len()), ([0x36, 0x7b, 0xa0, 0x4b], 64));
+        assert_eq!(
+            (signature.key_id, signature.bytes.len()),
+            ([0x36, 0x7b, 0xa0, 0x4b], 64)
+        );
         assert_eq!(note.to_string(), POEM);
     }
 
@@ -181,7 +184,15 @@ mod tests {
 
     #[test]
     fn a_key_name_has_no_white_space_and_no_plus() {
-        for name in ["", "a b", "a+b", "a\u{a0}b", "a\nb", "a\u{2003}", &"x".repeat(MAX_NAME_BYTES + 1)] {
+        for name in [
+            "",
+            "a b",
+            "a+b",
+            "a\u{a0}b",
+            "a\nb",
+            "a\u{2003}",
+            &"x".repeat(MAX_NAME_BYTES + 1),
+        ] {
             assert!(!is_key_name(name), "{name:?}");
         }
         assert!(is_key_name("grantlog.example.com/audit"));

@@ -48,7 +48,9 @@ impl TlogProof {
         let (lines, checkpoint) = rest.split_once("\n\n").ok_or(Layout("it has no checkpoint"))?;
         let mut lines = lines.split('\n').peekable();
         if let Some(extra) = lines.peek().and_then(|line| line.strip_prefix("extra ")) {
-            STANDARD.decode(extra).map_err(|_| Layout("its extra data is no base64"))?;
+            STANDARD
+                .decode(extra)
+                .map_err(|_| Layout("its extra data is no base64"))?;
             lines.next();
         }
         let index = lines.next().and_then(|line| decimal(line.strip_prefix("index ")?));

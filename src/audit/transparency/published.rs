@@ -160,7 +160,10 @@ mod tests {
     fn a_file_of_something_else_is_left_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoints.db");
-        Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (a)").unwrap();
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch("CREATE TABLE other (a)")
+            .unwrap();
         assert!(PublishedFile::open(&path).is_err());
         std::fs::write(&path, [b'x'; 4_096]).unwrap();
         assert!(PublishedFile::open(&path).is_err());

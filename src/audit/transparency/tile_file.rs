@@ -79,9 +79,17 @@ impl TileWriter {
     /// Puts everything that was written on stable storage: what must be done before any event is removed from
     /// the log, for its leaf hash is only here from then on.
     pub fn secure(&self) -> rusqlite::Result<()> {
-        self.connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
-            .map(|_| ())
+        let is_busy: bool = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        match is_busy {
+            // Somebody reads or writes at this moment: the caller tries again.
+            true => Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                None,
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -114,7 +122,10 @@ impl TileReader {
             .connection
             .prepare("SELECT id, hashes FROM tile WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
         let last = (1 << NUMBER_BITS) - 1;
-        let mut rows = read.query(params![key(TileId { level, number: 0 }), key(TileId { level, number: last })])?;
+        let mut rows = read.query(params![
+            key(TileId { level, number: 0 }),
+            key(TileId { level, number: last })
+        ])?;
         while let Some(row) = rows.next()? {
             let number = row.get::<_, i64>(0)?.cast_unsigned() & last;
             let tile = Tile::from_bytes(row.get_ref(1)?.as_blob()?);
@@ -158,7 +169,10 @@ fn edge(connection: &Connection) -> Result<Edge, Unusable> {
     let mut above = Vec::new();
     for (level, (below, count)) in (0_u8..).zip(counts.iter().zip(counts.iter().skip(1))) {
         if below >> TILE_HEIGHT != *count {
-            return Err(Unusable::Stale(format!("level {} does not fit level {level}", level + 1)));
+            return Err(Unusable::Stale(format!(
+                "level {} does not fit level {level}",
+                level + 1
+            )));
         }
         let mut hashes = Vec::new();
         for number in count * TILE_HASHES..*below {
@@ -211,7 +225,11 @@ mod tests {
             let mut range = CompactRange::default();
             (0..events).for_each(|n| range.push(leaf_hash(&n.to_be_bytes())));
             let mut stored = Stored(TileReader::open(&path).unwrap(), edge);
-            assert_eq!(root(&mut TileNodes(&mut stored), events).unwrap(), range.root(), "{events}");
+            assert_eq!(
+                root(&mut TileNodes(&mut stored), events).unwrap(),
+                range.root(),
+                "{events}"
+            );
             assert_eq!(stored.0.edge().unwrap().size(), events / 256 * 256);
         }
     }
@@ -222,7 +240,7 @@ mod tests {
         let path = folder.path().join("tiles.db");
         written(&path, 70_000);
         let tamper = |sql: &str| Connection::open(&path).unwrap().execute(sql, []).unwrap();
-        tamper("DELETE FROM tile WHERE id = 272");
+        tamper("DELETE FROM tile WHERE id = 260");
         assert!(matches!(TileWriter::open(&path), Err(Unusable::Stale(_))));
         tamper(&format!("DELETE FROM tile WHERE id = {}", 1_u64 << NUMBER_BITS));
         assert!(matches!(TileWriter::open(&path), Err(Unusable::Stale(_))));

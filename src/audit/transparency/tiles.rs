@@ -144,7 +144,9 @@ impl Edge {
             if self.levels.len() == level {
                 self.levels.push(Vec::new());
             }
-            let Some(hashes) = self.levels.get_mut(level) else { return };
+            let Some(hashes) = self.levels.get_mut(level) else {
+                return;
+            };
             hashes.push(hash);
             if (hashes.len() as u64) < TILE_HASHES {
                 return;
@@ -203,7 +205,9 @@ impl<T: Tiles> Nodes for TileNodes<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::merkle::{consistency_proof, inclusion_proof, leaf_hash, root, verify_consistency, verify_inclusion};
+    use super::super::merkle::{
+        consistency_proof, inclusion_proof, leaf_hash, root, verify_consistency, verify_inclusion,
+    };
     use super::*;
     use std::collections::BTreeMap;
 
@@ -222,7 +226,10 @@ mod tests {
     }
 
     fn tree(size: u64) -> (Kept, CompactRange) {
-        let mut kept = Kept { full: BTreeMap::new(), edge: Edge::default() };
+        let mut kept = Kept {
+            full: BTreeMap::new(),
+            edge: Edge::default(),
+        };
         let mut range = CompactRange::default();
         let mut full = Vec::new();
         for n in 0..size {
@@ -250,8 +257,28 @@ mod tests {
     #[test]
     fn each_tile_has_one_name_only() {
         for path in [
-            "", "0", "00", "0000", "1000", "x000/001", "001/000", "x001/x000", "xx01/000", "x001/00", "-01", "+01",
-            "000.p/0", "000.p/256", "000.p/01", "000.p/", "000.p", "000.p/1/2", "x/000", "000/", "/000", "x018/x446/x744/x073/x709/x551/616",
+            "",
+            "0",
+            "00",
+            "0000",
+            "1000",
+            "x000/001",
+            "001/000",
+            "x001/x000",
+            "xx01/000",
+            "x001/00",
+            "-01",
+            "+01",
+            "000.p/0",
+            "000.p/256",
+            "000.p/01",
+            "000.p/",
+            "000.p",
+            "000.p/1/2",
+            "x/000",
+            "000/",
+            "/000",
+            "x018/x446/x744/x073/x709/x551/616",
             "٠٠١",
         ] {
             assert_eq!(parse_tile_path(path), None, "{path}");
@@ -268,9 +295,22 @@ mod tests {
         let full = |level| kept.full.keys().filter(|id| id.level == level).count();
         assert_eq!((full(0), full(1), full(2)), (273, 1, 0));
         let partial = |level, number| kept.edge.tile(TileId { level, number }).map(|tile| tile.hashes().len());
-        assert_eq!((partial(0, 273), partial(1, 1), partial(2, 0)), (Some(112), Some(17), Some(1)));
-        for (id, width) in [((0, 272), 256), ((0, 273), 112), ((0, 274), 0), ((1, 1), 17), ((2, 0), 1), ((3, 0), 0)] {
-            let id = TileId { level: id.0, number: id.1 };
+        assert_eq!(
+            (partial(0, 273), partial(1, 1), partial(2, 0)),
+            (Some(112), Some(17), Some(1))
+        );
+        for (id, width) in [
+            ((0, 272), 256),
+            ((0, 273), 112),
+            ((0, 274), 0),
+            ((1, 1), 17),
+            ((2, 0), 1),
+            ((3, 0), 0),
+        ] {
+            let id = TileId {
+                level: id.0,
+                number: id.1,
+            };
             assert_eq!(id.width_in(70_000), width, "{id}");
         }
     }
@@ -287,12 +327,19 @@ mod tests {
     fn tiles_give_the_roots_and_the_proofs_of_every_size() {
         let (mut kept, _) = tree(70_000);
         let mut range = CompactRange::default();
-        let watched = [1, 2, 255, 256, 257, 511, 512, 4_097, 65_535, 65_536, 65_537, 69_999, 70_000];
+        let watched = [
+            1, 2, 255, 256, 257, 511, 512, 4_097, 65_535, 65_536, 65_537, 69_999, 70_000,
+        ];
         let mut roots = Vec::new();
         for n in 0..70_000_u64 {
             range.push(leaf_hash(&n.to_be_bytes()));
             if watched.contains(&range.size()) {
-                assert_eq!(root(&mut TileNodes(&mut kept), range.size()), Ok(range.root()), "{}", range.size());
+                assert_eq!(
+                    root(&mut TileNodes(&mut kept), range.size()),
+                    Ok(range.root()),
+                    "{}",
+                    range.size()
+                );
                 roots.push((range.size(), range.root()));
             }
         }

@@ -131,7 +131,9 @@ impl FromStr for VerifierKey {
         let key = Self::new(name, public_key).ok_or(InvalidVerifierKey("a key cannot be called so"))?;
         // What is written otherwise, or mistyped, is another key.
         if format!("{:08x}", u32::from_be_bytes(key.key_id())) != id {
-            return Err(InvalidVerifierKey("its id is not that of its name and key: is a part of it missing?"));
+            return Err(InvalidVerifierKey(
+                "its id is not that of its name and key: is a part of it missing?",
+            ));
         }
         Ok(key)
     }
