@@ -221,6 +221,10 @@ impl Export {
             ..own
         };
         let rate = self.progress.rate(count);
+        if manifest.checkpoint.is_none() {
+            console
+                .warn("the server has signed no checkpoint for this range: the copy cannot be checked against its log");
+        }
         match self.file.take() {
             Some(file) => {
                 let name = file.finish(&manifest)?;

@@ -4,6 +4,7 @@
 use crate::audit::export::manifest::{Manifest, Tally};
 use crate::audit::export::{BATCH_EVENTS, ExportError, ExportFormat, Part, write_range};
 use crate::audit::selection::Selection;
+use crate::audit::transparency::TransparencyError;
 use crate::event_store::ExpectedRevision;
 use crate::policy::CommandRefused;
 use crate::service::authorize_call::Caller;
@@ -117,7 +118,26 @@ impl Service {
             });
             tally = hashing.await.map_err(|error| ServiceError::Audit(error.to_string()))?;
         }
-        Ok(tally.manifest(format, range, request.filter))
+        let manifest = tally.manifest(format, range.clone(), request.filter);
+        Ok(Manifest {
+            checkpoint: self.checkpoint_of(range.end).await?,
+            ..manifest
+        })
+    }
+
+    /// The checkpoint of the tree up to a range's end. Whoever exports from a server whose tree is broken needs
+    /// the export all the more: it is then without one.
+    async fn checkpoint_of(&self, size: u64) -> Result<Option<String>, ServiceError> {
+        match self.checkpoint_at(size).await {
+            Ok(checkpoint) => Ok(Some(checkpoint.text)),
+            Err(ServiceError::Transparency(TransparencyError::Overloaded)) => {
+                Err(ServiceError::Busy("the transparent log cannot answer just now".into()))
+            }
+            Err(error) => {
+                tracing::warn!(%error, size, "an export's manifest is without a checkpoint");
+                Ok(None)
+            }
+        }
     }
 
     /// The range's end is what the log has now, unless it was given.

@@ -30,11 +30,14 @@ pub mod follow_audit;
 
 pub mod export_audit;
 
+pub mod prove;
+
 pub mod run;
 
 pub mod rebuild;
 
 use crate::audit::AuditIndex;
+use crate::audit::transparency::{Transparency, TransparencyError};
 use crate::credentials::NoRandomness;
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
@@ -77,6 +80,7 @@ pub struct Service {
     keys: Arc<Keys>,
     master_key: Arc<MasterKey>,
     audit: AuditIndex,
+    transparency: Transparency,
     throttle: Throttle,
     metrics: Metrics,
     streams: Streams,
@@ -115,6 +119,9 @@ pub enum ServiceError {
     /// The audit index cannot answer.
     #[error("the audit index cannot answer: {0}")]
     Audit(String),
+    /// The transparent log cannot answer.
+    #[error(transparent)]
+    Transparency(#[from] TransparencyError),
 }
 
 impl ServiceError {
@@ -153,6 +160,7 @@ impl Service {
         keys: Arc<Keys>,
         master_key: Arc<MasterKey>,
         audit: AuditIndex,
+        transparency: Transparency,
         throttle: Throttle,
         metrics: Metrics,
     ) -> Self {
@@ -163,6 +171,7 @@ impl Service {
             keys,
             master_key,
             audit,
+            transparency,
             throttle,
             metrics,
             streams: Streams::new(),
@@ -205,6 +214,9 @@ impl Service {
     pub fn readiness(&self) -> Readiness {
         let mut reasons = Vec::from_iter(self.out_of_date());
         if let Some(failure) = self.audit.failed() {
+            reasons.push(failure);
+        }
+        if let Some(failure) = self.transparency.failed() {
             reasons.push(failure);
         }
         if let Some(failure) = self.store.failure() {

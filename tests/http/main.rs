@@ -25,6 +25,8 @@ mod audit_tail;
 
 mod audit_export;
 
+mod transparency;
+
 mod health;
 
 mod lockout;

@@ -776,3 +776,322 @@ fn unusable(unusable: Unusable) -> TransparencyError {
         Unusable::Failed(error) => error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::merkle::{CompactRange, verify_consistency};
+    use super::*;
+    use crate::audit::memory_log::{MemoryLog, tokens};
+    use tempfile::TempDir;
+
+    struct Folder {
+        folder: TempDir,
+        master: MasterKey,
+    }
+
+    impl Folder {
+        fn new() -> Self {
+            let (folder, master) = (tempfile::tempdir().unwrap(), MasterKey::generate().unwrap());
+            Self { folder, master }
+        }
+
+        fn settings(&self) -> TransparencySettings {
+            TransparencySettings {
+                data_dir: self.folder.path().to_owned(),
+                key_file: self.folder.path().join("transparency.key"),
+                origin: None,
+                default_origin: "grantlog.example.com/audit".into(),
+                publish_interval: Duration::ZERO,
+            }
+        }
+
+        async fn open(&self, store: &Arc<MemoryLog>) -> Transparency {
+            Transparency::open(self.settings(), &self.master, store.clone()).await
+        }
+
+        /// A log of so many events, published, and closed again.
+        async fn published(&self, events: i64) -> Arc<MemoryLog> {
+            let log = MemoryLog::of(&tokens(events));
+            let transparency = self.open(&log).await;
+            assert_eq!(transparency.latest().await.unwrap().size, events as u64);
+            transparency.close().await;
+            log
+        }
+
+        fn remove(&self, name: &str) {
+            rebuildable::remove(&self.folder.path().join(name)).unwrap();
+        }
+    }
+
+    async fn root_of(log: &MemoryLog, size: u64) -> Hash {
+        let mut range = CompactRange::default();
+        while range.size() < size {
+            let wanted = (size - range.size()) as usize;
+            for event in log.read_all(range.size(), Direction::Forwards, wanted).await.unwrap() {
+                range.push(leaf_hash(&event.bytes));
+            }
+        }
+        range.root()
+    }
+
+    /// Published or refused within a test's patience.
+    async fn refused(transparency: &Transparency) -> String {
+        match transparency.latest().await {
+            Err(TransparencyError::Stopped(reason)) => {
+                assert_eq!(transparency.failed(), Some(reason.clone()));
+                reason
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_is_of_any_durable_size_and_always_the_same() {
+        let folder = Folder::new();
+        let log = MemoryLog::of(&tokens(700));
+        let transparency = folder.open(&log).await;
+        let key = transparency.verifier_key().unwrap().clone();
+        let mut last = None;
+        for size in [0, 1, 255, 256, 257, 513, 700] {
+            let checkpoint = transparency.checkpoint_at(size).await.unwrap();
+            assert_eq!(checkpoint.root, root_of(&log, size).await, "{size}");
+            let said = key.checkpoint(&checkpoint.text).unwrap();
+            assert_eq!((said.size, said.root), (size, checkpoint.root));
+            assert_eq!(transparency.checkpoint_at(size).await.unwrap(), checkpoint);
+            last = Some(checkpoint);
+        }
+        let beyond = transparency.checkpoint_at(701).await;
+        assert!(matches!(
+            beyond,
+            Err(TransparencyError::NotThatLong {
+                size: 701,
+                log_size: 700
+            })
+        ));
+        transparency.close().await;
+        let again = folder.open(&log).await;
+        assert_eq!(again.checkpoint_at(700).await.ok(), last, "after a restart too");
+    }
+
+    #[tokio::test]
+    async fn the_newest_checkpoint_follows_the_log_and_never_goes_back() {
+        let folder = Folder::new();
+        let log = MemoryLog::of(&tokens(10));
+        let transparency = folder.open(&log).await;
+        assert_eq!(transparency.latest().await.unwrap().size, 10);
+        log.add(&tokens(300));
+        assert_eq!(transparency.latest().await.unwrap().size, 310);
+        transparency.checkpoint_at(20).await.unwrap();
+        assert_eq!(transparency.latest().await.unwrap().size, 310);
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_is_made_at_most_so_often_and_at_once_for_a_proof() {
+        let folder = Folder::new();
+        let log = MemoryLog::of(&tokens(10));
+        let settings = TransparencySettings {
+            publish_interval: Duration::from_secs(3_600),
+            ..folder.settings()
+        };
+        let transparency = Transparency::open(settings, &folder.master, log.clone()).await;
+        assert_eq!(transparency.latest().await.unwrap().size, 10);
+        log.add(&tokens(1));
+        assert_eq!(transparency.latest().await.unwrap().size, 10);
+        assert_eq!(transparency.proof(9).await.unwrap().checkpoint.size, 10);
+        assert_eq!(transparency.proof(10).await.unwrap().checkpoint.size, 11);
+        assert_eq!(transparency.latest().await.unwrap().size, 11);
+    }
+
+    #[tokio::test]
+    async fn a_proof_proves_its_event_and_no_other() {
+        let folder = Folder::new();
+        let log = MemoryLog::of(&tokens(600));
+        let transparency = folder.open(&log).await;
+        let key = transparency.verifier_key().unwrap().clone();
+        for index in [0, 255, 256, 599] {
+            let text = transparency.proof(index).await.unwrap().to_text().unwrap();
+            let bytes = log.read_indexes(&[index]).await.unwrap()[0].bytes.clone();
+            let (proven, checkpoint) = key.inclusion(&text, &leaf_hash(&bytes)).unwrap();
+            assert_eq!((proven, checkpoint.size), (index, 600));
+            assert!(key.inclusion(&text, &leaf_hash(b"another")).is_err());
+        }
+        let beyond = transparency.proof(600).await;
+        assert!(matches!(beyond, Err(TransparencyError::NotThatLong { .. })));
+    }
+
+    #[tokio::test]
+    async fn only_what_is_published_is_served_and_tiles_give_every_root() {
+        let folder = Folder::new();
+        let log = MemoryLog::of(&tokens(600));
+        let settings = TransparencySettings {
+            publish_interval: Duration::from_secs(3_600),
+            ..folder.settings()
+        };
+        let transparency = Transparency::open(settings, &folder.master, log.clone()).await;
+        let id = |level, number| TileId { level, number };
+        assert_eq!(
+            transparency.tile(id(0, 0), 256).await.unwrap(),
+            None,
+            "nothing is published yet"
+        );
+        transparency.latest().await.unwrap();
+        log.add(&tokens(200));
+        assert_eq!(transparency.checkpoint_at(0).await.unwrap().size, 0);
+        assert_eq!(transparency.tile(id(0, 2), 88).await.unwrap().unwrap().len(), 88 * 32);
+        assert_eq!(transparency.tile(id(0, 2), 89).await.unwrap(), None);
+        assert_eq!(transparency.tile(id(1, 0), 2).await.unwrap().unwrap().len(), 64);
+        assert_eq!(transparency.tile(id(1, 0), 3).await.unwrap(), None);
+        let tile = transparency.tile(id(0, 1), 256).await.unwrap().unwrap();
+        let bundle = transparency.entries(1, 256).await.unwrap().unwrap();
+        let mut rest = &bundle[..];
+        for hash in tile.as_chunks::<32>().0 {
+            let (length, more) = rest.split_first_chunk::<2>().unwrap();
+            let (entry, more) = more.split_at(usize::from(u16::from_be_bytes(*length)));
+            assert_eq!(leaf_hash(entry), *hash);
+            rest = more;
+        }
+        assert!(rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn every_checkpoint_is_consistent_with_every_earlier_one() {
+        let folder = Folder::new();
+        let log = MemoryLog::of(&tokens(300));
+        let transparency = folder.open(&log).await;
+        let mut checkpoints = vec![transparency.latest().await.unwrap()];
+        for more in [1, 211, 1, 255] {
+            log.add(&tokens(more));
+            checkpoints.push(transparency.latest().await.unwrap());
+        }
+        let shared = &transparency.shared;
+        for (n, new) in checkpoints.iter().enumerate() {
+            for old in &checkpoints[..n] {
+                let proof = shared
+                    .with_tiles(|tiles| merkle::consistency_proof(&mut TileNodes(tiles), old.size, new.size))
+                    .unwrap();
+                verify_consistency((old.size, &old.root), (new.size, &new.root), &proof).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn lost_tiles_are_made_again_and_held_against_what_was_published() {
+        let folder = Folder::new();
+        let log = folder.published(600).await;
+        folder.remove("tiles.db");
+        log.add(&tokens(5));
+        let transparency = folder.open(&log).await;
+        assert_eq!(transparency.latest().await.unwrap().root, root_of(&log, 605).await);
+        assert_eq!(transparency.failed(), None);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_rolled_back_is_not_published_and_the_evidence_stays() {
+        let folder = Folder::new();
+        let log = folder.published(600).await;
+        let newest = |folder: &Folder| {
+            PublishedFile::open(&published_file(folder.folder.path()))
+                .unwrap()
+                .newest()
+                .unwrap()
+        };
+        let evidence = newest(&folder);
+        let shorter = MemoryLog::of(&tokens(599));
+        let transparency = folder.open(&shorter).await;
+        let reason = refused(&transparency).await;
+        assert!(
+            reason.contains("rolled back: it has 599 events, and a checkpoint of 600"),
+            "{reason}"
+        );
+        assert!(matches!(
+            transparency.proof(3).await,
+            Err(TransparencyError::Stopped(_))
+        ));
+        assert!(matches!(
+            transparency.checkpoint_at(3).await,
+            Err(TransparencyError::Stopped(_))
+        ));
+        transparency.close().await;
+        // It grows again, into another log of that size: no better.
+        let mut other = tokens(700);
+        other.iter_mut().skip(590).for_each(|fact| fact.micros += 1);
+        let transparency = folder.open(&MemoryLog::of(&other)).await;
+        assert!(refused(&transparency).await.contains("600"));
+        transparency.close().await;
+        assert_eq!(newest(&folder), evidence);
+        // The log as it was is published on.
+        assert_eq!(folder.open(&log).await.latest().await.unwrap().size, 600);
+    }
+
+    #[tokio::test]
+    async fn an_altered_log_is_found_by_its_tiles_or_by_its_checkpoint() {
+        for without_tiles in [false, true] {
+            let folder = Folder::new();
+            folder.published(600).await;
+            if without_tiles {
+                folder.remove("tiles.db");
+            }
+            let mut altered = tokens(600);
+            altered[300].client_id = Some("reports");
+            let transparency = folder.open(&MemoryLog::of(&altered)).await;
+            let reason = refused(&transparency).await;
+            let expected = if without_tiles { "first 600 events" } else { "event 300" };
+            assert!(reason.contains(expected), "{reason}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_altered_event_gets_no_proof_even_where_a_start_does_not_look() {
+        let folder = Folder::new();
+        let events = EVENTS_CHECKED_AT_START as i64 + 600;
+        folder.published(events).await;
+        let mut altered = tokens(events);
+        altered[5].client_id = Some("reports");
+        let transparency = folder.open(&MemoryLog::of(&altered)).await;
+        transparency.latest().await.unwrap();
+        assert!(matches!(
+            transparency.proof(5).await,
+            Err(TransparencyError::Altered { index: 5 })
+        ));
+        assert!(matches!(
+            transparency.entries(0, 6).await,
+            Err(TransparencyError::Altered { index: 5 })
+        ));
+        assert!(transparency.proof(6).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_that_was_edited_or_a_key_that_is_lost_stops_it() {
+        let folder = Folder::new();
+        let log = folder.published(10).await;
+        let key = std::fs::read(folder.settings().key_file).unwrap();
+        std::fs::remove_file(folder.settings().key_file).unwrap();
+        assert!(
+            refused(&folder.open(&log).await)
+                .await
+                .contains("is missing, and checkpoints were signed")
+        );
+        std::fs::write(folder.settings().key_file, key).unwrap();
+        let renamed = TransparencySettings {
+            origin: Some("other.example.com".into()),
+            ..folder.settings()
+        };
+        let transparency = Transparency::open(renamed, &folder.master, log.clone()).await;
+        assert!(refused(&transparency).await.contains("other.example.com"));
+        rusqlite::Connection::open(published_file(folder.folder.path()))
+            .unwrap()
+            .execute("UPDATE checkpoint SET note = replace(note, 'audit', 'Audit')", [])
+            .unwrap();
+        assert!(refused(&folder.open(&log).await).await.contains("not to be believed"));
+    }
+
+    #[tokio::test]
+    async fn before_events_are_removed_their_hashes_are_secured() {
+        let folder = Folder::new();
+        let log = MemoryLog::of(&tokens(600));
+        let transparency = folder.open(&log).await;
+        assert_eq!(transparency.secure_tiles().await.unwrap(), 0, "nothing is published");
+        transparency.latest().await.unwrap();
+        assert_eq!(transparency.secure_tiles().await.unwrap(), 512);
+    }
+}

@@ -79,9 +79,17 @@ impl TileWriter {
     /// Puts everything that was written on stable storage: what must be done before any event is removed from
     /// the log, for its leaf hash is only here from then on.
     pub fn secure(&self) -> rusqlite::Result<()> {
-        self.connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
-            .map(|_| ())
+        let is_busy: bool = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        match is_busy {
+            // Somebody reads or writes at this moment: the caller tries again.
+            true => Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                None,
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -232,7 +240,7 @@ mod tests {
         let path = folder.path().join("tiles.db");
         written(&path, 70_000);
         let tamper = |sql: &str| Connection::open(&path).unwrap().execute(sql, []).unwrap();
-        tamper("DELETE FROM tile WHERE id = 272");
+        tamper("DELETE FROM tile WHERE id = 260");
         assert!(matches!(TileWriter::open(&path), Err(Unusable::Stale(_))));
         tamper(&format!("DELETE FROM tile WHERE id = {}", 1_u64 << NUMBER_BITS));
         assert!(matches!(TileWriter::open(&path), Err(Unusable::Stale(_))));
