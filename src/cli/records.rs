@@ -150,7 +150,7 @@ fn index(format: ExportFormat, record: &[u8]) -> Option<u64> {
         }
         ExportFormat::Csv => {
             let first = record.split(|byte| *byte == b',').next()?;
-            std::str::from_utf8(first).ok()?.parse().ok()
+            std::str::from_utf8(first).ok()?.trim_end().parse().ok()
         }
     }
 }

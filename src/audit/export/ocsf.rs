@@ -109,6 +109,8 @@ fn kind(event_type: &str, data: &Map<String, Value>) -> Option<(Class, Activity)
         "ApplicationDisabled" => (ENTITY_MANAGEMENT, DISABLE),
         "SigningKeyActivated" => (ENTITY_MANAGEMENT, ACTIVATE),
         "SigningKeyRetired" => (ENTITY_MANAGEMENT, DEACTIVATE),
+        "LegalHoldPlaced" => (ENTITY_MANAGEMENT, CREATE),
+        "LegalHoldReleased" | "EventsRemoved" | "IndexPruned" | "EventRemoved" => (ENTITY_MANAGEMENT, DELETE),
         "ServiceStarted" => (APPLICATION_LIFECYCLE, START),
         "ServiceStopped" => (APPLICATION_LIFECYCLE, STOP),
         _ => return None,
@@ -275,6 +277,8 @@ fn entity_management(event: &AuditEvent, data: &Map<String, Value>) -> Map<Strin
         "SecretRevoked" => ("Client Secret", data.get("secret_id"), data.get("application_uri")),
         "ApiRegistered" | "ApiChanged" | "ApiDeleted" => ("API", data.get("api_id"), data.get("audience")),
         "SigningKeyAdded" | "SigningKeyActivated" | "SigningKeyRetired" => ("Signing Key", data.get("kid"), None),
+        "LegalHoldPlaced" | "LegalHoldReleased" => ("Legal Hold", data.get("hold_id"), None),
+        "EventsRemoved" | "IndexPruned" | "EventRemoved" => ("Audit Trail", None, None),
         _ => (
             "Trusted Application",
             data.get("application_id"),
@@ -287,8 +291,10 @@ fn entity_management(event: &AuditEvent, data: &Map<String, Value>) -> Map<Strin
     if let Some(uid) = uid {
         entity.add("uid", uid);
     }
-    if let Some(name) = name.or(uid) {
-        entity.add("name", name);
+    match name.or(uid) {
+        Some(name) => entity.add("name", name),
+        // Of name and uid the schema requires one.
+        None => entity.add("name", kind),
     }
     let mut own = Object::default();
     own.add("entity", entity.0);
