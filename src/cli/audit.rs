@@ -1,5 +1,6 @@
 //! `audit`: reading the trail.
 
+use crate::cli::audit_verify::{KEY_EXAMPLES, VERIFY_EXAMPLES, VerifierKeyArguments, VerifyArguments};
 use crate::cli::client::{AUDIT_READ, Call, Client};
 use crate::cli::event_rows::AuditEvent;
 use crate::cli::registered::tell_of_more;
@@ -19,6 +20,12 @@ pub enum AuditCommand {
     /// Find events, the newest first
     #[command(after_help = SEARCH_EXAMPLES)]
     Search(SearchArguments),
+    /// Check every event, checkpoint and projection of a log, here or on a server
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArguments),
+    /// Print the key that verifies the log of a data folder
+    #[command(after_help = KEY_EXAMPLES)]
+    VerifierKey(VerifierKeyArguments),
 }
 
 const SEARCH_EXAMPLES: &str = "\
@@ -84,8 +91,11 @@ enum Order {
 impl AuditCommand {
     /// Carries it out.
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
-        let Self::Search(arguments) = self;
-        arguments.run(console, options).await
+        match self {
+            Self::Search(arguments) => arguments.run(console, options).await,
+            Self::Verify(arguments) => arguments.run(console, options).await,
+            Self::VerifierKey(arguments) => arguments.run(console, options),
+        }
     }
 }
 

@@ -86,6 +86,22 @@ impl Exchange {
 
     /// Sends a request and takes its whole answer, whatever its status.
     pub async fn send(&self, request: RequestBuilder) -> Result<Answer, CliError> {
+        let (mut answer, body) = self.receive(request).await?;
+        answer.body = String::from_utf8(body).map_err(|_| answer.unexpected("no UTF-8"))?;
+        Ok(answer)
+    }
+
+    /// Sends a request and takes the bytes of its answer; anything but a success is an error.
+    pub async fn bytes(&self, request: RequestBuilder) -> Result<Vec<u8>, CliError> {
+        let (mut answer, body) = self.receive(request).await?;
+        if answer.status.is_success() {
+            return Ok(body);
+        }
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+        Err(answer.refusal())
+    }
+
+    async fn receive(&self, request: RequestBuilder) -> Result<(Answer, Vec<u8>), CliError> {
         let mut response = request.send().await.map_err(|error| self.failure(&error))?;
         let text = |name| {
             response
@@ -94,7 +110,7 @@ impl Exchange {
                 .and_then(|value| value.to_str().ok())
                 .map(str::to_owned)
         };
-        let mut answer = Answer {
+        let answer = Answer {
             status: response.status(),
             body: String::new(),
             url: without_query(response.url()),
@@ -108,8 +124,7 @@ impl Exchange {
             }
             body.extend_from_slice(&chunk);
         }
-        answer.body = String::from_utf8(body).map_err(|_| answer.unexpected("no UTF-8"))?;
-        Ok(answer)
+        Ok((answer, body))
     }
 
     fn failure(&self, error: &reqwest::Error) -> CliError {

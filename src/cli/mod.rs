@@ -8,6 +8,7 @@ pub mod serve;
 pub mod api;
 pub mod app;
 pub mod audit;
+pub mod audit_verify;
 pub mod key;
 pub mod token;
 
