@@ -2,6 +2,7 @@
 
 use crate::cli::audit_export::{self, ExportArguments};
 use crate::cli::audit_tail::{self, TailArguments};
+use crate::cli::audit_verify::{KEY_EXAMPLES, VERIFY_EXAMPLES, VerifierKeyArguments, VerifyArguments};
 use crate::cli::client::{AUDIT_READ, Call, Client};
 use crate::cli::event_rows::AuditEvent;
 use crate::cli::registered::tell_of_more;
@@ -27,6 +28,12 @@ pub enum AuditCommand {
     /// Take a copy of a range of the log
     #[command(after_help = audit_export::EXAMPLES)]
     Export(ExportArguments),
+    /// Check every event, checkpoint and projection of a log, here or on a server
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArguments),
+    /// Print the key that verifies the log of a data folder
+    #[command(after_help = KEY_EXAMPLES)]
+    VerifierKey(VerifierKeyArguments),
 }
 
 const SEARCH_EXAMPLES: &str = "\
@@ -96,6 +103,8 @@ impl AuditCommand {
             Self::Search(arguments) => arguments.run(console, options).await,
             Self::Tail(arguments) => arguments.run(console, options).await,
             Self::Export(arguments) => arguments.run(console, options).await,
+            Self::Verify(arguments) => arguments.run(console, options).await,
+            Self::VerifierKey(arguments) => arguments.run(console, options),
         }
     }
 }

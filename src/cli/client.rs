@@ -97,6 +97,14 @@ impl Client {
         })
     }
 
+    /// Reads what is no text; anything but a success is an error.
+    pub async fn bytes(&self, path: &[&str]) -> Result<Vec<u8>, CliError> {
+        let request = self.exchange.request(Method::GET, self.exchange.url(path));
+        self.exchange
+            .bytes(request.header(AUTHORIZATION, self.bearer.clone()))
+            .await
+    }
+
     /// Calls the API; anything but a success is an error.
     pub async fn call(&self, method: Method, path: &[&str], call: Call<'_>) -> Result<Answer, CliError> {
         let mut url = self.exchange.url(path);

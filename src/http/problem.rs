@@ -276,6 +276,9 @@ impl From<TransparencyError> for Problem {
                 let detail = "The log is not that long yet";
                 return Self::new(StatusCode::NOT_FOUND, "not_found", detail);
             }
+            TransparencyError::Removed { .. } => {
+                return Self::new(StatusCode::GONE, "removed", error.to_string());
+            }
             TransparencyError::Altered { .. }
             | TransparencyError::Database(_)
             | TransparencyError::Log(_)
