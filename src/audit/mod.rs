@@ -34,3 +34,6 @@ pub use search::{AuditPage, AuditSearchError};
 
 #[cfg(test)]
 pub(crate) mod memory_log;
+
+#[cfg(test)]
+mod various_events;
