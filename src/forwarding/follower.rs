@@ -7,6 +7,7 @@ use super::progress::Progress;
 use super::settings::{SinkSettings, StartAt};
 use super::sink::{DeliveryError, FailureClass, Receipt, Sink};
 use super::{CheckpointError, ForwardingError};
+use crate::audit::AuditEvent;
 use crate::event_store::{Direction, EventStore, StoredEvent, Subscription};
 use crate::metrics::Metrics;
 use std::sync::Arc;
@@ -193,11 +194,12 @@ impl Follower {
     /// Reads what can be read; what cannot ends the sink once all before it is delivered, for nothing is skipped.
     fn read(&self, events: Vec<StoredEvent>, read: &mut Vec<Read>) -> Option<DeliveryError> {
         for stored in events {
-            let forwarded = match ForwardedEvent::read(&stored) {
-                Ok(forwarded) => forwarded,
+            let event = match AuditEvent::read(&stored) {
+                Ok(event) => event,
                 Err(error) => return Some(DeliveryError::new(FailureClass::Log, error.to_string())),
             };
-            let forwarded = self.settings.filter.lets_through(&forwarded.event).then_some(forwarded);
+            let is_wanted = self.settings.filter.lets_through(&event);
+            let forwarded = is_wanted.then(|| ForwardedEvent::of(event));
             read.push(Read { stored, forwarded });
         }
         None

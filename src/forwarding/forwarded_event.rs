@@ -29,7 +29,8 @@ impl ForwardedEvent {
         AuditEvent::read(stored).map(Self::of)
     }
 
-    fn of(mut event: AuditEvent) -> Self {
+    /// What leaves of an event.
+    pub fn of(mut event: AuditEvent) -> Self {
         if let Some(data) = without_secrets(event.data.get()) {
             event.data = data;
         }

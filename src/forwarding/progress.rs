@@ -99,7 +99,7 @@ impl Progress {
             name: settings.name.to_string(),
             kind: settings.target.kind(),
             target: settings.target.place(),
-            filter: settings.filter.as_str().to_owned(),
+            filter: settings.filter.to_string(),
             now: Mutex::new(Now {
                 state: SinkState::Delivering,
                 acknowledged_through: 0,

@@ -1,6 +1,9 @@
 //! What the operator sets for a sink, checked.
 
 use crate::audit::AuditEvent;
+use crate::audit::filter::{Filter, InvalidFilter};
+use chrono::Utc;
+use grantlog_projections::values::Timestamp;
 use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
@@ -259,24 +262,28 @@ impl Facility {
 
 /// Which events a sink gets.
 #[derive(Debug, Clone, Default)]
-pub struct EventFilter {
-    text: String,
-}
+pub struct EventFilter(Option<Filter>);
 
 impl EventFilter {
-    /// Every event.
-    pub fn everything() -> Self {
-        Self::default()
-    }
-
-    /// The expression, empty when every event is meant.
-    pub fn as_str(&self) -> &str {
-        &self.text
+    /// A SCIM filter expression as searches of the trail take it; empty: every event. A span back from now is
+    /// counted from this moment.
+    pub fn parse(text: &str) -> Result<Self, InvalidFilter> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        Filter::parse(text, Timestamp::new(Utc::now())).map(|filter| Self(Some(filter)))
     }
 
     /// Whether the sink gets this event.
-    pub fn lets_through(&self, _event: &AuditEvent) -> bool {
-        true
+    pub fn lets_through(&self, event: &AuditEvent) -> bool {
+        self.0.as_ref().is_none_or(|filter| filter.matches(event))
+    }
+}
+
+/// The expression in its canonical form, empty when every event is meant.
+impl fmt::Display for EventFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |filter| filter.fmt(f))
     }
 }
 
