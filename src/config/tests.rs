@@ -705,7 +705,10 @@ fn what_is_wrong_with_a_sink_is_told_with_its_line() {
             "[[forwardin]]\nname = \"x\"\n".to_owned(),
             "line 1: unknown key forwardin; did you mean forwarding?",
         ),
-        (WEBHOOK.replace("siem\"", "siem\"\nx.y = 1"), "line 3: unknown key x"),
+        (
+            WEBHOOK.replace("siem\"", "siem\"\nx.y = 1"),
+            "line 3: unknown key forwarding.x",
+        ),
     ] {
         let message = load(&text, &[]).unwrap_err().to_string();
         assert!(message.contains(expected), "{text}\n{message}");

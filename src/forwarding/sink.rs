@@ -22,7 +22,7 @@ pub struct Origin {
 /// A place to deliver to.
 pub enum Sink {
     /// OTLP.
-    Otlp(OtlpSink),
+    Otlp(Box<OtlpSink>),
     /// Syslog.
     Syslog(SyslogSink),
     /// A webhook.
@@ -96,7 +96,9 @@ impl Sink {
             .map(|source| super::trust::bearer(source).map_err(secret))
             .transpose()?;
         Ok(match &settings.target {
-            Target::Otlp(target) => Self::Otlp(OtlpSink::new(target, token, settings.timeout, origin).map_err(trust)?),
+            Target::Otlp(target) => Self::Otlp(Box::new(
+                OtlpSink::new(target, token, settings.timeout, origin).map_err(trust)?,
+            )),
             Target::Syslog(target) => Self::Syslog(SyslogSink::new(target, settings.timeout).map_err(trust)?),
             Target::Webhook(target) => {
                 let signer = super::webhook::signature::Signer::read(&target.secret).map_err(secret)?;
