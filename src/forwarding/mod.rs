@@ -19,6 +19,8 @@ pub mod webhook;
 
 pub mod trust;
 
+pub mod cause;
+
 pub mod backoff;
 
 pub mod checkpoint;

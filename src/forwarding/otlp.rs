@@ -1,6 +1,7 @@
 //! OTLP logs over gRPC: one log record per event. Its own exporter and not the SDK's, whose batches do not tell
 //! which of them the receiver has acknowledged.
 
+use super::cause::{is_tls, root_cause};
 use super::forwarded_event::ForwardedEvent;
 use super::settings::OtlpTarget;
 use super::sink::{DeliveryError, FailureClass, Origin, Receipt};
@@ -40,7 +41,7 @@ impl OtlpSink {
         timeout: Duration,
         origin: &Origin,
     ) -> Result<Self, TrustError> {
-        let tls = |error: tonic::transport::Error| TrustError::Tls(root_cause(&error));
+        let tls = |error: tonic::transport::Error| TrustError::Tls(root_cause(&error).to_string());
         let mut endpoint = Endpoint::from_shared(target.url.as_str().to_owned())
             .map_err(tls)?
             .connect_timeout(timeout)
@@ -191,8 +192,8 @@ fn failure(status: &Status) -> DeliveryError {
     };
     // A status that was made here has the reason as its source; one that arrived has none.
     if let Some(source) = std::error::Error::source(status) {
-        let cause = root_cause(source);
-        let class = if has_tls_cause(source) {
+        let cause = root_cause(source).to_string();
+        let class = if is_tls(source) {
             FailureClass::Tls
         } else {
             FailureClass::Connection
@@ -211,30 +212,6 @@ fn failure(status: &Status) -> DeliveryError {
 fn retry_delay(status: &Status) -> Option<Duration> {
     use tonic_types::StatusExt as _;
     status.get_details_retry_info()?.retry_delay
-}
-
-fn has_tls_cause(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<rustls::Error>()
-            || error
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::get_ref)
-                .is_some_and(|inner| inner.is::<rustls::Error>())
-        {
-            return true;
-        }
-        next = error.source();
-    }
-    false
-}
-
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 #[cfg(test)]

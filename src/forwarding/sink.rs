@@ -165,10 +165,9 @@ impl DeliveryError {
 
     /// A failure of the connection.
     pub fn connection(error: &std::io::Error) -> Self {
-        // rustls reports what it does not trust as an error of this kind.
-        let class = match error.get_ref() {
-            Some(inner) if inner.is::<rustls::Error>() => FailureClass::Tls,
-            _ => FailureClass::Connection,
+        let class = match super::cause::is_tls(error) {
+            true => FailureClass::Tls,
+            false => FailureClass::Connection,
         };
         Self::new(class, error.to_string())
     }

@@ -4,6 +4,7 @@ pub mod cloud_event;
 
 pub mod signature;
 
+use super::cause::{is_tls, root_cause};
 use super::forwarded_event::ForwardedEvent;
 use super::settings::WebhookTarget;
 use super::sink::{DeliveryError, FailureClass, Origin, Receipt};
@@ -14,7 +15,6 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, Identity, Response, StatusCode, Url};
 use sha2::{Digest, Sha256};
 use signature::Signer;
-use std::error::Error;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -189,26 +189,6 @@ fn failed(error: &reqwest::Error) -> DeliveryError {
         _ if cause.is::<reqwest::Error>() => DeliveryError::new(class, "the request could not be sent"),
         _ => DeliveryError::new(class, cause.to_string()),
     }
-}
-
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
-}
-
-fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error
 }
 
 /// Whether a URL's host is this machine.

@@ -167,8 +167,10 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 
 /// Tokens and refusals.
 async fn work(scene: &Scene, application: &Application) {
-    for _ in 0..10 {
-        scene.token(application, &[]).await;
+    for _ in 0..3 {
+        for _ in 0..5 {
+            scene.token(application, &[]).await;
+        }
         scene.ask(&application.client_id, "wrong", &[]).await;
     }
 }

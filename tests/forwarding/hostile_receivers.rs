@@ -119,7 +119,9 @@ async fn a_receiver_that_takes_fewer_events_at_once_gets_fewer() {
         0..=2 => refuse(stream, "413 Too Much", ""),
         _ => accept(stream),
     });
-    let folder = tempfile::tempdir().unwrap();
+    let scene = Scene::start().await;
+    scene.register("orders/worker", json!({})).await;
+    let folder = scene.stop();
     let config = WebhookReceiver::config(receiver.port(), folder.path()) + "batch_events = 100\n";
     let scene = Scene::in_folder(folder, &config).await;
     let received = wait_for_log(&receiver, &scene.log().await).await;

@@ -7,19 +7,52 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 pub struct OtlpReceiver {
     seen: Seen,
-    serving: JoinHandle<()>,
+    /// Of its own, so that its connections end with it.
+    runtime: Option<Runtime>,
 }
 
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<ExportLogsServiceRequest>>>);
 
 impl OtlpReceiver {
+    /// Over TLS with this certificate and key, for clients with a certificate that this one has signed.
+    pub fn over_tls(port: u16, certificate: &str, key: &str) -> Self {
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(certificate, key))
+            .client_ca_root(Certificate::from_pem(certificate));
+        Self::run(port, Server::builder().tls_config(tls).expect("TLS"))
+    }
+
+    fn run(port: u16, mut server: Server) -> Self {
+        let seen = Seen::default();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        listener.set_nonblocking(true).expect("it does not block");
+        let router = server.add_service(LogsServiceServer::new(seen.clone()));
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            router
+                .serve_with_incoming(TcpIncoming::from(listener))
+                .await
+                .expect("it serves");
+        });
+        Self {
+            seen,
+            runtime: Some(runtime),
+        }
+    }
+
     pub fn records(&self) -> Vec<LogRecord> {
         let seen = self.seen.0.lock().unwrap();
         let scopes = seen
@@ -51,15 +84,7 @@ impl Receiver for OtlpReceiver {
     }
 
     async fn start(port: u16, _: &Path) -> Self {
-        let seen = Seen::default();
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
-            .await
-            .expect("the port is free");
-        let server = tonic::transport::Server::builder()
-            .add_service(LogsServiceServer::new(seen.clone()))
-            .serve_with_incoming(TcpIncoming::from(listener));
-        let serving = tokio::spawn(async move { server.await.expect("it serves") });
-        Self { seen, serving }
+        Self::run(port, Server::builder())
     }
 
     fn received(&self) -> Vec<Received> {
@@ -69,9 +94,14 @@ impl Receiver for OtlpReceiver {
             .collect()
     }
 
-    async fn stop(self) {
-        self.serving.abort();
-        let _ = self.serving.await;
+    async fn stop(self) {}
+}
+
+impl Drop for OtlpReceiver {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

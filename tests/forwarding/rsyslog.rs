@@ -13,7 +13,7 @@ pub struct Rsyslog {
     output: PathBuf,
 }
 
-/// rsyslog over TLS.
+/// rsyslog over TLS, for clients with a certificate that it trusts.
 pub struct RsyslogTls(Rsyslog);
 
 impl Rsyslog {
@@ -98,7 +98,11 @@ impl Receiver for RsyslogTls {
         std::fs::write(folder.join("rsyslog.pem"), made.cert.pem()).expect("a file");
         std::fs::write(folder.join("rsyslog.key"), made.signing_key.serialize_pem()).expect("a file");
         Rsyslog::config(port, folder).replace("tcp://", "tls://")
-            + &format!("ca_file = {:?}\n", folder.join("rsyslog.pem"))
+            + &format!(
+                "ca_file = {certificate:?}\nclient_certificate_file = {certificate:?}\nclient_key_file = {key:?}\n",
+                certificate = folder.join("rsyslog.pem"),
+                key = folder.join("rsyslog.key"),
+            )
     }
 
     async fn start(port: u16, folder: &Path) -> Self {
@@ -109,7 +113,7 @@ impl Receiver for RsyslogTls {
             certificate = file("rsyslog.pem"),
             key = file("rsyslog.key"),
         );
-        let module = r#"StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="anon""#;
+        let module = r#"StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="x509/certvalid""#;
         Self(Rsyslog::run(port, folder, &globals, module))
     }
 

@@ -121,7 +121,7 @@ async fn rsyslog_understands_the_header_and_the_structured_data() {
     assert!(refused.contains(&format!(" client_id=\"{escaped}\" ")), "{refused}");
     let registered = lines
         .iter()
-        .find(|line| line.len() > 10_000)
+        .find(|line| line.len() > 8_192)
         .expect("the large event is whole");
     assert_eq!(rsyslog::event_of(registered)["data"]["properties"], properties());
     assert!(
@@ -186,8 +186,23 @@ async fn a_log_record_has_the_events_own_type_time_trace_and_resource() {
 }
 
 fn properties() -> Value {
-    (0..40)
+    (0..30)
         .map(|n| (format!("property-{n}"), Value::from("v".repeat(250))))
         .collect::<serde_json::Map<_, _>>()
         .into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_otlp_receiver_over_tls_is_shown_the_clients_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let port = free_port();
+    let receiver = OtlpReceiver::over_tls(port, &made.cert.pem(), &made.signing_key.serialize_pem());
+    let config = OtlpReceiver::config(port, folder.path()).replace("http://", "https://")
+        + &format!("ca_file = {certificate:?}\nclient_certificate_file = {certificate:?}\nclient_key_file = {key:?}\n");
+    let scene = Scene::in_folder(folder, &config).await;
+    wait_for_log(&receiver, &scene.log().await).await;
 }
