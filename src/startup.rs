@@ -182,7 +182,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     let handle = server.handle();
     let serving = tokio::spawn(server);
     // Two tasks: a flood of reports must not keep the signing keys waiting.
-    let reports = tokio::spawn(report(service.clone()));
+    let reports = tokio::spawn(report(service.clone(), forwarding.clone()));
     let upkeep = tokio::spawn(look_after(service.clone()));
     say(&format!("listening on {url}"))?;
 
@@ -496,12 +496,14 @@ fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
     write().map_err(ServeError::file(path))
 }
 
-async fn report(service: Arc<Service>) {
+async fn report(service: Arc<Service>, forwarding: Arc<Forwarding>) {
     let mut ticks = tokio::time::interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         service.report_suppressed(false).await;
+        // Also for those who do not scrape: the lag of a dead sink grows without anything that it does.
+        forwarding.gauge();
     }
 }
 

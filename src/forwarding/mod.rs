@@ -145,7 +145,11 @@ impl Forwarding {
                 .build()
                 .map_err(ForwardingError::Thread)?;
             let thread = std::thread::Builder::new().name("forwarding".into());
-            let work = move || runtime.block_on(run(followers));
+            let work = move || {
+                runtime.block_on(run(followers));
+                // A name that is still being looked up does not hold up the end.
+                runtime.shutdown_background();
+            };
             Some(thread.spawn(work).map_err(ForwardingError::Thread)?)
         };
         let forwarding = Self {

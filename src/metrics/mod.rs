@@ -570,6 +570,10 @@ mod tests {
         metrics.request_throttled();
         metrics.signing_keys(SigningAlgorithm::Es256, "active", 1);
         metrics.signing_keys(SigningAlgorithm::Es256, "active", 2);
+        metrics.forwarding_delivered("siem", 8, 1);
+        metrics.forwarding_failure("siem", "timeout");
+        metrics.forwarding_lag("siem", 40);
+        metrics.forwarding_is_up("siem", false);
         let text = metrics.encode();
         let version = format!(r#"grantlog_build_info{{version="{}"}} 1"#, env!("CARGO_PKG_VERSION"));
         for line in [
@@ -600,6 +604,11 @@ mod tests {
             r#"grantlog_projection_lag_events{projection="audit_index"} 12"#,
             "grantlog_requests_throttled_total 1",
             r#"grantlog_signing_keys{alg="ES256",state="active"} 2"#,
+            r#"grantlog_forwarding_delivered_events_total{sink="siem"} 8"#,
+            r#"grantlog_forwarding_rejected_events_total{sink="siem"} 1"#,
+            r#"grantlog_forwarding_failures_total{sink="siem",class="timeout"} 1"#,
+            r#"grantlog_forwarding_lag_events{sink="siem"} 40"#,
+            r#"grantlog_forwarding_up{sink="siem"} 0"#,
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "no line {line} in\n{text}");
