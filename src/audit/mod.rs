@@ -26,3 +26,6 @@ pub use search::{AuditPage, AuditSearchError};
 
 #[cfg(test)]
 pub(crate) mod memory_log;
+
+#[cfg(test)]
+mod various_events;
