@@ -12,7 +12,7 @@ use super::trust::{TrustError, read_pem};
 use chrono::Utc;
 use cloud_event::CloudEvent;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, Identity, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, Identity, Response, Url};
 use sha2::{Digest, Sha256};
 use signature::Signer;
 use std::time::Duration;
@@ -132,22 +132,21 @@ fn message_id(body: &[u8]) -> String {
 }
 
 fn judge(answer: &Response) -> Result<Receipt, DeliveryError> {
-    let status = answer.status();
+    let status = answer.status().as_u16();
     let class = match status {
-        status if status.is_success() => return Ok(Receipt::default()),
-        // Standard Webhooks: the receiver is gone, stop.
-        StatusCode::GONE => FailureClass::Gone,
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FailureClass::Unauthorized,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => FailureClass::Unavailable,
-        status if status.is_server_error() => FailureClass::Unavailable,
-        status if status.is_redirection() => FailureClass::Redirected,
-        status if status.is_client_error() => FailureClass::Refused,
+        200..=299 => return Ok(Receipt::default()),
+        300..=399 => FailureClass::Redirected,
+        401 | 403 => FailureClass::Unauthorized,
+        // Standard Webhooks: the receiver is gone for good, stop.
+        410 => FailureClass::Gone,
+        408 | 429 | 500..=599 => FailureClass::Unavailable,
+        400..=499 => FailureClass::Refused,
         _ => FailureClass::Protocol,
     };
     Err(DeliveryError {
         retry_after: retry_after(answer),
-        is_too_large: status == StatusCode::PAYLOAD_TOO_LARGE,
-        ..DeliveryError::new(class, format!("the receiver answered {}", status.as_u16()))
+        is_too_large: status == 413,
+        ..DeliveryError::new(class, format!("the receiver answered {status}"))
     })
 }
 
