@@ -99,7 +99,7 @@ impl Sink {
             Target::Otlp(target) => Self::Otlp(Box::new(
                 OtlpSink::new(target, token, settings.timeout, origin).map_err(trust)?,
             )),
-            Target::Syslog(target) => Self::Syslog(SyslogSink::new(target, settings.timeout).map_err(trust)?),
+            Target::Syslog(target) => Self::Syslog(SyslogSink::new(target).map_err(trust)?),
             Target::Webhook(target) => {
                 let signer = super::webhook::signature::Signer::read(&target.secret).map_err(secret)?;
                 let one_by_one = settings.batch_events == 1;
