@@ -2,6 +2,8 @@
 
 use crate::audit::AuditIndex;
 use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, rebuild_and_compare};
+use crate::audit::usage::UsageProjection;
+use crate::audit::usage::rebuild::{UsageComparison, rebuild_usage};
 use crate::config::{Config, IssuerUrl, MasterKeySource, StoreLocation};
 use crate::credentials::client_secret::ClientSecret;
 use crate::credentials::sealing::MasterKey;
@@ -197,7 +199,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
 pub async fn rebuild(
     config: &Config,
     progress: impl Fn(&'static str, u64) + Clone + Send + 'static,
-) -> Result<(StateComparison, RebuildComparison), ServeError> {
+) -> Result<(StateComparison, UsageComparison, RebuildComparison), ServeError> {
     let StoreLocation::Sqlite(path) = &config.store.location;
     let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
     let store: Arc<dyn EventStore> = Arc::new(store);
@@ -205,11 +207,15 @@ pub async fn rebuild(
     let report = progress.clone();
     let state = rebuild_state(&*store, checkpoint.as_ref(), move |events| report("state", events));
     let state = state.await.map_err(ServeError::part)?;
+    let report = progress.clone();
+    let usage_file = usage_file(config);
+    let usage = rebuild_usage(&usage_file, &*store, move |events| report("usage", events));
+    let usage = usage.await.map_err(ServeError::part)?;
     let report = move |now: RebuildProgress| progress("audit index", now.events);
     let index = rebuild_and_compare(&index_file(config), store, report)
         .await
         .map_err(ServeError::part)?;
-    Ok((state, index))
+    Ok((state, usage, index))
 }
 
 /// Makes the data folder if there is none, and keeps other servers out of it until the file is closed, however
@@ -278,6 +284,10 @@ async fn build(
         Ok(audit) => audit,
         Err(error) => AuditIndex::stopped(&index_file(config), store.clone(), &error),
     };
+    let usage = match UsageProjection::open(&usage_file(config), store.clone()).await {
+        Ok(usage) => usage,
+        Err(error) => UsageProjection::stopped(&usage_file(config), &error),
+    };
     let throttle = Throttle::new(ThrottleSettings {
         max_failures: config.lockout.max_failures,
         window: config.lockout.window,
@@ -292,6 +302,7 @@ async fn build(
             keys,
             master_key,
             audit,
+            usage,
             throttle,
             metrics,
         ),
@@ -532,6 +543,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 fn state_file(config: &Config) -> PathBuf {
     config.data_dir.join("projections.db")
+}
+
+fn usage_file(config: &Config) -> PathBuf {
+    config.data_dir.join("usage.db")
 }
 
 fn index_file(config: &Config) -> PathBuf {

@@ -3,6 +3,7 @@
 //! committed only when the test lets it.
 
 use grantlog::audit::AuditIndex;
+use grantlog::audit::usage::UsageProjection;
 use grantlog::credentials::sealing::MasterKey;
 use grantlog::credentials::signing_key::RsaBits;
 use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
@@ -187,6 +188,7 @@ impl Scene {
             .await
             .unwrap();
         let audit = AuditIndex::open(&file("audit.db"), store.clone()).await.unwrap();
+        let usage = UsageProjection::open(&file("usage.db"), store.clone()).await.unwrap();
         let throttle = Throttle::new(ThrottleSettings {
             max_failures: 100,
             window: Duration::from_secs(60),
@@ -200,6 +202,7 @@ impl Scene {
             keys,
             master_key,
             audit,
+            usage,
             throttle,
             metrics,
         );

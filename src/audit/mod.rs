@@ -1,7 +1,8 @@
 //! The audit trail: what is in the log, found by what people search by.
 //!
 //! `index` follows the log and keeps where each searched value occurs, `query` is a search as the caller
-//! puts it, `search` answers it a page at a time, `event` is one event as a page shows it.
+//! puts it, `search` answers it a page at a time, `event` is one event as a page shows it. `usage` follows the log,
+//! too, and counts what each application uses.
 
 pub mod index;
 
@@ -12,6 +13,8 @@ pub mod cursor;
 pub mod search;
 
 pub mod event;
+
+pub mod usage;
 
 pub use event::AuditEvent;
 pub use index::{AuditIndex, AuditIndexError};

@@ -23,6 +23,7 @@ mod event_rows;
 mod printable;
 mod registered;
 mod table;
+mod usage;
 
 pub mod error;
 

@@ -6,7 +6,9 @@ use crate::http::call::{AuthorizedCall, if_match, ok, with_revision};
 use crate::http::fields::{Fields, InvalidField, Parameters};
 use crate::http::problem::{Problem, use_methods};
 use crate::policy::applications::ApplicationPatch;
+use crate::service::Service;
 use crate::service::applications::{AsOf, Registration, WithSecret};
+use crate::service::usage::MAX_USAGE_DAYS;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
@@ -30,6 +32,9 @@ const HISTORY: &str = "audit:read";
 const DEFAULT_LIMIT: usize = 100;
 /// Applications on a page at the most.
 const MAX_LIMIT: usize = 1_000;
+/// Days that a question for usage is about when the caller does not say.
+const DEFAULT_USAGE_DAYS: u32 = 30;
+const USAGE_DAYS: &str = "1 to 100";
 /// Applications that one list request looks at: a search that finds little goes on from where it stopped.
 const MAX_VISITED: usize = 20_000;
 
@@ -70,6 +75,11 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 .default_service(web::to(use_methods("DELETE"))),
         )
         .service(
+            of("/{id}/usage")
+                .route(web::get().to(usage))
+                .default_service(web::to(use_methods("GET"))),
+        )
+        .service(
             of("/{id}/history")
                 .route(web::get().to(history))
                 .default_service(web::to(use_methods("GET"))),
@@ -102,7 +112,7 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
         let found = found.filter(|application| search.accepts(application));
         let applications: Vec<_> = found
             .into_iter()
-            .map(|application| ShownApplication::of(application, call.circumstances.now))
+            .map(|application| ShownApplication::of(application, call.circumstances.now).with_usage(call.service))
             .collect();
         return Ok(ok(&Page {
             applications,
@@ -119,7 +129,7 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
         }
         last_visited = Some(application);
         if search.accepts(application) {
-            applications.push(ShownApplication::of(application, call.circumstances.now));
+            applications.push(ShownApplication::of(application, call.circumstances.now).with_usage(call.service));
         }
     }
     Ok(ok(&Page { applications, next }))
@@ -142,11 +152,13 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
         Some(AsOf::Index(_)) => application.changed_at,
         None => now,
     };
-    Ok(with_revision(
-        StatusCode::OK,
-        application.revision,
-        &ShownApplication::of(&application, at),
-    ))
+    let shown = ShownApplication::of(&application, at);
+    // Uses are of now: they are no part of an answer about the past.
+    let shown = match as_of {
+        None => shown.with_usage(call.service),
+        Some(_) => shown,
+    };
+    Ok(with_revision(StatusCode::OK, application.revision, &shown))
 }
 
 async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
@@ -268,6 +280,22 @@ async fn history(request: HttpRequest, path: web::Path<String>, doors: web::Data
     Ok(ok(&History { events }))
 }
 
+async fn usage(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, HISTORY).await?;
+    let id = application_id(&path)?;
+    let mut parameters = Parameters::parse(request.query_string())?;
+    let days: u32 = parameters.parsed("days", USAGE_DAYS)?.unwrap_or(DEFAULT_USAGE_DAYS);
+    parameters.finish()?;
+    if !(1..=MAX_USAGE_DAYS).contains(&days) {
+        return Err(Problem::invalid("days", format!("must be {USAGE_DAYS}")));
+    }
+    let answer = call
+        .service
+        .application_usage(id, days, &call.caller.application_uri, &call.circumstances)
+        .await?;
+    Ok(ok(&answer))
+}
+
 #[derive(Serialize)]
 pub(super) struct History {
     pub(super) events: Vec<AuditEvent>,
@@ -306,6 +334,9 @@ struct ShownApplication<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted_at: Option<Timestamp>,
     revision: u64,
+    /// How many events of the log the secrets' uses speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_through: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -316,6 +347,11 @@ struct ShownSecret<'a> {
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
     accepted: bool,
+    /// Not in an answer about the past.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uses: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<Timestamp>,
 }
 
 impl<'a> ShownApplication<'a> {
@@ -328,6 +364,8 @@ impl<'a> ShownApplication<'a> {
             expires_at: secret.expires_at,
             revoked_at: secret.revoked_at,
             accepted: secret.is_accepted_at(at),
+            uses: None,
+            last_used: None,
         });
         Self {
             id: application.id,
@@ -352,7 +390,20 @@ impl<'a> ShownApplication<'a> {
             changed_at: application.changed_at,
             deleted_at: application.deleted_at,
             revision: application.revision,
+            usage_through: None,
         }
+    }
+
+    /// The same with how often each secret was used, as of now.
+    fn with_usage(mut self, service: &Service) -> Self {
+        let usage = service.usage();
+        self.usage_through = Some(usage.through());
+        for secret in &mut self.secrets {
+            let used = usage.secret(self.id, secret.id);
+            secret.uses = Some(used.map_or(0, |(count, _)| count));
+            secret.last_used = used.map(|(_, last)| last);
+        }
+        self
     }
 }
 

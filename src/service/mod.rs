@@ -24,11 +24,14 @@ pub mod signing_keys;
 
 pub mod read_audit;
 
+pub mod usage;
+
 pub mod run;
 
 pub mod rebuild;
 
 use crate::audit::AuditIndex;
+use crate::audit::usage::UsageProjection;
 use crate::credentials::NoRandomness;
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
@@ -70,6 +73,7 @@ pub struct Service {
     keys: Arc<Keys>,
     master_key: Arc<MasterKey>,
     audit: AuditIndex,
+    usage: UsageProjection,
     throttle: Throttle,
     metrics: Metrics,
 }
@@ -145,6 +149,7 @@ impl Service {
         keys: Arc<Keys>,
         master_key: Arc<MasterKey>,
         audit: AuditIndex,
+        usage: UsageProjection,
         throttle: Throttle,
         metrics: Metrics,
     ) -> Self {
@@ -155,6 +160,7 @@ impl Service {
             keys,
             master_key,
             audit,
+            usage,
             throttle,
             metrics,
         }
@@ -173,6 +179,11 @@ impl Service {
     /// The published keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// What applications use.
+    pub fn usage(&self) -> &UsageProjection {
+        &self.usage
     }
 
     /// The figures that are scraped.

@@ -26,8 +26,15 @@ impl Service {
             AuditSearchError::Index(_) | AuditSearchError::BrokenOff(_) => ServiceError::Audit(error.to_string()),
         })?;
         let rows = page.events.len() as u64;
-        self.record_reading(parameters, rows, page.indexed_through, reader, circumstances)
-            .await?;
+        self.record_reading(
+            TrailAccess::Search,
+            parameters,
+            rows,
+            page.indexed_through,
+            reader,
+            circumstances,
+        )
+        .await?;
         Ok(page)
     }
 
@@ -46,13 +53,22 @@ impl Service {
         };
         let parameters = BTreeMap::from([("index".to_owned(), index.to_string())]);
         let rows = u64::from(event.is_some());
-        self.record_reading(parameters, rows, self.store.log_size(), reader, circumstances)
-            .await?;
+        self.record_reading(
+            TrailAccess::Search,
+            parameters,
+            rows,
+            self.store.log_size(),
+            reader,
+            circumstances,
+        )
+        .await?;
         Ok(event)
     }
 
-    async fn record_reading(
+    /// Puts a reading of the trail on the record.
+    pub(super) async fn record_reading(
         &self,
+        via: TrailAccess,
         filter: BTreeMap<String, String>,
         rows: u64,
         through_index: u64,
@@ -64,7 +80,7 @@ impl Service {
             filter,
             rows,
             through_index,
-            via: TrailAccess::Search,
+            via,
         };
         let (stream, actor) = (StreamName::audit_access(), Actor::Application(reader.clone()));
         self.record(stream, ExpectedRevision::Any, &actor, circumstances, [fact.into()])

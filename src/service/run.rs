@@ -186,6 +186,7 @@ impl Service {
         }
         self.live.close().await;
         self.audit.close().await;
+        self.usage.close().await;
         self.store.close().await;
     }
 

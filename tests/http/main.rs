@@ -13,6 +13,8 @@ mod metadata;
 
 mod admin_applications;
 
+mod usage;
+
 mod admin_apis;
 
 mod admin_keys;
