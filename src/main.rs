@@ -6,7 +6,7 @@ use grantlog::cli::rebuild::RebuildArguments;
 use grantlog::cli::serve::ServeArguments;
 use grantlog::cli::{self, Cli, Command};
 use grantlog::config::{CliOverrides, Config, environment};
-use grantlog::startup;
+use grantlog::startup::{self, Resets};
 use grantlog::telemetry::Telemetry;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,7 +37,11 @@ fn serve(arguments: ServeArguments, data_dir: Option<PathBuf>) -> anyhow::Result
     };
     let config = Config::load(arguments.config.as_deref(), environment(), overrides)?;
     let telemetry = Telemetry::start(&config.telemetry)?;
-    runtime()?.block_on(startup::serve(config, telemetry, arguments.reset_administrator))?;
+    let resets = Resets {
+        administrator: arguments.reset_administrator,
+        auditor: arguments.reset_auditor,
+    };
+    runtime()?.block_on(startup::serve(config, telemetry, resets))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,7 +13,7 @@ use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use crate::http::{Doors, observed, routes};
 use crate::metrics::Metrics;
 use crate::policy::signing_keys::KeyRotation;
-use crate::policy::{ADMINISTRATOR, PolicySettings};
+use crate::policy::{ADMINISTRATOR, AUDITOR, FIRST_APPLICATIONS, FirstApplication, PolicySettings};
 use crate::service::checkpoint::Checkpoint;
 use crate::service::keys::Keys;
 use crate::service::live_state::{self, CheckpointEvery, LiveState};
@@ -105,8 +105,27 @@ struct Profile {
     client_secret: String,
 }
 
+impl Profile {
+    fn new(url: &str, first: &FirstApplication, secret: &ClientSecret) -> Self {
+        Self {
+            url: url.to_owned(),
+            client_id: first.client_id.to_owned(),
+            client_secret: secret.expose().to_owned(),
+        }
+    }
+}
+
+/// Whose secret is to be made anew, on the word of an operator at the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Resets {
+    /// The first administrator's.
+    pub administrator: bool,
+    /// The first auditor's.
+    pub auditor: bool,
+}
+
 /// Serves until it is told to stop, or the log fails.
-pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bool) -> Result<(), ServeError> {
+pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Result<(), ServeError> {
     let listener = listen(config.server.listen)?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen {
         address: config.server.listen,
@@ -130,7 +149,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, reset_administrator: bo
     let _folder = claim(&config.data_dir)?;
     let (service, store) = build(&config, &issuer, metrics).await?;
     let service = Arc::new(service);
-    let begun = begin(&service, &config.data_dir, &url, reset_administrator).await;
+    let begun = begin(&service, &config.data_dir, &url, resets).await;
     // What the log says about its failure names the file and tells what to do.
     begun.map_err(|error| store.failure().map_or(error, ServeError::LogFailed))?;
 
@@ -290,6 +309,7 @@ async fn build(
     };
     let throttle = Throttle::new(ThrottleSettings {
         max_failures: config.lockout.max_failures,
+        max_refusals_per_source: config.lockout.max_refusals_per_source,
         window: config.lockout.window,
         max_tracked: config.lockout.max_tracked,
     });
@@ -351,39 +371,54 @@ fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, Serv
 }
 
 /// What has to be on the record before anybody is served.
-async fn begin(service: &Service, folder: &Path, url: &str, reset_administrator: bool) -> Result<(), ServeError> {
-    first_administrator(service, folder, url).await?;
+async fn begin(service: &Service, folder: &Path, url: &str, resets: Resets) -> Result<(), ServeError> {
+    for first in &FIRST_APPLICATIONS {
+        first_application(service, first, folder, url).await?;
+    }
     service.start().await.map_err(ServeError::part)?;
-    if reset_administrator {
-        new_administrator_secret(service, folder, url).await?;
+    for (first, wanted) in [(&ADMINISTRATOR, resets.administrator), (&AUDITOR, resets.auditor)] {
+        if wanted {
+            new_secret(service, first, folder, url).await?;
+        }
     }
     Ok(())
 }
 
-/// Registers the first administrator and keeps its secret in the profile; on every start the profile is
+/// Where a first application's secret is kept for the command line.
+fn profile_name(first: &FirstApplication) -> &'static str {
+    match first.client_id == AUDITOR.client_id {
+        true => "auditor.json",
+        false => "admin.json",
+    }
+}
+
+/// Registers one of the first applications and keeps its secret in its profile; on every start the profile is
 /// told where the server is now.
-async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Result<(), ServeError> {
-    let path = folder.join("admin.json");
-    if service.needs_administrator() {
+async fn first_application(
+    service: &Service,
+    first: &FirstApplication,
+    folder: &Path,
+    url: &str,
+) -> Result<(), ServeError> {
+    let path = folder.join(profile_name(first));
+    if service.needs(first) {
         let secret = ClientSecret::generate().map_err(ServeError::part)?;
-        let (client_id, client_secret) = (ADMINISTRATOR.to_owned(), secret.expose().to_owned());
-        write_profile(
-            &path,
-            &Profile {
-                url: url.to_owned(),
-                client_id,
-                client_secret,
-            },
-        )?;
-        service
-            .register_administrator(&secret)
-            .await
-            .map_err(ServeError::part)?;
+        write_profile(&path, &Profile::new(url, first, &secret))?;
+        service.register_first(first, &secret).await.map_err(ServeError::part)?;
+        let (article, what_for) = match first.client_id == AUDITOR.client_id {
+            true => (
+                "auditor",
+                "`grantlog audit export` uses it: an administrator cannot take the audit trail out",
+            ),
+            false => (
+                "administrator",
+                "the other commands work on this machine: try `grantlog app list` and `grantlog token request`",
+            ),
+        };
         return say(&format!(
-            "first start: the administrator application is registered\n  client_id:     {}\n  client_secret: {}\n  \
-             This secret is shown once; it is also in {} (mode 0600),\n  so that the other commands work on this \
-             machine: try `grantlog app list` and `grantlog token request`",
-            ADMINISTRATOR,
+            "first start: the {article} application is registered\n  client_id:     {}\n  client_secret: {}\n  \
+             This secret is shown once; it is also in {} (mode 0600),\n  so that {what_for}",
+            first.client_id,
             secret.expose(),
             path.display(),
         ));
@@ -408,25 +443,18 @@ async fn first_administrator(service: &Service, folder: &Path, url: &str) -> Res
 
 /// On the word of whoever may read the data folder. The secret is kept before it counts: were it the other
 /// way round, a crash in between would lose it.
-async fn new_administrator_secret(service: &Service, folder: &Path, url: &str) -> Result<(), ServeError> {
+async fn new_secret(service: &Service, first: &FirstApplication, folder: &Path, url: &str) -> Result<(), ServeError> {
     let secret = ClientSecret::generate().map_err(ServeError::part)?;
-    let path = folder.join("admin.json");
-    let (client_id, client_secret) = (ADMINISTRATOR.to_owned(), secret.expose().to_owned());
-    write_profile(
-        &path,
-        &Profile {
-            url: url.to_owned(),
-            client_id,
-            client_secret,
-        },
-    )?;
+    let path = folder.join(profile_name(first));
+    write_profile(&path, &Profile::new(url, first, &secret))?;
     service
-        .reset_administrator(&secret, &account())
+        .reset_first(first, &secret, &account())
         .await
         .map_err(ServeError::part)?;
     say(&format!(
-        "{ADMINISTRATOR} has a new secret, the old ones are refused (tokens that are out live until they expire)\n  \
+        "{} has a new secret, the old ones are refused (tokens that are out live until they expire)\n  \
          client_secret: {}\n  It is shown once; it is also in {} (mode 0600)",
+        first.client_id,
         secret.expose(),
         path.display(),
     ))

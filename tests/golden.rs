@@ -463,6 +463,16 @@ fn goldens() -> Vec<Golden> {
             throttled(Some(application_id())),
         ),
         minimal(StreamName::token_requests(None), throttled(None)),
+        Golden {
+            file: "RequestsThrottled.source.json".into(),
+            ..full(
+                StreamName::token_requests(None),
+                RequestsThrottled {
+                    client_id: None,
+                    ..throttled(None)
+                },
+            )
+        },
         full(StreamName::api_calls(Some(application_id())), authorized()),
         minimal(
             StreamName::api_calls(Some(application_id())),
@@ -531,6 +541,60 @@ fn goldens() -> Vec<Golden> {
                 rows: 7,
                 through_index: 1_234,
                 sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
+            },
+        ),
+        full(
+            StreamName::retention(),
+            LegalHoldPlaced {
+                hold_id: Uuid::from_u128(7),
+                from_index: 12,
+                through_index: Some(1_234),
+                reason: Remark::parse("case 2026-7").unwrap(),
+            },
+        ),
+        minimal(
+            StreamName::retention(),
+            LegalHoldPlaced {
+                hold_id: Uuid::from_u128(7),
+                from_index: 0,
+                through_index: None,
+                reason: Remark::parse("case 2026-7").unwrap(),
+            },
+        ),
+        full(
+            StreamName::retention(),
+            LegalHoldReleased {
+                hold_id: Uuid::from_u128(7),
+                reason: Some(Remark::parse("settled").unwrap()),
+            },
+        ),
+        minimal(
+            StreamName::retention(),
+            LegalHoldReleased {
+                hold_id: Uuid::from_u128(7),
+                reason: None,
+            },
+        ),
+        full(
+            StreamName::retention(),
+            EventsRemoved {
+                from_index: 0,
+                through_index: 16_384,
+                events: 16_000,
+                rule: RetentionRule::Age,
+            },
+        ),
+        full(
+            StreamName::retention(),
+            IndexPruned {
+                through_index: 16_384,
+                rule: RetentionRule::Size,
+            },
+        ),
+        full(
+            StreamName::token_requests(Some(application_id())),
+            EventRemoved {
+                leaf_hash: LeafHash([7; 32]),
             },
         ),
         minimal(
@@ -748,7 +812,7 @@ fn issued() -> TokenIssued {
 
 fn throttled(application_id: Option<ApplicationId>) -> RequestsThrottled {
     RequestsThrottled {
-        client_id: "my.trusted.app/service".into(),
+        client_id: Some("my.trusted.app/service".into()),
         application_id,
         source: "192.0.2.7".parse().unwrap(),
         window_seconds: 60,

@@ -190,6 +190,7 @@ impl Scene {
         let audit = AuditIndex::open(&file("audit.db"), store.clone()).await.unwrap();
         let usage = UsageProjection::open(&file("usage.db"), store.clone()).await.unwrap();
         let throttle = Throttle::new(ThrottleSettings {
+            max_refusals_per_source: 1_000_000,
             max_failures: 100,
             window: Duration::from_secs(60),
             max_tracked: 100,

@@ -60,7 +60,12 @@ impl Api {
             | Event::ApiCallDenied(_)
             | Event::AuditTrailRead(_)
             | Event::AuditTrailExported(_)
-            | Event::ReportProduced(_) => return Some(next),
+            | Event::ReportProduced(_)
+            | Event::LegalHoldPlaced(_)
+            | Event::LegalHoldReleased(_)
+            | Event::EventsRemoved(_)
+            | Event::IndexPruned(_)
+            | Event::EventRemoved(_) => return Some(next),
         }
         next.revision = recorded.revision;
         next.changed_at = recorded.envelope.time;

@@ -61,12 +61,17 @@ impl<'a> From<&'a RecordedEvent> for AuditRecord<'a> {
             }
             Event::TokenIssued(data) => (Some(data.application_uri.as_str()), Outcome::Success),
             Event::TokenRefused(data) => (data.client_id.as_deref(), Outcome::Refused),
-            Event::RequestsThrottled(data) => (Some(data.client_id.as_str()), Outcome::Refused),
+            Event::RequestsThrottled(data) => (data.client_id.as_deref(), Outcome::Refused),
             Event::ApiCallAuthorized(data) => (Some(data.application_uri.as_str()), Outcome::Success),
             Event::ApiCallDenied(data) => (data.application_uri.as_ref().map(|uri| uri.as_str()), Outcome::Refused),
             Event::AuditTrailRead(data) => (Some(data.application_uri.as_str()), Outcome::Success),
             Event::AuditTrailExported(data) => (Some(data.application_uri.as_str()), Outcome::Success),
             Event::ReportProduced(data) => (Some(data.application_uri.as_str()), Outcome::Success),
+            Event::LegalHoldPlaced(_)
+            | Event::LegalHoldReleased(_)
+            | Event::EventsRemoved(_)
+            | Event::IndexPruned(_)
+            | Event::EventRemoved(_) => (None, Outcome::Success),
         };
         Self {
             index: recorded.index,

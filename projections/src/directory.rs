@@ -60,7 +60,12 @@ impl Directory {
             | Event::ApiCallDenied(_)
             | Event::AuditTrailRead(_)
             | Event::AuditTrailExported(_)
-            | Event::ReportProduced(_) => Touched::Nothing,
+            | Event::ReportProduced(_)
+            | Event::LegalHoldPlaced(_)
+            | Event::LegalHoldReleased(_)
+            | Event::EventsRemoved(_)
+            | Event::IndexPruned(_)
+            | Event::EventRemoved(_) => Touched::Nothing,
         }
     }
 

@@ -2,8 +2,8 @@
 //! field is optional with a default, a changed meaning is a new type or an upcaster.
 
 use crate::values::{
-    ApiId, ApplicationId, ApplicationUri, Audience, KeyId, Name, OrgCode, Remark, Scope, SecretHash, SecretId,
-    SigningAlgorithm, SystemUser, Timestamp, TokenLifetime, TokenType,
+    ApiId, ApplicationId, ApplicationUri, Audience, KeyId, LeafHash, Name, OrgCode, Remark, Scope, SecretHash,
+    SecretId, SigningAlgorithm, SystemUser, Timestamp, TokenLifetime, TokenType,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,16 @@ events! {
     AuditTrailExported: trail,
     /// Someone had a report made.
     ReportProduced: trail,
+    /// A range of the log is not to be removed.
+    LegalHoldPlaced: state,
+    /// A range may be removed again when its time has come.
+    LegalHoldReleased: state,
+    /// The oldest facts of the trail were given up: their hashes stay.
+    EventsRemoved: state,
+    /// The oldest segments of the audit index were given up: the log has them still.
+    IndexPruned: state,
+    /// What is left of a fact that was removed.
+    EventRemoved: trail,
 }
 
 /// The service came up.
@@ -599,8 +609,9 @@ pub struct TokenRefused {
 /// Failed requests that were answered `slow_down` without an event each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestsThrottled {
-    /// The client_id as presented, cut at 256 characters.
-    pub client_id: String,
+    /// The client_id as presented, cut at 256 characters; none: whichever clients were named, if any was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
     /// The application, when there is one of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application_id: Option<ApplicationId>,
@@ -778,6 +789,70 @@ pub struct ReportProduced {
     pub through_index: u64,
     /// SHA-256 of its bytes, in hex: whether a copy is the one that was made then.
     pub sha256: String,
+}
+
+/// A range of the log is not to be removed, whatever its age.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LegalHoldPlaced {
+    /// The hold's id.
+    pub hold_id: Uuid,
+    /// The first index of the range.
+    pub from_index: u64,
+    /// The index after the last one of the range; none: whatever comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through_index: Option<u64>,
+    /// Why, as the caller put it.
+    pub reason: Remark,
+}
+
+/// A hold is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LegalHoldReleased {
+    /// The hold's id.
+    pub hold_id: Uuid,
+    /// Why, as the caller put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+}
+
+/// What made it time to give something up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetentionRule {
+    /// It was older than the operator wants to keep.
+    Age,
+    /// It was more than the operator wants to keep.
+    Size,
+}
+
+/// The oldest facts of the trail were given up. Recorded before the first of them is: whoever stops half-way
+/// goes on from here. Facts that the state is made of stay where they are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventsRemoved {
+    /// The first index of the range.
+    pub from_index: u64,
+    /// The index after the last one of the range.
+    pub through_index: u64,
+    /// How many facts of the range were given up.
+    pub events: u64,
+    /// What made it time.
+    pub rule: RetentionRule,
+}
+
+/// The oldest segments of the audit index were given up: searches find nothing there any more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IndexPruned {
+    /// The first index that is still found.
+    pub through_index: u64,
+    /// What made it time.
+    pub rule: RetentionRule,
+}
+
+/// What is left of a fact that was removed, in its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventRemoved {
+    /// base64 of the fact's leaf hash in the Merkle tree (RFC 6962 §2.1): SHA-256 of 0x00 and its bytes.
+    pub leaf_hash: LeafHash,
 }
 
 #[cfg(test)]

@@ -112,7 +112,12 @@ impl KeyRing {
             | Event::ApiCallDenied(_)
             | Event::AuditTrailRead(_)
             | Event::AuditTrailExported(_)
-            | Event::ReportProduced(_) => return false,
+            | Event::ReportProduced(_)
+            | Event::LegalHoldPlaced(_)
+            | Event::LegalHoldReleased(_)
+            | Event::EventsRemoved(_)
+            | Event::IndexPruned(_)
+            | Event::EventRemoved(_) => return false,
         }
         self.revision = Some(recorded.revision);
         true

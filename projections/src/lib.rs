@@ -21,6 +21,8 @@ pub mod service_run;
 
 pub mod usage;
 
+pub mod retention;
+
 pub mod audit_record;
 
 pub use event::Event;

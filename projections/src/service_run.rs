@@ -37,7 +37,12 @@ impl ServiceRun {
             | Event::ApiCallDenied(_)
             | Event::AuditTrailRead(_)
             | Event::AuditTrailExported(_)
-            | Event::ReportProduced(_) => return false,
+            | Event::ReportProduced(_)
+            | Event::LegalHoldPlaced(_)
+            | Event::LegalHoldReleased(_)
+            | Event::EventsRemoved(_)
+            | Event::IndexPruned(_)
+            | Event::EventRemoved(_) => return false,
         };
         self.is_running = is_running;
         true

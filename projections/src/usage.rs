@@ -232,7 +232,12 @@ impl<'a> UsageRecord<'a> {
             | Event::ApiCallDenied(_)
             | Event::AuditTrailRead(_)
             | Event::AuditTrailExported(_)
-            | Event::ReportProduced(_) => return None,
+            | Event::ReportProduced(_)
+            | Event::LegalHoldPlaced(_)
+            | Event::LegalHoldReleased(_)
+            | Event::EventsRemoved(_)
+            | Event::IndexPruned(_)
+            | Event::EventRemoved(_) => return None,
         };
         Some(Self {
             moment: Moment {

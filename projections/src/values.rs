@@ -304,6 +304,31 @@ impl<'de> Deserialize<'de> for SecretHash {
     }
 }
 
+/// The hash of an event as a leaf of the Merkle tree (RFC 6962 §2.1); base64 on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeafHash(pub [u8; 32]);
+
+impl fmt::Display for LeafHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(self.0))
+    }
+}
+
+impl Serialize for LeafHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LeafHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = STANDARD.decode(String::deserialize(deserializer)?).ok();
+        let hash = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        hash.map(Self)
+            .ok_or_else(|| serde::de::Error::custom("a leaf hash is the base64 of 32 bytes"))
+    }
+}
+
 /// A point in time, UTC, in microseconds: RFC 3339 with six digits on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime<Utc>);
@@ -572,6 +597,11 @@ impl StreamName {
     /// Who read the audit trail.
     pub fn audit_access() -> Self {
         Self("audit-access".into())
+    }
+
+    /// What was given up, and what must not be.
+    pub fn retention() -> Self {
+        Self("retention".into())
     }
 
     /// The name as text.

@@ -269,6 +269,10 @@ fn stream_of(event: &Event) -> StreamName {
         Event::AuditTrailRead(_) | Event::AuditTrailExported(_) | Event::ReportProduced(_) => {
             StreamName::audit_access()
         }
+        Event::LegalHoldPlaced(_) | Event::LegalHoldReleased(_) | Event::EventsRemoved(_) | Event::IndexPruned(_) => {
+            StreamName::retention()
+        }
+        Event::EventRemoved(_) => StreamName::token_requests(None),
     }
 }
 
@@ -478,7 +482,7 @@ fn every_event_that_no_state_reads() -> Vec<Event> {
         }
         .into(),
         RequestsThrottled {
-            client_id: APPLICATIONS[0].into(),
+            client_id: Some(APPLICATIONS[0].into()),
             application_id: Some(application_id),
             source: "192.0.2.1".parse().unwrap(),
             window_seconds: 60,
@@ -537,6 +541,34 @@ fn every_event_that_no_state_reads() -> Vec<Event> {
             rows: 0,
             through_index: 0,
             sha256: String::new(),
+        }
+        .into(),
+        LegalHoldPlaced {
+            hold_id: Uuid::from_u128(7),
+            from_index: 0,
+            through_index: None,
+            reason: Remark::parse("case 7").unwrap(),
+        }
+        .into(),
+        LegalHoldReleased {
+            hold_id: Uuid::from_u128(7),
+            reason: None,
+        }
+        .into(),
+        EventsRemoved {
+            from_index: 0,
+            through_index: 16_384,
+            events: 16_000,
+            rule: RetentionRule::Age,
+        }
+        .into(),
+        IndexPruned {
+            through_index: 16_384,
+            rule: RetentionRule::Size,
+        }
+        .into(),
+        EventRemoved {
+            leaf_hash: LeafHash([7; 32]),
         }
         .into(),
     ]

@@ -86,7 +86,7 @@ impl Fact {
             }
             .into(),
             "RequestsThrottled" => RequestsThrottled {
-                client_id: client.into(),
+                client_id: Some(client.into()),
                 application_id: None,
                 source: IpAddr::from([192, 0, 2, 200]),
                 window_seconds: 60,

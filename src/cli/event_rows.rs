@@ -108,6 +108,17 @@ impl AuditEvent {
                 );
                 joined([range, named("filter", &text("filter"))])
             }
+            "LegalHoldPlaced" => format!("from {}: {}", text("from_index"), text("reason")),
+            "LegalHoldReleased" => text("reason"),
+            "EventsRemoved" => format!(
+                "{} events from {} to {}, by {}",
+                text("events"),
+                text("from_index"),
+                text("through_index"),
+                text("rule")
+            ),
+            "IndexPruned" => format!("searches begin at {}, by {}", text("through_index"), text("rule")),
+            "EventRemoved" => "removed".to_owned(),
             "ReportProduced" => joined([
                 format!("{} as {}", text("report"), text("format")),
                 named("parameters", &text("parameters")),

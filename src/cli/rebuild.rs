@@ -80,6 +80,7 @@ fn document(state: &StateComparison, usage: &UsageComparison, index: &RebuildCom
             "compared": usage.is_compared,
             "events": usage.events,
             "applications": usage.applications,
+            "removed_events": usage.removed,
             "events_per_second": rate(usage.events, usage.elapsed).round(),
         },
         "audit_index": {
@@ -110,6 +111,10 @@ fn lines(state: &StateComparison, usage: &UsageComparison, index: &RebuildCompar
                 usage.events,
                 usage.applications,
                 rate(usage.events, usage.elapsed)
+            ),
+            false if usage.removed > 0 => format!(
+                "usage        counts {} events that retention has removed since: not compared",
+                usage.removed
             ),
             false => "usage        nothing saved to compare".to_owned(),
         },
@@ -171,6 +176,7 @@ mod tests {
             is_compared,
             events: 7,
             applications: 2,
+            removed: 0,
             differences: Vec::new(),
             elapsed: Duration::from_secs(1),
         }

@@ -12,10 +12,11 @@ Examples:
   grantlog serve --config grantlog.toml
 
 The first start on an empty data folder registers the administrator
-grantlog.admin, shows its secret once, and saves it in admin.json there, so that
-the other commands work on this machine. --reset-administrator is for whoever
-may read the data folder: it ends the old secret at once, switches
-grantlog.admin on if it is off, and is on the record as operator:<account>.";
+grantlog.admin and the auditor grantlog.auditor, shows their secrets once, and
+saves them there in admin.json and auditor.json, so that the other commands work
+on this machine. --reset-administrator and --reset-auditor are for whoever may
+read the data folder: they end the old secret at once, switch the application on
+if it is off, and are on the record as operator:<account>.";
 
 /// The arguments of `serve`; the data folder is a global option. A flag wins over the environment
 /// (`GRANTLOG__SECTION__KEY`), and that over the file.
@@ -34,6 +35,9 @@ pub struct ServeArguments {
     /// Give grantlog.admin a new secret and save it in admin.json: when the old one is lost or leaked
     #[arg(long)]
     pub reset_administrator: bool,
+    /// Give grantlog.auditor a new secret and save it in auditor.json
+    #[arg(long)]
+    pub reset_auditor: bool,
     /// Refuses what only clients understand.
     #[command(flatten)]
     pub no_remote_options: NoRemoteOptions<false>,

@@ -87,9 +87,11 @@ pub struct TokensConfig {
 pub struct LockoutConfig {
     /// Failures of one client from one source in a window that are answered; more are throttled.
     pub max_failures: u32,
+    /// Refusals of one source in a window that are recorded one by one; more are throttled.
+    pub max_refusals_per_source: u32,
     /// The window.
     pub window: Duration,
-    /// Pairs of client and source that are counted at once.
+    /// Pairs of client and source, and sources, that are counted at once.
     pub max_tracked: usize,
 }
 
@@ -241,6 +243,7 @@ impl LockoutConfig {
     pub(super) fn read(settings: &mut Settings) -> Self {
         Self {
             max_failures: settings.integer("lockout.max_failures", 20, 1..=1_000_000) as u32,
+            max_refusals_per_source: settings.integer("lockout.max_refusals_per_source", 6_000, 1..=100_000_000) as u32,
             window: seconds(settings.integer("lockout.window_seconds", 60, 1..=DAY_SECONDS)),
             max_tracked: settings.integer("lockout.max_tracked", 100_000, 1..=10_000_000) as usize,
         }

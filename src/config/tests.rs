@@ -95,6 +95,7 @@ fn every_key_takes_a_value_from_the_file() {
             default_signing_algorithm = "EdDSA"
             [lockout]
             max_failures = 6
+            max_refusals_per_source = 8
             window_seconds = 7
             max_tracked = 1_000
             [secrets]
@@ -143,6 +144,7 @@ fn every_key_takes_a_value_from_the_file() {
     );
     assert_eq!(config.tokens.default_signing_algorithm.as_str(), "EdDSA");
     assert_eq!((config.lockout.max_failures, config.lockout.max_tracked), (6, 1_000));
+    assert_eq!(config.lockout.max_refusals_per_source, 8);
     assert_eq!(config.lockout.window, Duration::from_secs(7));
     assert_eq!(config.secrets.default_overlap, Duration::ZERO);
     assert_eq!(config.keys.rotate_after, Duration::from_secs(9 * 86_400));

@@ -278,6 +278,11 @@ impl From<CallRefused> for Problem {
                 problem.challenge = Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""));
                 problem
             }
+            CallRefused::SlowDown { retry_after_seconds } => {
+                let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", detail);
+                problem.retry_after_seconds = Some(retry_after_seconds);
+                problem
+            }
             CallRefused::NotRecorded(error) => error.into(),
         }
     }

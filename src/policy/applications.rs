@@ -1,6 +1,6 @@
 //! Registering, changing, enabling, disabling and deleting Trusted Applications.
 
-use crate::policy::{ADMINISTRATOR, CommandRefused, PolicySettings, change_of, check_revision};
+use crate::policy::{CommandRefused, FIRST_APPLICATIONS, PolicySettings, change_of, check_revision};
 use grantlog_projections::directory::Directory;
 use grantlog_projections::event::{
     ApplicationChange, ApplicationChanged, ApplicationDeleted, ApplicationDisabled, ApplicationEnabled,
@@ -205,9 +205,10 @@ pub fn disable(application: &TrustedApplication, reason: Option<Remark>) -> Opti
 
 /// Decides a deletion.
 pub fn delete(application: &TrustedApplication, reason: Option<Remark>) -> Result<ApplicationDeleted, CommandRefused> {
-    if application.uri.as_str() == ADMINISTRATOR {
-        let message = "the first administrator cannot be deleted, for its name would be gone for ever: disable it";
-        return Err(CommandRefused::Conflict(message.into()));
+    let uri = application.uri.as_str();
+    if FIRST_APPLICATIONS.iter().any(|first| first.client_id == uri) {
+        let message = format!("{uri} cannot be deleted, for its name would be gone for ever: disable it");
+        return Err(CommandRefused::Conflict(message));
     }
     Ok(ApplicationDeleted {
         application_id: application.id,

@@ -14,7 +14,7 @@ pub mod apis;
 pub mod signing_keys;
 
 use grantlog_projections::event::FromTo;
-use grantlog_projections::values::{Audience, Scope, SigningAlgorithm, TokenLifetime};
+use grantlog_projections::values::{ApplicationId, Audience, Scope, SigningAlgorithm, TokenLifetime};
 
 /// What the operator has set and decisions depend on.
 #[derive(Debug, Clone)]
@@ -29,10 +29,6 @@ pub struct PolicySettings {
     pub default_algorithm: SigningAlgorithm,
 }
 
-/// The first administrator's client_id.
-pub const ADMINISTRATOR: &str = "grantlog.admin";
-/// The first auditor's client_id: who may take the trail out and hold it, and may change nothing else.
-pub const AUDITOR: &str = "grantlog.auditor";
 /// The scopes that open Grantlog's own endpoints.
 pub const OWN_SCOPES: [&str; 6] = [
     "applications:read",
@@ -42,10 +38,40 @@ pub const OWN_SCOPES: [&str; 6] = [
     "audit:export",
     "audit:hold",
 ];
-/// What the first administrator has of them.
-pub const ADMINISTRATOR_SCOPES: [&str; 4] = ["applications:read", "applications:write", "keys:write", "audit:read"];
-/// What the first auditor has of them. `applications:read` is what an access review needs.
-pub const AUDITOR_SCOPES: [&str; 4] = ["applications:read", "audit:read", "audit:export", "audit:hold"];
+/// An application that the first start registers: without it nobody could use what Grantlog's own endpoints
+/// offer.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstApplication {
+    /// Its client_id.
+    pub client_id: &'static str,
+    /// Its name for people.
+    pub name: &'static str,
+    /// What it may do: nobody can give it more than they have themselves, so each duty needs one who has it.
+    pub scopes: [&'static str; 4],
+}
+
+/// Who administers. Cannot take the trail out.
+pub const ADMINISTRATOR: FirstApplication = FirstApplication {
+    client_id: "grantlog.admin",
+    name: "Grantlog administrator",
+    scopes: ["applications:read", "applications:write", "keys:write", "audit:read"],
+};
+/// Who audits: may take the trail out and hold it, and can change nothing. `applications:read` is what an
+/// access review needs.
+pub const AUDITOR: FirstApplication = FirstApplication {
+    client_id: "grantlog.auditor",
+    name: "Grantlog auditor",
+    scopes: ["applications:read", "audit:read", "audit:export", "audit:hold"],
+};
+/// All of them.
+pub const FIRST_APPLICATIONS: [FirstApplication; 2] = [ADMINISTRATOR, AUDITOR];
+
+impl FirstApplication {
+    /// Its id.
+    pub fn id(&self) -> ApplicationId {
+        ApplicationId::of_client_id(self.client_id)
+    }
+}
 
 /// What whoever gives a command may hand on.
 #[derive(Debug, Clone, PartialEq, Eq)]

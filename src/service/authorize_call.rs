@@ -13,6 +13,8 @@ use grantlog_projections::values::{Actor, ApplicationId, ApplicationUri, Scope, 
 const LEEWAY_SECONDS: u32 = 30;
 /// Characters of a path that its event keeps.
 const MAX_PATH_CHARS: usize = 1_024;
+/// The same when the call was refused: anybody can make those.
+const MAX_DENIED_PATH_CHARS: usize = 256;
 
 /// A call.
 #[derive(Clone, Copy)]
@@ -63,6 +65,12 @@ pub enum CallRefused {
     /// The token lacks the scope.
     #[error("the bearer token lacks the scope {0}")]
     InsufficientScope(&'static str),
+    /// Too many calls of this source were refused.
+    #[error("too many refused requests from this address")]
+    SlowDown {
+        /// When to come back, in seconds.
+        retry_after_seconds: u32,
+    },
     /// The call cannot be recorded, so it did not happen.
     #[error(transparent)]
     NotRecorded(#[from] ServiceError),
@@ -94,6 +102,12 @@ impl Service {
             }
             Err((reason, bearer)) => {
                 let refused = refusal(reason, call.required_scope);
+                // Whoever lacks a scope has a token that is in order.
+                if reason != DenialReason::InsufficientScope
+                    && let Some(retry_after_seconds) = self.spend_refusal(circumstances).await?
+                {
+                    return Err(CallRefused::SlowDown { retry_after_seconds });
+                }
                 let fact = self.denied(call, bearer.as_ref(), reason, &refused);
                 let stream = StreamName::api_calls(fact.application_id);
                 let actor = bearer.map_or(Actor::Anonymous, |bearer| Actor::Application(bearer.client_id));
@@ -144,7 +158,7 @@ impl Service {
             org_code: token.org_code.clone(),
             audience: self.settings.policy.issuer.clone(),
             method: call.method.to_owned(),
-            path: cut(call.path),
+            path: cut(call.path, MAX_PATH_CHARS),
             required_scope: call.required_scope.to_owned(),
         }
     }
@@ -164,7 +178,7 @@ impl Service {
             token_hint: call.bearer.and_then(token_hint),
             audience: self.settings.policy.issuer.clone(),
             method: call.method.to_owned(),
-            path: cut(call.path),
+            path: cut(call.path, MAX_DENIED_PATH_CHARS),
             required_scope: call.required_scope.to_owned(),
             error: refused.code().to_owned(),
             reason,
@@ -179,6 +193,7 @@ impl CallRefused {
             Self::NoToken => "missing_token",
             Self::InvalidToken(_) => "invalid_token",
             Self::InsufficientScope(_) => "insufficient_scope",
+            Self::SlowDown { .. } => "slow_down",
             Self::NotRecorded(_) => "temporarily_unavailable",
         }
     }
@@ -199,6 +214,6 @@ fn refusal(reason: DenialReason, required_scope: &'static str) -> CallRefused {
     }
 }
 
-fn cut(path: &str) -> String {
-    path.chars().take(MAX_PATH_CHARS).collect()
+fn cut(path: &str, most: usize) -> String {
+    path.chars().take(most).collect()
 }

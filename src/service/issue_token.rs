@@ -15,7 +15,7 @@ use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{Actor, ApplicationId, Scope, StreamName, Timestamp};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// When to ask again after the log could not take a request, in seconds.
@@ -107,7 +107,7 @@ impl Service {
                 return;
             }
             let reports = suppressed.into_iter().map(async |suppressed| {
-                let fact = self.throttled(&suppressed.client_id, suppressed.source, suppressed.requests);
+                let fact = self.throttled(suppressed.client_id.as_deref(), suppressed.source, suppressed.requests);
                 let stream = StreamName::token_requests(fact.application_id);
                 let circumstances = Circumstances::of_system();
                 let facts = [fact.into()];
@@ -213,26 +213,44 @@ impl Service {
         else {
             return Ok(());
         };
-        self.metrics.request_throttled();
-        if is_first {
-            let fact = self.throttled(&client_id, source, 1);
-            let stream = StreamName::token_requests(fact.application_id);
-            self.record(
-                stream,
-                ExpectedRevision::Any,
-                &Actor::Anonymous,
-                circumstances,
-                [fact.into()],
-            )
+        self.slow_down(Some(&client_id), source, is_first, circumstances)
             .await
             .map_err(unavailable)?;
-        }
-        let seconds = u32::try_from(retry_after.as_secs())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1);
         Err(OAuthError::SlowDown {
-            retry_after_seconds: seconds,
+            retry_after_seconds: whole_seconds(retry_after),
         })
+    }
+
+    /// Whether a refusal of a request that proved nothing is still recorded for itself. `Some`: no, its source
+    /// has had too many; the caller is told to come back after so many seconds.
+    pub(super) async fn spend_refusal(&self, circumstances: &Circumstances) -> Result<Option<u32>, ServiceError> {
+        let source = source_ip(circumstances);
+        match self.throttle.refused(source, Instant::now()) {
+            Verdict::Pass => Ok(None),
+            Verdict::SlowDown { retry_after, is_first } => {
+                self.slow_down(None, source, is_first, circumstances).await?;
+                Ok(Some(whole_seconds(retry_after)))
+            }
+        }
+    }
+
+    /// Counts a suppressed request; the first in a window is recorded.
+    async fn slow_down(
+        &self,
+        client_id: Option<&str>,
+        source: IpAddr,
+        is_first: bool,
+        circumstances: &Circumstances,
+    ) -> Result<(), ServiceError> {
+        self.metrics.request_throttled();
+        if is_first {
+            let fact = self.throttled(client_id, source, 1);
+            let stream = StreamName::token_requests(fact.application_id);
+            let (any, facts) = (ExpectedRevision::Any, [fact.into()]);
+            self.record(stream, any, &Actor::Anonymous, circumstances, facts)
+                .await?;
+        }
+        Ok(())
     }
 
     fn decide(
@@ -347,6 +365,13 @@ impl Service {
 
     async fn refused(&self, denied: Denied, circumstances: &Circumstances) -> OAuthError {
         let Denied { error, actor, fact } = denied;
+        if actor == Actor::Anonymous {
+            match self.spend_refusal(circumstances).await {
+                Ok(None) => {}
+                Ok(Some(retry_after_seconds)) => return OAuthError::SlowDown { retry_after_seconds },
+                Err(not_recorded) => return unavailable(not_recorded),
+            }
+        }
         let stream = StreamName::token_requests(fact.application_id);
         match self
             .record(
@@ -363,10 +388,10 @@ impl Service {
         }
     }
 
-    fn throttled(&self, client_id: &str, source: IpAddr, suppressed: u64) -> RequestsThrottled {
+    fn throttled(&self, client_id: Option<&str>, source: IpAddr, suppressed: u64) -> RequestsThrottled {
         RequestsThrottled {
-            client_id: client_id.to_owned(),
-            application_id: self.known_application(client_id),
+            client_id: client_id.map(str::to_owned),
+            application_id: client_id.and_then(|client_id| self.known_application(client_id)),
             source,
             window_seconds: self.throttle.window_seconds(),
             suppressed,
@@ -396,6 +421,11 @@ fn kept_client_id(client_id: &str) -> String {
     }
     let hint_starts = client_id.len().saturating_sub(SECRET_HINT_CHARS);
     format!("gls_…{}", client_id.get(hint_starts..).unwrap_or_default())
+}
+
+/// Rounded up: who comes back then is not too early.
+fn whole_seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 fn source_ip(circumstances: &Circumstances) -> IpAddr {

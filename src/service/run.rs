@@ -5,7 +5,7 @@ use crate::event_store::ExpectedRevision;
 use crate::policy::apis::ApiPatch;
 use crate::policy::applications::ApplicationPatch;
 use crate::policy::secrets::{self, RotateSecret};
-use crate::policy::{ADMINISTRATOR, ADMINISTRATOR_SCOPES, Authority};
+use crate::policy::{Authority, FIRST_APPLICATIONS, FirstApplication};
 use crate::service::applications::Registration;
 use crate::service::record::{Circumstances, Commander};
 use crate::service::{Service, ServiceError};
@@ -13,27 +13,24 @@ use grantlog_projections::event::{ClientType, IssuedSecret, ServiceStarted, Serv
 use grantlog_projections::key_ring::KeyState;
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
-    Actor, ApplicationId, ApplicationUri, Audience, InvalidValue, Name, Remark, Scope, SecretId, SigningAlgorithm,
-    StreamName, SystemUser,
+    Actor, ApplicationUri, Audience, InvalidValue, Name, Remark, Scope, SecretId, SigningAlgorithm, StreamName,
+    SystemUser,
 };
 use uuid::Uuid;
 
 impl Service {
-    /// Whether the first administrator is still to be registered.
-    pub fn needs_administrator(&self) -> bool {
-        self.snapshot()
-            .directory
-            .application(ApplicationId::of_client_id(ADMINISTRATOR))
-            .is_none()
+    /// Whether one of the first applications is still to be registered.
+    pub fn needs(&self, first: &FirstApplication) -> bool {
+        self.snapshot().directory.application(first.id()).is_none()
     }
 
-    /// Registers the first administrator with a secret that the caller has kept already: were it the other
-    /// way round, a crash in between would lock everybody out.
-    pub async fn register_administrator(&self, secret: &ClientSecret) -> Result<(), ServiceError> {
+    /// Registers one of the first applications with a secret that the caller has kept already: were it the
+    /// other way round, a crash in between would lock everybody out.
+    pub async fn register_first(&self, first: &FirstApplication, secret: &ClientSecret) -> Result<(), ServiceError> {
         let invalid = |error: InvalidValue| ServiceError::Keys(error.to_string());
         let registration = Registration {
-            application_uri: ApplicationUri::parse(ADMINISTRATOR).map_err(invalid)?,
-            attributes: administrator_attributes().map_err(invalid)?,
+            application_uri: ApplicationUri::parse(first.client_id).map_err(invalid)?,
+            attributes: first_attributes(first).map_err(invalid)?,
             is_enabled: true,
             secret_hash: Some(secret.hash()),
             secret_expires_in_seconds: None,
@@ -43,11 +40,16 @@ impl Service {
         Ok(())
     }
 
-    /// Makes this the first administrator's only secret and puts back what it needs to administer: for an
-    /// operator at the machine, who is named by the account. The caller has kept the secret already.
-    pub async fn reset_administrator(&self, secret: &ClientSecret, account: &str) -> Result<(), ServiceError> {
+    /// Makes this the only secret of one of the first applications and puts back what it needs for its duty:
+    /// for an operator at the machine, who is named by the account. The caller has kept the secret already.
+    pub async fn reset_first(
+        &self,
+        first: &FirstApplication,
+        secret: &ClientSecret,
+        account: &str,
+    ) -> Result<(), ServiceError> {
         let invalid = |error: InvalidValue| ServiceError::Keys(error.to_string());
-        let id = ApplicationId::of_client_id(ADMINISTRATOR);
+        let id = first.id();
         let operator = Name::parse(account)
             .or_else(|_| Name::parse("unknown"))
             .map_err(invalid)?;
@@ -60,9 +62,9 @@ impl Service {
         let patch = ApplicationPatch {
             client_type: Some(ClientType::Confidential),
             allowed_networks: Some(Vec::new()),
-            audiences: Some(self.administrator_audiences()),
+            audiences: Some(self.own_audiences()),
             system_user_allowed: Some(true),
-            ..administrator_attributes().map_err(invalid)?
+            ..first_attributes(first).map_err(invalid)?
         };
         self.change_application(id, patch, None, reason.clone(), &by, &circumstances)
             .await?;
@@ -87,8 +89,8 @@ impl Service {
         Ok(())
     }
 
-    /// Where another audience than the issuer is the default one, the administrator names the issuer.
-    fn administrator_audiences(&self) -> Vec<Audience> {
+    /// Where another audience than the issuer is the default one, the first applications name the issuer.
+    fn own_audiences(&self) -> Vec<Audience> {
         let policy = &self.settings.policy;
         if policy.default_audience == policy.issuer {
             Vec::new()
@@ -98,16 +100,15 @@ impl Service {
     }
 
     /// The issuer and the default audience are the configuration's: after a change of them the first
-    /// administrator must still get tokens for this server.
-    async fn keep_administrator_within_reach(&self) -> Result<(), ServiceError> {
-        let id = ApplicationId::of_client_id(ADMINISTRATOR);
-        let Some(administrator) = self.snapshot().directory.application(id).cloned() else {
+    /// applications must still get tokens for this server.
+    async fn keep_within_reach(&self, first: &FirstApplication) -> Result<(), ServiceError> {
+        let Some(application) = self.snapshot().directory.application(first.id()).cloned() else {
             return Ok(());
         };
-        let audiences = self.administrator_audiences();
+        let audiences = self.own_audiences();
         let is_reached =
-            audiences == administrator.audiences || administrator.audiences.contains(&self.settings.policy.issuer);
-        if is_reached || administrator.is_deleted() {
+            audiences == application.audiences || application.audiences.contains(&self.settings.policy.issuer);
+        if is_reached || application.is_deleted() {
             return Ok(());
         }
         let patch = ApplicationPatch {
@@ -116,7 +117,7 @@ impl Service {
         };
         let reason = Remark::parse("the issuer or the default audience was configured anew").ok();
         self.change_application(
-            id,
+            application.id,
             patch,
             None,
             reason,
@@ -134,7 +135,9 @@ impl Service {
         let policy = &self.settings.policy;
         self.provide_api(&policy.issuer, "Grantlog").await?;
         self.provide_api(&policy.default_audience, "Default audience").await?;
-        self.keep_administrator_within_reach().await?;
+        for first in &FIRST_APPLICATIONS {
+            self.keep_within_reach(first).await?;
+        }
         let started = ServiceStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store: self.settings.store_kind.to_owned(),
@@ -240,11 +243,11 @@ impl Service {
     }
 }
 
-fn administrator_attributes() -> Result<ApplicationPatch, InvalidValue> {
+fn first_attributes(first: &FirstApplication) -> Result<ApplicationPatch, InvalidValue> {
     Ok(ApplicationPatch {
-        name: Some(Name::parse("Grantlog administrator")?),
-        scope: Some(Scope::of(ADMINISTRATOR_SCOPES.into_iter())),
-        system_user: Some(Some(SystemUser::parse(ADMINISTRATOR)?)),
+        name: Some(Name::parse(first.name)?),
+        scope: Some(Scope::of(first.scopes.into_iter())),
+        system_user: Some(Some(SystemUser::parse(first.client_id)?)),
         ..ApplicationPatch::default()
     })
 }

@@ -1,9 +1,11 @@
-//! Slows down whoever guesses: failures are counted per client_id and source, and once there are too many
-//! in a window, that pair is answered `slow_down` until the window ends. What is suppressed is counted.
+//! Slows down whoever guesses or floods. Failures are counted per client_id and source, and once there are too
+//! many in a window, that pair is answered `slow_down` until the window ends, whatever it sends. All refusals of
+//! a source that proved nothing are counted, too: beyond a budget they are `slow_down` as well, but a request of
+//! the same source that is in order is served. What is suppressed is counted, not recorded one by one.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,9 +17,11 @@ const EVICTION_CANDIDATES: usize = 64;
 pub struct ThrottleSettings {
     /// Failures per window that are still answered as they are.
     pub max_failures: u32,
+    /// Refusals of one source per window, whichever clients they name, that are recorded one by one.
+    pub max_refusals_per_source: u32,
     /// The window.
     pub window: Duration,
-    /// Pairs of client_id and source that are counted at one time.
+    /// Pairs of client_id and source, and sources, that are counted at one time.
     pub max_tracked: usize,
 }
 
@@ -25,13 +29,14 @@ pub struct ThrottleSettings {
 pub struct Throttle {
     settings: ThrottleSettings,
     windows: Mutex<HashMap<Key, Window>>,
-    tracked: AtomicUsize,
+    is_tracking: AtomicBool,
 }
 
 /// An IPv6 client has at least a /64 to choose addresses from: those count as one source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    client_id: String,
+    /// `None`: all that comes from the source.
+    client_id: Option<String>,
     network: IpAddr,
 }
 
@@ -62,8 +67,8 @@ pub enum Verdict {
 /// Requests that were suppressed in a window that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suppressed {
-    /// The client_id as presented.
-    pub client_id: String,
+    /// The client_id as presented; `None`: whichever.
+    pub client_id: Option<String>,
     /// The address that started it.
     pub source: IpAddr,
     /// How many, without the first, which is recorded already.
@@ -76,7 +81,7 @@ impl Throttle {
         Self {
             settings,
             windows: Mutex::new(HashMap::new()),
-            tracked: AtomicUsize::new(0),
+            is_tracking: AtomicBool::new(false),
         }
     }
 
@@ -88,11 +93,11 @@ impl Throttle {
     /// Whether a request for this client from this source is looked at.
     pub fn admit(&self, client_id: &str, source: IpAddr, now: Instant) -> Verdict {
         // Most of the time nobody has failed: no lock, no copy.
-        if self.tracked.load(Ordering::Relaxed) == 0 {
+        if !self.is_tracking.load(Ordering::Relaxed) {
             return Verdict::Pass;
         }
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        match windows.get_mut(&Key::of(client_id, source)) {
+        match windows.get_mut(&Key::of(Some(client_id), source)) {
             Some(window) if window.ends > now && window.failures >= self.settings.max_failures => {
                 window.suppressed += 1;
                 Verdict::SlowDown {
@@ -107,38 +112,56 @@ impl Throttle {
     /// Counts a failure.
     pub fn failed(&self, client_id: &str, source: IpAddr, now: Instant) {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = Key::of(client_id, source);
-        if let Some(window) = windows.get_mut(&key) {
-            if window.ends > now {
-                window.failures = window.failures.saturating_add(1);
-            } else {
-                window.unreported = window.to_report();
-                (window.failures, window.suppressed) = (1, 0);
-                window.ends = now + self.settings.window;
+        self.count(&mut windows, Key::of(Some(client_id), source), source, now);
+    }
+
+    /// Counts a refusal of a request that proved nothing, and says whether the source has any left.
+    pub fn refused(&self, source: IpAddr, now: Instant) -> Verdict {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.count(&mut windows, Key::of(None, source), source, now) {
+            Some(window) if window.failures > self.settings.max_refusals_per_source => {
+                window.suppressed += 1;
+                Verdict::SlowDown {
+                    retry_after: window.ends.saturating_duration_since(now),
+                    is_first: window.suppressed == 1,
+                }
             }
-            return;
+            _ => Verdict::Pass,
         }
-        if windows.len() >= self.settings.max_tracked {
+    }
+
+    /// One more in the key's window; `None` when there is no room to count it.
+    fn count<'a>(
+        &self,
+        windows: &'a mut HashMap<Key, Window>,
+        key: Key,
+        source: IpAddr,
+        now: Instant,
+    ) -> Option<&'a mut Window> {
+        if windows.len() >= self.settings.max_tracked && !windows.contains_key(&key) {
             // A flood of invented client_ids must not push out those that are slowed down.
             let few = windows.iter().take(EVICTION_CANDIDATES);
             let disposable = few
                 .into_iter()
                 .find(|(_, window)| window.suppressed == 0 && window.unreported == 0)
                 .map(|(key, _)| key.clone());
-            let Some(disposable) = disposable else { return };
-            windows.remove(&disposable);
+            windows.remove(&disposable?);
         }
-        windows.insert(
-            key,
-            Window {
-                ends: now + self.settings.window,
-                failures: 1,
-                suppressed: 0,
-                unreported: 0,
-                source,
-            },
-        );
-        self.tracked.store(windows.len(), Ordering::Relaxed);
+        let window = windows.entry(key).or_insert(Window {
+            ends: now + self.settings.window,
+            failures: 0,
+            suppressed: 0,
+            unreported: 0,
+            source,
+        });
+        if window.ends <= now {
+            window.unreported = window.to_report();
+            (window.failures, window.suppressed) = (0, 0);
+            window.ends = now + self.settings.window;
+        }
+        window.failures = window.failures.saturating_add(1);
+        self.is_tracking.store(true, Ordering::Relaxed);
+        Some(window)
     }
 
     /// Forgets windows that have ended until `limit` of them had something suppressed, and says what: the caller
@@ -161,7 +184,7 @@ impl Throttle {
             requests,
         } = suppressed;
         // One that has ended: nobody is slowed down by what is merely not reported.
-        let window = windows.entry(Key::of(&client_id, source)).or_insert(Window {
+        let window = windows.entry(Key::of(client_id.as_deref(), source)).or_insert(Window {
             ends: now,
             failures: 0,
             suppressed: 0,
@@ -169,11 +192,11 @@ impl Throttle {
             source,
         });
         window.unreported = window.unreported.saturating_add(requests);
-        self.tracked.store(windows.len(), Ordering::Relaxed);
+        self.is_tracking.store(!windows.is_empty(), Ordering::Relaxed);
     }
 
     fn take(&self, is_over: impl Fn(&Window) -> bool, limit: usize) -> Vec<Suppressed> {
-        if self.tracked.load(Ordering::Relaxed) == 0 {
+        if !self.is_tracking.load(Ordering::Relaxed) {
             return Vec::new();
         }
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,7 +211,7 @@ impl Throttle {
             .filter_map(|(key, window)| key.suppressed(window.source, std::mem::take(&mut window.unreported)));
         let room = limit - taken.len();
         taken.extend(unreported.take(room));
-        self.tracked.store(windows.len(), Ordering::Relaxed);
+        self.is_tracking.store(!windows.is_empty(), Ordering::Relaxed);
         taken
     }
 }
@@ -201,13 +224,13 @@ impl Window {
 }
 
 impl Key {
-    fn of(client_id: &str, source: IpAddr) -> Self {
+    fn of(client_id: Option<&str>, source: IpAddr) -> Self {
         let network = match source {
             IpAddr::V4(_) => source,
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         };
         Self {
-            client_id: client_id.to_owned(),
+            client_id: client_id.map(str::to_owned),
             network,
         }
     }
@@ -231,6 +254,7 @@ mod tests {
     fn throttle(max_failures: u32, max_tracked: usize) -> Throttle {
         Throttle::new(ThrottleSettings {
             max_failures,
+            max_refusals_per_source: 3,
             window: Duration::from_secs(60),
             max_tracked,
         })
@@ -266,6 +290,31 @@ mod tests {
     }
 
     #[test]
+    fn a_source_has_a_budget_of_refusals_whatever_it_names() {
+        let (throttle, start) = (throttle(100, 10), Instant::now());
+        for _ in 0..3 {
+            assert_eq!(throttle.refused(SOURCE, start), Verdict::Pass);
+        }
+        let slow = |is_first| Verdict::SlowDown {
+            retry_after: Duration::from_secs(60),
+            is_first,
+        };
+        assert_eq!(throttle.refused(SOURCE, start), slow(true));
+        assert_eq!(throttle.refused(SOURCE, start), slow(false));
+        assert_eq!(throttle.refused(OTHER, start), Verdict::Pass);
+        // A request that is in order is not even asked for.
+        assert_eq!(throttle.admit("a", SOURCE, start), Verdict::Pass);
+        let end = start + Duration::from_secs(60);
+        let suppressed = Suppressed {
+            client_id: None,
+            source: SOURCE,
+            requests: 1,
+        };
+        assert_eq!(throttle.ended(end, 9), [suppressed]);
+        assert_eq!(throttle.refused(SOURCE, end), Verdict::Pass);
+    }
+
+    #[test]
     fn a_window_ends_and_says_what_was_suppressed_after_the_first() {
         let (throttle, start) = (throttle(1, 10), Instant::now());
         throttle.failed("a", SOURCE, start);
@@ -275,7 +324,7 @@ mod tests {
         assert_eq!(throttle.ended(start + Duration::from_secs(59), 9), []);
         let end = start + Duration::from_secs(60);
         let suppressed = Suppressed {
-            client_id: "a".into(),
+            client_id: Some("a".into()),
             source: SOURCE,
             requests: 4,
         };
@@ -288,7 +337,7 @@ mod tests {
     fn what_could_not_be_recorded_is_counted_again_and_slows_nobody_down() {
         let (throttle, start) = (throttle(1, 10), Instant::now());
         let suppressed = |requests| Suppressed {
-            client_id: "a".into(),
+            client_id: Some("a".into()),
             source: SOURCE,
             requests,
         };
@@ -334,7 +383,7 @@ mod tests {
             taken.push(throttle.ended(end, 9).len());
         }
         assert_eq!(taken, [9, 9, 9, 9, 9, 5, 0]);
-        assert_eq!(throttle.tracked.load(Ordering::Relaxed), 0);
+        assert!(!throttle.is_tracking.load(Ordering::Relaxed));
     }
 
     #[test]
@@ -345,7 +394,7 @@ mod tests {
         for invented in 0..10_000 {
             throttle.failed(&invented.to_string(), SOURCE, start);
         }
-        assert_eq!(throttle.tracked.load(Ordering::Relaxed), 100);
+        assert_eq!(throttle.windows.lock().unwrap().len(), 100);
         assert!(matches!(
             throttle.admit("victim", SOURCE, start),
             Verdict::SlowDown { is_first: false, .. }

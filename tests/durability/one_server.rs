@@ -61,9 +61,10 @@ async fn a_second_server_names_the_lock_in_its_way_and_the_first_one_serves_on()
 }
 
 /// Which file the disk fails for, by the beginning of its name, and whether the server can do without it.
-const FILES: [(&str, bool); 5] = [
+const FILES: [(&str, bool); 6] = [
     ("master.", false),
     ("admin.json", false),
+    ("auditor.json", false),
     ("events.db", false),
     ("projections.db", true),
     ("audit.db", true),

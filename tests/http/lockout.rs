@@ -217,3 +217,60 @@ async fn a_flood_leaves_two_events_not_a_thousand() {
         .sum();
     assert_eq!(refused + suppressed, 200, "every request is accounted for");
 }
+
+#[tokio::test]
+async fn a_source_that_is_refused_without_end_is_counted_and_its_good_requests_are_served() {
+    let config = "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[lockout]\nmax_refusals_per_source = 4\n\
+                  window_seconds = 3600\n";
+    let scene = Scene::with_config(config).await;
+    let application = scene.register("neighbour", json!({})).await;
+    let (here, there) = ("192.0.2.1", "192.0.2.2");
+    let before = scene.log_size().await;
+    for invented in 0..4 {
+        let answer = ask_from(&scene, here, &format!("invented-{invented}"), "wrong", "/connect/token").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    // A client_id that nobody has named yet, a body that is malformed, a call without a token: all the same budget.
+    let answer = ask_from(&scene, here, "another", "wrong", "/connect/token").await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    let malformed = scene
+        .http
+        .post(format!("{}/connect/token", scene.url))
+        .header("x-forwarded-for", here)
+        .form(&[("grant_type", "client_credentials"), ("scope", "x")]);
+    let answer = Answer::of(malformed.send().await.expect("an answer")).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.json()["error"], "slow_down");
+    let call = scene
+        .http
+        .get(format!("{}/admin/applications", scene.url))
+        .header("x-forwarded-for", here);
+    let answer = Answer::of(call.send().await.expect("an answer")).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+
+    let served = ask_from(&scene, here, "neighbour", &application.client_secret, "/connect/token").await;
+    assert_eq!(served.status, StatusCode::OK);
+    let elsewhere = ask_from(&scene, there, "another", "wrong", "/connect/token").await;
+    assert_eq!(elsewhere.status, StatusCode::UNAUTHORIZED);
+
+    let events = scene.log_from(before).await;
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "TokenRefused",
+            "TokenRefused",
+            "TokenRefused",
+            "TokenRefused",
+            "RequestsThrottled",
+            "TokenIssued",
+            "TokenRefused"
+        ]
+    );
+    assert_eq!(
+        events[4].data(),
+        &json!({"source": here, "window_seconds": 3600, "suppressed": 1})
+    );
+}

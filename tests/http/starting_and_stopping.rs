@@ -20,6 +20,7 @@ async fn a_first_start_makes_what_it_needs_and_says_how_to_go_on() {
         kinds(&log),
         [
             "ApplicationRegistered",
+            "ApplicationRegistered",
             "SigningKeyAdded",
             "SigningKeyActivated",
             "ApiRegistered",
@@ -36,24 +37,34 @@ async fn a_first_start_makes_what_it_needs_and_says_how_to_go_on() {
         administrator["scope"],
         "applications:read applications:write keys:write audit:read"
     );
-    let started = log[4].data();
+    let auditor = log[1].data();
+    assert_eq!(auditor["application_uri"], "grantlog.auditor");
+    assert_eq!(auditor["scope"], "applications:read audit:read audit:export audit:hold");
+    let started = log[5].data();
     assert_eq!((&started["clean"], &started["store"]), (&json!(true), &json!("sqlite")));
     assert_eq!(started["config_digest"].as_str().unwrap().len(), 64);
     let output = server.output.join("\n");
     for part in [
         "grantlog.admin",
         "admin.json",
+        "auditor.json",
         "grantlog app list",
         &format!("listening on {}", server.url),
     ] {
         assert!(output.contains(part), "{part}: {output}");
     }
-    let profile = std::fs::read(server.data_dir.join("admin.json")).unwrap();
-    let profile: Value = serde_json::from_slice(&profile).unwrap();
-    assert_eq!(
-        (&profile["url"], profile.as_object().unwrap().len()),
-        (&json!(server.url), 3)
-    );
+    for (file, client_id) in [("admin.json", "grantlog.admin"), ("auditor.json", "grantlog.auditor")] {
+        let profile = std::fs::read(server.data_dir.join(file)).unwrap();
+        let profile: Value = serde_json::from_slice(&profile).unwrap();
+        assert_eq!(
+            (
+                &profile["url"],
+                &profile["client_id"],
+                profile.as_object().unwrap().len()
+            ),
+            (&json!(server.url), &json!(client_id), 3)
+        );
+    }
 }
 
 #[tokio::test]

@@ -36,7 +36,14 @@ async fn applications_are_listed_by_name_and_filtered() {
     for (query, expected) in [
         (
             "",
-            vec!["alpha", "beta", "grantlog.admin", "my.trusted.app/service", "zeta"],
+            vec![
+                "alpha",
+                "beta",
+                "grantlog.admin",
+                "grantlog.auditor",
+                "my.trusted.app/service",
+                "zeta",
+            ],
         ),
         ("?org_code=ACME", vec!["alpha", "my.trusted.app/service"]),
         ("?org_code=ACME&enabled=true", vec!["alpha"]),
@@ -51,9 +58,19 @@ async fn applications_are_listed_by_name_and_filtered() {
         ("?client_id=' OR 1=1 --", vec![]),
         (
             "?org_code=",
-            vec!["alpha", "beta", "grantlog.admin", "my.trusted.app/service", "zeta"],
+            vec![
+                "alpha",
+                "beta",
+                "grantlog.admin",
+                "grantlog.auditor",
+                "my.trusted.app/service",
+                "zeta",
+            ],
         ),
-        ("?after=beta", vec!["grantlog.admin", "my.trusted.app/service", "zeta"]),
+        (
+            "?after=beta",
+            vec!["grantlog.admin", "grantlog.auditor", "my.trusted.app/service", "zeta"],
+        ),
     ] {
         let (status, page) = scene.get(&format!("/admin/applications{query}")).await;
         assert_eq!((status, names(&page)), (StatusCode::OK, expected), "{query}");
@@ -64,7 +81,7 @@ async fn applications_are_listed_by_name_and_filtered() {
 #[tokio::test]
 async fn pages_lead_through_all_of_them() {
     let scene = scene().await;
-    for limit in 1..=6 {
+    for limit in 1..=7 {
         let (mut seen, mut after) = (Vec::new(), String::new());
         loop {
             let (status, page) = scene.get(&format!("/admin/applications?limit={limit}{after}")).await;
@@ -78,7 +95,14 @@ async fn pages_lead_through_all_of_them() {
         }
         assert_eq!(
             seen,
-            ["alpha", "beta", "grantlog.admin", "my.trusted.app/service", "zeta"],
+            [
+                "alpha",
+                "beta",
+                "grantlog.admin",
+                "grantlog.auditor",
+                "my.trusted.app/service",
+                "zeta"
+            ],
             "by {limit}"
         );
     }

@@ -250,7 +250,7 @@ async fn a_field_that_is_not_acceptable_is_named_and_nothing_is_registered() {
         .iter()
         .filter(|event| event.kind() == "ApplicationRegistered")
         .count();
-    assert_eq!(registered, 1, "the administrator alone");
+    assert_eq!(registered, 2, "the administrator and the auditor alone");
 }
 
 #[tokio::test]
