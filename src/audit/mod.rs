@@ -16,6 +16,10 @@ pub mod event;
 
 pub mod usage;
 
+pub mod changes;
+
+pub mod reports;
+
 pub use event::AuditEvent;
 pub use index::{AuditIndex, AuditIndexError};
 pub use query::{AuditQuery, InvalidQuery, Order, TimeBound};

@@ -15,6 +15,9 @@ mod skim;
 
 pub mod rebuild;
 
+pub(in crate::audit) use grantlog_projections::usage::{UsageRecord, Used};
+pub(in crate::audit) use skim::{skim, usage_record};
+
 use crate::event_store::{EventStore, ReadError};
 use grantlog_projections::usage::{ApplicationUsage, Usage};
 use grantlog_projections::values::{ApplicationId, SecretId, Timestamp};

@@ -1,14 +1,15 @@
 //! The uses that an event tells of, read from the stored bytes without building the event: for the types that
 //! nearly the whole log consists of. What is not skimmed is decoded.
 
-use crate::event_store::{StoredEvent, codec};
+use crate::event_store::StoredEvent;
+use crate::event_store::codec::{self, DecodeError};
 use grantlog_projections::usage::{Moment, UsageRecord, Used};
 use grantlog_projections::values::{ApplicationId, SecretId, Timestamp};
 use serde::Deserialize;
 use std::net::IpAddr;
 
 /// What [`UsageRecord::of`] makes of the decoded event; `None` when it has to be decoded.
-pub(super) fn skim(stored: &StoredEvent) -> Option<UsageRecord<'_>> {
+pub(in crate::audit) fn skim(stored: &StoredEvent) -> Option<UsageRecord<'_>> {
     match codec::peek_type(&stored.bytes)? {
         "TokenIssued" => {
             let skimmed: Skimmed<Token<'_>> = serde_json::from_slice(&stored.bytes).ok()?;
@@ -28,6 +29,27 @@ pub(super) fn skim(stored: &StoredEvent) -> Option<UsageRecord<'_>> {
         }
         _ => None,
     }
+}
+
+/// Hands on the uses that an event tells of, if it tells of any.
+pub(in crate::audit) fn usage_record(
+    stored: &StoredEvent,
+    take: impl FnOnce(&UsageRecord<'_>),
+) -> Result<(), DecodeError> {
+    const TELLING: [&str; 4] = ["TokenIssued", "ApiCallAuthorized", "TokenRefused", "RequestsThrottled"];
+    if codec::peek_type(&stored.bytes).is_some_and(|found| !TELLING.contains(&found)) {
+        return Ok(());
+    }
+    match skim(stored) {
+        Some(record) => take(&record),
+        None => {
+            let recorded = codec::decode(stored)?;
+            if let Some(record) = UsageRecord::of(&recorded) {
+                take(&record);
+            }
+        }
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]
