@@ -2,6 +2,7 @@
 
 use crate::audit::AuditIndex;
 use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, rebuild_and_compare};
+use crate::audit::transparency::{Transparency, TransparencySettings};
 use crate::audit::usage::UsageProjection;
 use crate::audit::usage::rebuild::{UsageComparison, rebuild_usage};
 use crate::config::{Config, IssuerUrl, MasterKeySource, StoreLocation};
@@ -10,7 +11,7 @@ use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
 use crate::event_store::EventStore;
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
-use crate::http::{Doors, observed, routes};
+use crate::http::{Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{ADMINISTRATOR, AUDITOR, FIRST_APPLICATIONS, FirstApplication, PolicySettings};
@@ -157,6 +158,10 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
         service: service.clone(),
         issuer_path: issuer.path().to_owned(),
         trusted_proxies: config.server.trusted_proxies.clone(),
+        transparency: Exposure {
+            is_public: config.transparency.is_public,
+            entries_are_public: config.transparency.entries_are_public,
+        },
         body_timeout: config.server.client_request_timeout,
     });
     let server = HttpServer::new(move || {
@@ -307,6 +312,14 @@ async fn build(
         Ok(usage) => usage,
         Err(error) => UsageProjection::stopped(&usage_file(config), &error),
     };
+    let transparency = TransparencySettings {
+        data_dir: config.data_dir.clone(),
+        key_file: config.transparency.key_file.clone(),
+        origin: config.transparency.origin.clone(),
+        default_origin: log_name(issuer),
+        publish_interval: config.transparency.publish_interval,
+    };
+    let transparency = Transparency::open(transparency, &master_key, store.clone()).await;
     let throttle = Throttle::new(ThrottleSettings {
         max_failures: config.lockout.max_failures,
         max_refusals_per_source: config.lockout.max_refusals_per_source,
@@ -323,6 +336,7 @@ async fn build(
             master_key,
             audit,
             usage,
+            transparency,
             throttle,
             metrics,
         ),
@@ -331,7 +345,7 @@ async fn build(
 }
 
 /// First segments of the server's own paths: an issuer below one of them would hide it.
-const OWN_PATHS: [&str; 9] = [
+const OWN_PATHS: [&str; 11] = [
     "connect",
     "oauth2",
     "token",
@@ -341,6 +355,8 @@ const OWN_PATHS: [&str; 9] = [
     "openapi.json",
     "admin",
     "audit",
+    "checkpoint",
+    "tile",
 ];
 
 fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, ServeError> {
@@ -579,6 +595,15 @@ fn usage_file(config: &Config) -> PathBuf {
 
 fn index_file(config: &Config) -> PathBuf {
     config.data_dir.join("audit.db")
+}
+
+/// C2SP tlog-checkpoint: a URL without its scheme. A key's name has no plus, which a path may have.
+fn log_name(issuer: &IssuerUrl) -> String {
+    let name = issuer
+        .as_str()
+        .split_once("://")
+        .map_or(issuer.as_str(), |(_, name)| name);
+    format!("{}/audit", name.replace('+', "%2B"))
 }
 
 fn seconds(duration: Duration) -> i64 {

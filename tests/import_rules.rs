@@ -60,7 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics",
         ],
     ),
-    ("audit", &["event_store", "rebuildable"]),
+    ("audit", &["credentials", "event_store", "rebuildable"]),
     ("policy", &["oauth"]),
     ("oauth", &[]),
     ("credentials", &[]),

@@ -46,6 +46,7 @@ mod csv;
 mod html;
 
 pub use html::CONTENT_SECURITY_POLICY;
+pub(in crate::audit) use state_then::reason;
 
 #[cfg(test)]
 mod constructed_log;
@@ -57,8 +58,10 @@ use crate::event_store::codec::DecodeError;
 use crate::event_store::{EventStore, ReadError};
 use controls::Control;
 use document::Report;
-use parameters::{InvalidParameter, Parameter, Parameters};
+use grantlog_projections::directory::Directory;
+use parameters::{Cut, InvalidParameter, Parameter, Parameters};
 use reading::Reading;
+use state_then::StateThen;
 use std::sync::Arc;
 
 /// Rows of one table; more are counted, not shown.
@@ -191,15 +194,35 @@ impl ReportKind {
     }
 
     /// Reads the log up to where the parameters say, on a thread of its own: the work is proportional to the log.
+    /// Without a checkpoint the report says why there is none.
     pub async fn produce(
         &'static self,
         parameters: Parameters,
         store: Arc<dyn EventStore>,
         server: String,
-        checkpoint: Option<LogCheckpoint>,
+        checkpoint: Result<LogCheckpoint, String>,
     ) -> Result<Report, ReportError> {
         let reading = (self.reading)(&parameters);
-        let body = reading::read_log(store, parameters.through_index, checkpoint.clone(), reading).await?;
+        let (checkpoint, why_not) = match checkpoint {
+            Ok(checkpoint) => (Some(checkpoint), None),
+            Err(why_not) => (None, Some(why_not)),
+        };
+        let through = parameters.through_index;
+        let signed = checkpoint.clone();
+        let finish = move |reading: Box<dyn Reading>| reading.finish(signed.as_ref());
+        let mut body = reading::read_log(store, through, reading, finish).await?;
+        body.remarks
+            .extend(why_not.map(|why_not| format!("There is no checkpoint: {why_not}")));
         Ok(Report::new(self, &parameters, server, checkpoint, body))
     }
+}
+
+/// All applications and APIs as they were at a point of the log.
+pub async fn state_as_of(store: Arc<dyn EventStore>, cut: Cut) -> Result<Directory, ReportError> {
+    let log_size = store.log_size();
+    let through = match cut {
+        Cut::Index(index) => log_size.min(index.saturating_add(1)),
+        Cut::End | Cut::Time(_) => log_size,
+    };
+    reading::read_log(store, through, StateThen::new(cut), |state| state.directory).await
 }

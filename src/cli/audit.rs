@@ -1,6 +1,7 @@
 //! `audit`: reading the trail.
 
 use crate::cli::client::{AUDIT_READ, Call, Client};
+use crate::cli::diff::{DIFF_EXAMPLES, DiffArguments};
 use crate::cli::event_rows::AuditEvent;
 use crate::cli::registered::tell_of_more;
 use crate::cli::table::{Column, Table};
@@ -19,6 +20,9 @@ pub enum AuditCommand {
     /// Find events, the newest first
     #[command(after_help = SEARCH_EXAMPLES)]
     Search(SearchArguments),
+    /// Show what differs in an application between two points in time, and who made it so
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(DiffArguments),
 }
 
 const SEARCH_EXAMPLES: &str = "\
@@ -84,8 +88,10 @@ enum Order {
 impl AuditCommand {
     /// Carries it out.
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
-        let Self::Search(arguments) = self;
-        arguments.run(console, options).await
+        match self {
+            Self::Search(arguments) => arguments.run(console, options).await,
+            Self::Diff(arguments) => arguments.run(console, options).await,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderValue, IF_MATCH};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::time::Duration;
 use url::Url;
 
 /// Scope of reading applications and APIs.
@@ -36,6 +37,8 @@ pub struct Call<'a> {
     pub body: Option<Map<String, Value>>,
     /// The revision that must still be the last one.
     pub if_revision: Option<u64>,
+    /// How long to wait for the answer, where that is longer than usual.
+    pub patience: Option<Duration>,
 }
 
 impl Client {
@@ -96,6 +99,9 @@ impl Client {
             .exchange
             .request(method, url)
             .header(AUTHORIZATION, self.bearer.clone());
+        if let Some(patience) = call.patience {
+            request = request.timeout(patience);
+        }
         if let Some(revision) = call.if_revision {
             request = request.header(IF_MATCH, format!("\"{revision}\""));
         }

@@ -42,6 +42,14 @@ pub enum CliError {
         /// Why.
         source: io::Error,
     },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A file does not hold what it should.
     #[error("{} is not {expected}", path.display())]
     Misshapen {
@@ -203,6 +211,7 @@ impl CliError {
             Self::NotFound { hint, .. } => hint.clone(),
             Self::Refused(problem) => problem.hint()?,
             Self::Unreadable { .. }
+            | Self::Unwritable { .. }
             | Self::Misshapen { .. }
             | Self::Declined
             | Self::NoJwt

@@ -9,12 +9,14 @@ pub mod api;
 pub mod app;
 pub mod audit;
 pub mod key;
+pub mod report;
 pub mod token;
 
 pub mod rebuild;
 
 mod client;
 pub mod connection;
+mod diff;
 mod exchange;
 
 pub mod console;
@@ -146,6 +148,8 @@ pub enum RemoteCommand {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Reports for reviews and audits, printable
+    Report(report::ReportArguments),
 }
 
 /// Carries out a command that calls a server, on this process's own standard streams, and says how it
@@ -174,6 +178,7 @@ async fn carry_out(console: &mut Console<'_>, command: RemoteCommand, options: &
         RemoteCommand::Token(command) => command.run(console, options).await,
         RemoteCommand::Key(command) => command.run(console, options).await,
         RemoteCommand::Audit(command) => command.run(console, options).await,
+        RemoteCommand::Report(arguments) => arguments.run(console, options).await,
     }
 }
 

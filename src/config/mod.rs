@@ -15,7 +15,7 @@ pub use issuer::{InvalidIssuerUrl, IssuerUrl};
 pub use master_key::MasterKeySource;
 pub use sections::{
     KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, SecretsConfig, ServerConfig, StoreConfig, StoreLocation,
-    TelemetryConfig, TlsConfig, TokensConfig,
+    TelemetryConfig, TlsConfig, TokensConfig, TransparencyConfig,
 };
 
 use settings::Settings;
@@ -49,6 +49,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// Checkpoints of the projections.
     pub projections: ProjectionsConfig,
+    /// What outsiders check the log with.
+    pub transparency: TransparencyConfig,
     /// Logs and OpenTelemetry.
     pub telemetry: TelemetryConfig,
     effective: BTreeMap<&'static str, serde_json::Value>,
@@ -106,6 +108,7 @@ impl Config {
         let secrets = SecretsConfig::read(&mut settings);
         let keys = KeysConfig::read(&mut settings, &data_dir);
         let projections = ProjectionsConfig::read(&mut settings);
+        let transparency = TransparencyConfig::read(&mut settings, &data_dir);
         let telemetry = TelemetryConfig::read(&mut settings);
         let effective = settings.finish()?;
         Ok(Config {
@@ -118,6 +121,7 @@ impl Config {
             secrets,
             keys,
             projections,
+            transparency,
             telemetry,
             effective,
         })

@@ -80,6 +80,11 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 .default_service(web::to(use_methods("GET"))),
         )
         .service(
+            of("/{id}/diff")
+                .route(web::get().to(diff))
+                .default_service(web::to(use_methods("GET"))),
+        )
+        .service(
             of("/{id}/history")
                 .route(web::get().to(history))
                 .default_service(web::to(use_methods("GET"))),
@@ -106,13 +111,16 @@ async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) 
 async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
     let search = Search::parse(request.query_string())?;
-    let snapshot = call.service.snapshot();
+    let directory = match search.as_of {
+        None => call.service.snapshot().directory.clone(),
+        Some(as_of) => call.service.directory_as_of(as_of).await?,
+    };
     if let Some(client_id) = &search.client_id {
-        let found = snapshot.directory.application(ApplicationId::of_client_id(client_id));
+        let found = directory.application(ApplicationId::of_client_id(client_id));
         let found = found.filter(|application| search.accepts(application));
         let applications: Vec<_> = found
             .into_iter()
-            .map(|application| ShownApplication::of(application, call.circumstances.now).with_usage(call.service))
+            .map(|application| search.shown(application, &call))
             .collect();
         return Ok(ok(&Page {
             applications,
@@ -122,14 +130,14 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let mut applications = Vec::new();
     let mut next = None;
     let mut last_visited: Option<&Arc<TrustedApplication>> = None;
-    for (visited, application) in snapshot.directory.applications_after(search.after.as_ref()).enumerate() {
+    for (visited, application) in directory.applications_after(search.after.as_ref()).enumerate() {
         if applications.len() == search.limit || visited == MAX_VISITED {
             next = last_visited.map(|last| last.uri.to_string());
             break;
         }
         last_visited = Some(application);
         if search.accepts(application) {
-            applications.push(ShownApplication::of(application, call.circumstances.now).with_usage(call.service));
+            applications.push(search.shown(application, &call));
         }
     }
     Ok(ok(&Page { applications, next }))
@@ -139,7 +147,7 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
     let id = application_id(&path)?;
     let mut parameters = Parameters::parse(request.query_string())?;
-    let as_of = parameters.take("as_of").map(|text| as_of(&text)).transpose()?;
+    let as_of = as_of_parameter(&mut parameters)?;
     parameters.finish()?;
     let now = call.circumstances.now;
     let application = match as_of {
@@ -276,8 +284,35 @@ async fn revoke(
 
 async fn history(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, HISTORY).await?;
-    let events = call.service.application_history(application_id(&path)?).await?;
+    let events = call
+        .service
+        .application_history(
+            application_id(&path)?,
+            &call.caller.application_uri,
+            &call.circumstances,
+        )
+        .await?;
     Ok(ok(&History { events }))
+}
+
+async fn diff(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, HISTORY).await?;
+    let id = application_id(&path)?;
+    let mut parameters = Parameters::parse(request.query_string())?;
+    let mut end = |name: &'static str| {
+        let text = parameters
+            .take(name)
+            .ok_or_else(|| InvalidField::new(name, "is needed: a time (RFC 3339) or the index of an event"))?;
+        as_of(name, &text)
+    };
+    let (from, to) = (end("from")?, end("to")?);
+    parameters.finish()?;
+    let reader = &call.caller.application_uri;
+    let diff = call
+        .service
+        .application_diff(id, from, to, reader, &call.circumstances)
+        .await?;
+    Ok(ok(&diff))
 }
 
 async fn usage(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
@@ -527,9 +562,18 @@ struct Search {
     query: Option<String>,
     limit: usize,
     after: Option<ApplicationUri>,
+    as_of: Option<AsOf>,
 }
 
 impl Search {
+    fn shown<'a>(&self, application: &'a TrustedApplication, call: &AuthorizedCall<'_>) -> ShownApplication<'a> {
+        match self.as_of {
+            None => ShownApplication::of(application, call.circumstances.now).with_usage(call.service),
+            Some(AsOf::Time(time)) => ShownApplication::of(application, time),
+            Some(AsOf::Index(_)) => ShownApplication::of(application, application.changed_at),
+        }
+    }
+
     fn parse(query: &str) -> Result<Self, InvalidField> {
         let mut parameters = Parameters::parse(query)?;
         let search = Self {
@@ -543,6 +587,7 @@ impl Search {
                 .map(|text| ApplicationUri::parse(&text))
                 .transpose()
                 .map_err(|_| InvalidField::new("after", "must be `next` of the page before"))?,
+            as_of: as_of_parameter(&mut parameters)?,
         };
         parameters.finish()?;
         Ok(search)
@@ -578,16 +623,17 @@ pub(super) fn limit(parameters: &mut Parameters) -> Result<usize, InvalidField> 
     }
 }
 
-pub(super) fn as_of(text: &str) -> Result<AsOf, InvalidField> {
+pub(super) fn as_of(name: &'static str, text: &str) -> Result<AsOf, InvalidField> {
     if let Ok(index) = text.parse() {
         return Ok(AsOf::Index(index));
     }
-    Timestamp::parse(text).map(AsOf::Time).map_err(|_| {
-        InvalidField::new(
-            "as_of",
-            "must be RFC 3339 (2026-03-16T09:30:00Z) or the index of an event",
-        )
-    })
+    Timestamp::parse(text)
+        .map(AsOf::Time)
+        .map_err(|_| InvalidField::new(name, "must be RFC 3339 (2026-03-16T09:30:00Z) or the index of an event"))
+}
+
+pub(super) fn as_of_parameter(parameters: &mut Parameters) -> Result<Option<AsOf>, InvalidField> {
+    parameters.take("as_of").map(|text| as_of("as_of", &text)).transpose()
 }
 
 fn application_id(text: &str) -> Result<ApplicationId, Problem> {

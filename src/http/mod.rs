@@ -12,6 +12,10 @@ pub mod admin_keys;
 
 pub mod audit;
 
+pub mod reports;
+
+pub mod transparency;
+
 pub mod health;
 
 pub mod openapi;
@@ -43,8 +47,19 @@ pub struct Doors {
     pub issuer_path: String,
     /// Whose word about a request's origin is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What outsiders may check the log with.
+    pub transparency: Exposure,
     /// A body must have arrived within this time after its head.
     pub body_timeout: Duration,
+}
+
+/// What of the transparent log is served without a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Exposure {
+    /// Checkpoints and hashes.
+    pub is_public: bool,
+    /// Whole events, when the hashes are.
+    pub entries_are_public: bool,
 }
 
 /// Hangs the doors.
@@ -83,5 +98,7 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_apis::routes(config);
     admin_keys::routes(config);
     audit::routes(config);
+    reports::routes(config);
+    transparency::routes(config);
     openapi::routes(config);
 }

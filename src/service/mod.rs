@@ -26,11 +26,18 @@ pub mod read_audit;
 
 pub mod usage;
 
+pub mod time_travel;
+
+pub mod reports;
+
+pub mod prove;
+
 pub mod run;
 
 pub mod rebuild;
 
 use crate::audit::AuditIndex;
+use crate::audit::transparency::{Transparency, TransparencyError};
 use crate::audit::usage::UsageProjection;
 use crate::credentials::NoRandomness;
 use crate::credentials::sealing::MasterKey;
@@ -74,6 +81,8 @@ pub struct Service {
     master_key: Arc<MasterKey>,
     audit: AuditIndex,
     usage: UsageProjection,
+    transparency: Transparency,
+    log_readers: reports::LogReaders,
     throttle: Throttle,
     metrics: Metrics,
 }
@@ -111,6 +120,9 @@ pub enum ServiceError {
     /// The audit index cannot answer.
     #[error("the audit index cannot answer: {0}")]
     Audit(String),
+    /// The transparent log cannot answer.
+    #[error(transparent)]
+    Transparency(#[from] TransparencyError),
 }
 
 impl ServiceError {
@@ -150,6 +162,7 @@ impl Service {
         master_key: Arc<MasterKey>,
         audit: AuditIndex,
         usage: UsageProjection,
+        transparency: Transparency,
         throttle: Throttle,
         metrics: Metrics,
     ) -> Self {
@@ -161,6 +174,8 @@ impl Service {
             master_key,
             audit,
             usage,
+            transparency,
+            log_readers: reports::LogReaders::new(),
             throttle,
             metrics,
         }
@@ -207,6 +222,9 @@ impl Service {
     pub fn readiness(&self) -> Readiness {
         let mut reasons = Vec::from_iter(self.out_of_date());
         if let Some(failure) = self.audit.failed() {
+            reasons.push(failure);
+        }
+        if let Some(failure) = self.transparency.failed() {
             reasons.push(failure);
         }
         if let Some(failure) = self.store.failure() {

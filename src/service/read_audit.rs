@@ -18,23 +18,11 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<AuditPage, ServiceError> {
-        let page = self.audit.search(query).await.map_err(|error| match error {
-            AuditSearchError::CursorOfAnotherQuery => CommandRefused::invalid("after", error).into(),
-            AuditSearchError::Overloaded => ServiceError::Busy(error.to_string()),
-            AuditSearchError::Log(error) => error.into(),
-            AuditSearchError::Event(error) => error.into(),
-            AuditSearchError::Index(_) | AuditSearchError::BrokenOff(_) => ServiceError::Audit(error.to_string()),
-        })?;
+        let page = self.search(query).await?;
         let rows = page.events.len() as u64;
-        self.record_reading(
-            TrailAccess::Search,
-            parameters,
-            rows,
-            page.indexed_through,
-            reader,
-            circumstances,
-        )
-        .await?;
+        let through = page.indexed_through;
+        self.record_reading(parameters, rows, through, TrailAccess::Search, reader, circumstances)
+            .await?;
         Ok(page)
     }
 
@@ -53,25 +41,29 @@ impl Service {
         };
         let parameters = BTreeMap::from([("index".to_owned(), index.to_string())]);
         let rows = u64::from(event.is_some());
-        self.record_reading(
-            TrailAccess::Search,
-            parameters,
-            rows,
-            self.store.log_size(),
-            reader,
-            circumstances,
-        )
-        .await?;
+        let through = self.store.log_size();
+        self.record_reading(parameters, rows, through, TrailAccess::Search, reader, circumstances)
+            .await?;
         Ok(event)
     }
 
-    /// Puts a reading of the trail on the record.
+    /// A page of the trail, of which nothing is on the record yet.
+    pub(super) async fn search(&self, query: &AuditQuery) -> Result<AuditPage, ServiceError> {
+        self.audit.search(query).await.map_err(|error| match error {
+            AuditSearchError::CursorOfAnotherQuery => CommandRefused::invalid("after", error).into(),
+            AuditSearchError::Overloaded => ServiceError::Busy(error.to_string()),
+            AuditSearchError::Log(error) => error.into(),
+            AuditSearchError::Event(error) => error.into(),
+            AuditSearchError::Index(_) | AuditSearchError::BrokenOff(_) => ServiceError::Audit(error.to_string()),
+        })
+    }
+
     pub(super) async fn record_reading(
         &self,
-        via: TrailAccess,
         filter: BTreeMap<String, String>,
         rows: u64,
         through_index: u64,
+        via: TrailAccess,
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<(), ServiceError> {

@@ -35,10 +35,10 @@ impl Service {
         ]);
         let rows = answer.secrets.len() as u64;
         self.record_reading(
-            TrailAccess::Statistics,
             parameters,
             rows,
             through,
+            TrailAccess::Statistics,
             reader,
             circumstances,
         )

@@ -23,6 +23,8 @@ mod duties;
 
 mod audit;
 
+mod transparency;
+
 mod health;
 
 mod lockout;

@@ -81,7 +81,7 @@ struct AccessReview {
 
 impl Reading for AccessReview {
     fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
-        self.state.read(stored)
+        self.state.take(stored)
     }
 
     fn finish(self: Box<Self>, _: Option<&LogCheckpoint>) -> Body {

@@ -63,7 +63,7 @@ struct DormantApplications {
 
 impl Reading for DormantApplications {
     fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
-        self.state.read(stored)?;
+        self.state.take(stored)?;
         usage_record(stored, |record| {
             self.usage.add(record);
         })

@@ -87,7 +87,7 @@ struct Inventory {
 
 impl Reading for Inventory {
     fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
-        self.state.read(stored)
+        self.state.take(stored)
     }
 
     fn finish(self: Box<Self>, _: Option<&LogCheckpoint>) -> Body {

@@ -66,7 +66,7 @@ struct OldSecrets {
 
 impl Reading for OldSecrets {
     fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
-        self.state.read(stored)?;
+        self.state.take(stored)?;
         usage_record(stored, |record| {
             if let UsageRecord {
                 used: Used::Token { secret_id, .. },

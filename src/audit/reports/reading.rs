@@ -11,6 +11,12 @@ use std::time::Instant;
 /// token may not.
 const REST: f64 = 0.25;
 
+/// What takes the events of the log, one after another.
+pub(super) trait TakesEvents: Send {
+    /// Takes the next event.
+    fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError>;
+}
+
 /// What a report keeps of the log while it reads.
 pub(super) trait Reading: Send {
     /// Takes the next event.
@@ -20,13 +26,19 @@ pub(super) trait Reading: Send {
     fn finish(self: Box<Self>, checkpoint: Option<&LogCheckpoint>) -> Body;
 }
 
+impl TakesEvents for Box<dyn Reading> {
+    fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
+        (**self).read(stored)
+    }
+}
+
 /// Gives the reading the events of the log before `through_index`, in order and without a gap, on a thread of its own.
-pub(super) async fn read_log(
+pub(super) async fn read_log<R: TakesEvents + 'static, T: Send + 'static>(
     store: Arc<dyn EventStore>,
     through_index: u64,
-    checkpoint: Option<LogCheckpoint>,
-    reading: Box<dyn Reading>,
-) -> Result<Body, ReportError> {
+    reading: R,
+    finish: impl FnOnce(R) -> T + Send + 'static,
+) -> Result<T, ReportError> {
     let broken_off = |error: &dyn std::fmt::Display| ReportError::BrokenOff(error.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -37,8 +49,8 @@ pub(super) async fn read_log(
     std::thread::Builder::new()
         .name("report".into())
         .spawn(move || {
-            let read = runtime.block_on(read(&*store, through_index, reading, checkpoint.as_ref(), &is_gone));
-            let _ = send.send(read); // the caller may have gone
+            let read = runtime.block_on(read(&*store, through_index, reading, &is_gone));
+            let _ = send.send(read.map(finish)); // the caller may have gone
         })
         .map_err(|error| broken_off(&error))?;
     // Dropped with this future: the thread then stops after its batch.
@@ -46,13 +58,12 @@ pub(super) async fn read_log(
     (&mut receive).await.map_err(|error| broken_off(&error))?
 }
 
-async fn read(
+async fn read<R: TakesEvents>(
     store: &dyn EventStore,
     through_index: u64,
-    mut reading: Box<dyn Reading>,
-    checkpoint: Option<&LogCheckpoint>,
+    mut reading: R,
     is_gone: &tokio::sync::watch::Receiver<()>,
-) -> Result<Body, ReportError> {
+) -> Result<R, ReportError> {
     let mut next = 0;
     while next < through_index {
         if is_gone.has_changed().is_err() {
@@ -80,5 +91,5 @@ async fn read(
             tokio::time::sleep(begun.elapsed().mul_f64(REST)).await;
         }
     }
-    Ok(reading.finish(checkpoint))
+    Ok(reading)
 }

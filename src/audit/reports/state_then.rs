@@ -1,6 +1,7 @@
 //! Applications, APIs and signing keys as they were at a point in the log, and who made them so.
 
 use super::parameters::Cut;
+use super::reading::TakesEvents;
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
 use grantlog_projections::Event;
@@ -47,7 +48,7 @@ impl StateThen {
     }
 
     /// Folds an event in, if it can change the state and was before the cut.
-    pub fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
+    pub fn take(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
         // What cannot be told from the bytes is for the codec to judge.
         let can_change = codec::peek_type(&stored.bytes).and_then(Event::can_change_state);
         if can_change == Some(false) {
@@ -92,8 +93,14 @@ impl StateThen {
     }
 }
 
+impl TakesEvents for StateThen {
+    fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
+        self.take(stored)
+    }
+}
+
 /// Why a change was made, as its caller put it.
-pub(super) fn reason(event: &Event) -> Option<&Remark> {
+pub(in crate::audit) fn reason(event: &Event) -> Option<&Remark> {
     match event {
         Event::ApplicationChanged(data) => data.reason.as_ref(),
         Event::ApplicationEnabled(data) => data.reason.as_ref(),

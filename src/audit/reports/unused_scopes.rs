@@ -60,7 +60,7 @@ struct UnusedScopes {
 
 impl Reading for UnusedScopes {
     fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
-        self.state.read(stored)?;
+        self.state.take(stored)?;
         usage_record(stored, |record| {
             self.usage.add(record);
         })
