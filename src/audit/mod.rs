@@ -23,6 +23,8 @@ pub mod diff;
 
 pub mod reports;
 
+pub mod statistics;
+
 pub mod transparency;
 
 pub use event::AuditEvent;

@@ -11,7 +11,7 @@ pub mod controls;
 
 pub mod parameters;
 
-mod reading;
+pub(super) mod reading;
 
 mod state_then;
 
@@ -210,7 +210,7 @@ impl ReportKind {
         let through = parameters.through_index;
         let signed = checkpoint.clone();
         let finish = move |reading: Box<dyn Reading>| reading.finish(signed.as_ref());
-        let mut body = reading::read_log(store, through, reading, finish).await?;
+        let mut body = reading::read_log(store, 0..through, reading, finish).await?;
         body.remarks
             .extend(why_not.map(|why_not| format!("There is no checkpoint: {why_not}")));
         Ok(Report::new(self, &parameters, server, checkpoint, body))
@@ -224,5 +224,5 @@ pub async fn state_as_of(store: Arc<dyn EventStore>, cut: Cut) -> Result<Directo
         Cut::Index(index) => log_size.min(index.saturating_add(1)),
         Cut::End | Cut::Time(_) => log_size,
     };
-    reading::read_log(store, through, StateThen::new(cut), |state| state.directory).await
+    reading::read_log(store, 0..through, StateThen::new(cut), |state| state.directory).await
 }

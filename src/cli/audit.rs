@@ -4,6 +4,7 @@ use crate::cli::client::{AUDIT_READ, Call, Client};
 use crate::cli::diff::{DIFF_EXAMPLES, DiffArguments};
 use crate::cli::event_rows::AuditEvent;
 use crate::cli::registered::tell_of_more;
+use crate::cli::stats::{STATS_EXAMPLES, StatsArguments};
 use crate::cli::table::{Column, Table};
 use crate::cli::{CliError, Console, GlobalOptions};
 use clap::{Args, Subcommand, ValueEnum};
@@ -23,6 +24,9 @@ pub enum AuditCommand {
     /// Show what differs in an application between two points in time, and who made it so
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(DiffArguments),
+    /// Count events by type, outcome, application, reason or source network
+    #[command(after_help = STATS_EXAMPLES)]
+    Stats(StatsArguments),
 }
 
 const SEARCH_EXAMPLES: &str = "\
@@ -91,6 +95,7 @@ impl AuditCommand {
         match self {
             Self::Search(arguments) => arguments.run(console, options).await,
             Self::Diff(arguments) => arguments.run(console, options).await,
+            Self::Stats(arguments) => arguments.run(console, options).await,
         }
     }
 }

@@ -24,6 +24,7 @@ mod duration;
 mod event_rows;
 mod printable;
 mod registered;
+mod stats;
 mod table;
 mod usage;
 

@@ -14,6 +14,8 @@ pub mod audit;
 
 pub mod reports;
 
+pub mod statistics;
+
 pub mod transparency;
 
 pub mod health;
@@ -99,6 +101,7 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_keys::routes(config);
     audit::routes(config);
     reports::routes(config);
+    statistics::routes(config);
     transparency::routes(config);
     openapi::routes(config);
 }

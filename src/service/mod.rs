@@ -30,6 +30,8 @@ pub mod time_travel;
 
 pub mod reports;
 
+pub mod statistics;
+
 pub mod prove;
 
 pub mod run;

@@ -15,6 +15,10 @@ mod admin_applications;
 
 mod usage;
 
+mod reports;
+
+mod time_travel;
+
 mod admin_apis;
 
 mod admin_keys;

@@ -4,6 +4,7 @@ use super::document::Body;
 use super::{LogCheckpoint, ReportError};
 use crate::event_store::codec::DecodeError;
 use crate::event_store::{Direction, EventStore, MAX_EVENTS_PER_READ, ReadError, StoredEvent};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,13 +13,13 @@ use std::time::Instant;
 const REST: f64 = 0.25;
 
 /// What takes the events of the log, one after another.
-pub(super) trait TakesEvents: Send {
+pub(in crate::audit) trait TakesEvents: Send {
     /// Takes the next event.
     fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError>;
 }
 
 /// What a report keeps of the log while it reads.
-pub(super) trait Reading: Send {
+pub(in crate::audit) trait Reading: Send {
     /// Takes the next event.
     fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError>;
 
@@ -32,10 +33,10 @@ impl TakesEvents for Box<dyn Reading> {
     }
 }
 
-/// Gives the reading the events of the log before `through_index`, in order and without a gap, on a thread of its own.
-pub(super) async fn read_log<R: TakesEvents + 'static, T: Send + 'static>(
+/// Gives the reading these events of the log, in order and without a gap, on a thread of its own.
+pub(in crate::audit) async fn read_log<R: TakesEvents + 'static, T: Send + 'static>(
     store: Arc<dyn EventStore>,
-    through_index: u64,
+    range: Range<u64>,
     reading: R,
     finish: impl FnOnce(R) -> T + Send + 'static,
 ) -> Result<T, ReportError> {
@@ -49,7 +50,7 @@ pub(super) async fn read_log<R: TakesEvents + 'static, T: Send + 'static>(
     std::thread::Builder::new()
         .name("report".into())
         .spawn(move || {
-            let read = runtime.block_on(read(&*store, through_index, reading, &is_gone));
+            let read = runtime.block_on(read(&*store, range, reading, &is_gone));
             let _ = send.send(read.map(finish)); // the caller may have gone
         })
         .map_err(|error| broken_off(&error))?;
@@ -60,11 +61,11 @@ pub(super) async fn read_log<R: TakesEvents + 'static, T: Send + 'static>(
 
 async fn read<R: TakesEvents>(
     store: &dyn EventStore,
-    through_index: u64,
+    range: Range<u64>,
     mut reading: R,
     is_gone: &tokio::sync::watch::Receiver<()>,
 ) -> Result<R, ReportError> {
-    let mut next = 0;
+    let (mut next, through_index) = (range.start, range.end);
     while next < through_index {
         if is_gone.has_changed().is_err() {
             return Err(ReportError::BrokenOff("nobody waits for it any more".into()));
