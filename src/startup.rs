@@ -6,6 +6,8 @@ use crate::audit::transparency::verify::findings::{Check, Findings};
 use crate::audit::transparency::verify::folder::{Folder, VerifiedLog};
 use crate::audit::transparency::verify::{Expected, ExportFile};
 use crate::audit::transparency::{Transparency, TransparencySettings, VerifierKey};
+use crate::audit::usage::UsageProjection;
+use crate::audit::usage::rebuild::{UsageComparison, rebuild_usage};
 use crate::config::{Config, IssuerUrl, MasterKeySource, StoreLocation};
 use crate::credentials::client_secret::ClientSecret;
 use crate::credentials::log_key::{LogKeyError, PublicLogKey};
@@ -232,7 +234,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
 pub async fn rebuild(
     config: &Config,
     progress: impl Fn(&'static str, u64) + Clone + Send + 'static,
-) -> Result<(StateComparison, RebuildComparison), ServeError> {
+) -> Result<(StateComparison, UsageComparison, RebuildComparison), ServeError> {
     let StoreLocation::Sqlite(path) = &config.store.location;
     let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
     let store: Arc<dyn EventStore> = Arc::new(store);
@@ -240,11 +242,15 @@ pub async fn rebuild(
     let report = progress.clone();
     let state = rebuild_state(&*store, checkpoint.as_ref(), move |events| report("state", events));
     let state = state.await.map_err(ServeError::part)?;
+    let report = progress.clone();
+    let usage_file = usage_file(config);
+    let usage = rebuild_usage(&usage_file, &*store, move |events| report("usage", events));
+    let usage = usage.await.map_err(ServeError::part)?;
     let report = move |now: RebuildProgress| progress("audit index", now.events);
     let index = rebuild_and_compare(&index_file(config), store, report)
         .await
         .map_err(ServeError::part)?;
-    Ok((state, index))
+    Ok((state, usage, index))
 }
 
 /// The key that verifies the log of a data folder.
@@ -277,12 +283,20 @@ pub async fn verify(
 
 /// Builds the projections of a data folder again and compares them with the saved ones.
 pub async fn verify_projections(config: &Config, findings: &mut Findings) {
-    let (state, index) = match rebuild(config, |_, _| {}).await {
+    let (state, usage, index) = match rebuild(config, |_, _| {}).await {
         Ok(compared) => compared,
         Err(error) => return findings.failed(Check::State, error.to_string()),
     };
     let differences = state.differences.iter().map(|difference| (Check::State, difference));
-    for (check, difference) in differences.chain(index.difference.iter().map(|found| (Check::AuditIndex, found))) {
+    let differences = differences
+        .chain(usage.differences.iter().map(|difference| (Check::Usage, difference)))
+        .chain(
+            index
+                .difference
+                .iter()
+                .map(|difference| (Check::AuditIndex, difference)),
+        );
+    for (check, difference) in differences {
         findings.failed(check, difference.clone());
     }
     match state.is_compared {
@@ -295,6 +309,20 @@ pub async fn verify_projections(config: &Config, findings: &mut Findings) {
             ),
         ),
         false => findings.note("no state is saved to compare with"),
+    }
+    match (usage.is_compared, usage.removed) {
+        (false, _) => findings.note("no uses are saved to compare with"),
+        (true, 0) => findings.checked(
+            Check::Usage,
+            usage.applications as u64,
+            format!(
+                "{} applications, folded from {} events",
+                usage.applications, usage.events
+            ),
+        ),
+        (true, removed) => findings.note(&format!(
+            "the saved uses speak of {removed} facts that were removed since: they cannot be compared with the log"
+        )),
     }
     match index.is_compared {
         true => findings.checked(
@@ -375,6 +403,10 @@ async fn build(
         Ok(audit) => audit,
         Err(error) => AuditIndex::stopped(&index_file(config), store.clone(), &error),
     };
+    let usage = match UsageProjection::open(&usage_file(config), store.clone()).await {
+        Ok(usage) => usage,
+        Err(error) => UsageProjection::stopped(&usage_file(config), &error),
+    };
     let transparency = TransparencySettings {
         data_dir: config.data_dir.clone(),
         key_file: config.transparency.key_file.clone(),
@@ -398,6 +430,7 @@ async fn build(
             keys,
             master_key,
             audit,
+            usage,
             transparency,
             throttle,
             metrics,
@@ -674,6 +707,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 fn state_file(config: &Config) -> PathBuf {
     config.data_dir.join("projections.db")
+}
+
+fn usage_file(config: &Config) -> PathBuf {
+    config.data_dir.join("usage.db")
 }
 
 fn index_file(config: &Config) -> PathBuf {

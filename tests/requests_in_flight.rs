@@ -4,6 +4,7 @@
 
 use grantlog::audit::AuditIndex;
 use grantlog::audit::transparency::{Transparency, TransparencySettings};
+use grantlog::audit::usage::UsageProjection;
 use grantlog::credentials::sealing::MasterKey;
 use grantlog::credentials::signing_key::RsaBits;
 use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
@@ -188,6 +189,7 @@ impl Scene {
             .await
             .unwrap();
         let audit = AuditIndex::open(&file("audit.db"), store.clone()).await.unwrap();
+        let usage = UsageProjection::open(&file("usage.db"), store.clone()).await.unwrap();
         let transparency = TransparencySettings {
             data_dir: folder.path().to_owned(),
             key_file: file("transparency.key"),
@@ -210,6 +212,7 @@ impl Scene {
             keys,
             master_key,
             audit,
+            usage,
             transparency,
             throttle,
             metrics,

@@ -4,8 +4,10 @@ use crate::cli::audit_export::{self, ExportArguments};
 use crate::cli::audit_tail::{self, TailArguments};
 use crate::cli::audit_verify::{KEY_EXAMPLES, VERIFY_EXAMPLES, VerifierKeyArguments, VerifyArguments};
 use crate::cli::client::{AUDIT_READ, Call, Client};
+use crate::cli::diff::{DIFF_EXAMPLES, DiffArguments};
 use crate::cli::event_rows::AuditEvent;
 use crate::cli::registered::tell_of_more;
+use crate::cli::stats::{STATS_EXAMPLES, StatsArguments};
 use crate::cli::table::{Column, Table};
 use crate::cli::{CliError, Console, GlobalOptions};
 use clap::{Args, Subcommand, ValueEnum};
@@ -34,6 +36,12 @@ pub enum AuditCommand {
     /// Print the key that verifies the log of a data folder
     #[command(after_help = KEY_EXAMPLES)]
     VerifierKey(VerifierKeyArguments),
+    /// Show what differs in an application between two points in time, and who made it so
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(DiffArguments),
+    /// Count events by type, outcome, application, reason or source network
+    #[command(after_help = STATS_EXAMPLES)]
+    Stats(StatsArguments),
 }
 
 const SEARCH_EXAMPLES: &str = "\
@@ -110,6 +118,8 @@ impl AuditCommand {
             Self::Export(arguments) => arguments.run(console, options).await,
             Self::Verify(arguments) => arguments.run(console, options).await,
             Self::VerifierKey(arguments) => arguments.run(console, options),
+            Self::Diff(arguments) => arguments.run(console, options).await,
+            Self::Stats(arguments) => arguments.run(console, options).await,
         }
     }
 }

@@ -15,9 +15,12 @@ pub mod audit;
 pub mod audit_tail;
 
 pub mod audit_export;
+pub mod reports;
 
-pub mod transparency;
+pub mod statistics;
+
 pub mod audit_forwarding;
+pub mod transparency;
 
 pub mod health;
 
@@ -106,6 +109,8 @@ fn below_issuer(config: &mut ServiceConfig) {
     audit::routes(config);
     audit_tail::routes(config);
     audit_export::routes(config);
+    reports::routes(config);
+    statistics::routes(config);
     transparency::routes(config);
     audit_forwarding::routes(config);
     openapi::routes(config);

@@ -29,6 +29,13 @@ pub mod streams;
 pub mod follow_audit;
 
 pub mod export_audit;
+pub mod usage;
+
+pub mod time_travel;
+
+pub mod reports;
+
+pub mod statistics;
 
 pub mod prove;
 
@@ -38,6 +45,7 @@ pub mod rebuild;
 
 use crate::audit::AuditIndex;
 use crate::audit::transparency::{Transparency, TransparencyError};
+use crate::audit::usage::UsageProjection;
 use crate::credentials::NoRandomness;
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
@@ -80,7 +88,9 @@ pub struct Service {
     keys: Arc<Keys>,
     master_key: Arc<MasterKey>,
     audit: AuditIndex,
+    usage: UsageProjection,
     transparency: Transparency,
+    log_readers: reports::LogReaders,
     throttle: Throttle,
     metrics: Metrics,
     streams: Streams,
@@ -160,6 +170,7 @@ impl Service {
         keys: Arc<Keys>,
         master_key: Arc<MasterKey>,
         audit: AuditIndex,
+        usage: UsageProjection,
         transparency: Transparency,
         throttle: Throttle,
         metrics: Metrics,
@@ -171,7 +182,9 @@ impl Service {
             keys,
             master_key,
             audit,
+            usage,
             transparency,
+            log_readers: reports::LogReaders::new(),
             throttle,
             metrics,
             streams: Streams::new(),
@@ -191,6 +204,11 @@ impl Service {
     /// The published keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// What applications use.
+    pub fn usage(&self) -> &UsageProjection {
+        &self.usage
     }
 
     /// The figures that are scraped.
