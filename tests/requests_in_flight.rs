@@ -382,6 +382,14 @@ impl EventStore for HeldBack {
         self.store.read_indexes(indexes)
     }
 
+    fn remove(&self, removed: Vec<StoredEvent>) -> BoxFuture<'static, Result<(), AppendError>> {
+        self.store.remove(removed)
+    }
+
+    fn used_bytes(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
+        self.store.used_bytes()
+    }
+
     fn subscribe_to_all(&self, from: u64) -> Box<dyn Subscription> {
         self.store.subscribe_to_all(from)
     }
