@@ -1,9 +1,13 @@
 //! The audit trail: what is in the log, found by what people search by.
 //!
 //! `index` follows the log and keeps where each searched value occurs, `query` is a search as the caller
-//! puts it, `search` answers it a page at a time, `event` is one event as a page shows it.
+//! puts it, `filter` the expression in it, `search` answers it a page at a time, `event` is one event as a page shows it.
 
 pub mod index;
+
+pub mod network;
+
+pub mod filter;
 
 pub mod query;
 
@@ -14,7 +18,9 @@ pub mod search;
 pub mod event;
 
 pub use event::AuditEvent;
+pub use filter::{Filter, InvalidFilter};
 pub use index::{AuditIndex, AuditIndexError};
+pub use network::Network;
 pub use query::{AuditQuery, InvalidQuery, Order, TimeBound};
 pub use search::{AuditPage, AuditSearchError};
 

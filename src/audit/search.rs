@@ -98,9 +98,10 @@ impl AuditIndex {
             (_, Order::Asc) => Some(found.stopped_at.unwrap_or(indexed_through.max(search_start(&query)))),
             (_, Order::Desc) => found.stopped_at,
         };
-        let events =
+        let mut events =
             tokio::task::spawn_blocking(move || stored.iter().map(AuditEvent::read).collect::<Result<Vec<_>, _>>())
                 .await??;
+        events.retain(|event| query.matches(event));
         Ok(AuditPage {
             events,
             next: position.map(|position| Cursor::new(&query, position)),
@@ -169,7 +170,11 @@ impl Search {
     fn new(query: &AuditQuery, wanted: usize, segments: usize) -> Self {
         let micros = |bound: Option<TimeBound>| bound.map(|bound| bound.time().unix_micros());
         let terms = Field::ALL.iter().filter_map(|field| match field {
-            Field::SourceIp => query.source_ip.map(Term::source_ip),
+            // A network is left to the check of each event.
+            Field::SourceIp => query.source_ip.and_then(|network| match network.bounds() {
+                (first, last) if first == last => Some(Term::source_ip(first)),
+                _ => None,
+            }),
             Field::ClientId => query.client_id.as_deref().map(|id| Term::text(*field, id)),
             Field::Type => query.event_type.map(|event_type| Term::text(*field, event_type)),
             Field::Outcome => query.outcome.map(Term::outcome),
@@ -317,6 +322,7 @@ mod tests {
     use crate::audit::index::Settings;
     use crate::audit::index::rebuild::compare_with;
     use crate::audit::memory_log::{ADDRESSES, CLIENTS, Fact, MemoryLog, TYPES, facts, tokens};
+    use crate::audit::network::Network;
     use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
     use crate::event_store::{Append, EventStore, ExpectedRevision, codec};
     use grantlog_projections::audit_record::Outcome;
@@ -383,7 +389,7 @@ mod tests {
                 && query.outcome.is_none_or(|outcome| outcome == fact.outcome())
                 && query
                     .source_ip
-                    .is_none_or(|ip| fact.ip.is_some_and(|own| own.to_canonical() == ip.to_canonical()))
+                    .is_none_or(|network| fact.ip.is_some_and(|own| network.contains(own)))
                 && query
                     .since
                     .is_none_or(|since| fact.micros >= since.time().unix_micros())
@@ -439,7 +445,7 @@ mod tests {
                             event_type: has(0).then_some(TYPES[*event_type]),
                             client_id: has(1).then(|| CLIENTS[*client].into()),
                             outcome: has(2).then_some(if *refused { Outcome::Refused } else { Outcome::Success }),
-                            source_ip: has(3).then(|| ADDRESSES[*address].parse().unwrap()),
+                            source_ip: if has(3) { Network::parse(ADDRESSES[*address]) } else { None },
                             since: has(4).then(|| time(times.0)),
                             until: has(5).then(|| time(times.1)),
                             from_index: if has(6) { (facts.len() as f64 * times.2) as u64 } else { 0 },
