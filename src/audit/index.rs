@@ -25,6 +25,8 @@ mod feeder;
 
 mod view;
 
+mod pruning;
+
 pub mod rebuild;
 
 pub(super) use database::Reader;
@@ -37,6 +39,7 @@ use crate::event_store::{EventStore, ReadError};
 use crate::rebuildable;
 use database::{SegmentRow, Unusable, Writer};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, watch};
@@ -104,6 +107,8 @@ pub(super) struct Shared {
     pub settings: Settings,
     memory: Memory,
     progress: watch::Sender<Progress>,
+    /// Searches find nothing before this index.
+    pruned_through: AtomicU64,
     readers: Mutex<Vec<Reader>>,
 }
 
@@ -151,6 +156,7 @@ impl AuditIndex {
         settings: Settings,
     ) -> Result<Self, AuditIndexError> {
         let (writer, segments) = open_database(path, &*store, settings.segment_events).await?;
+        let pruned = writer.pruned_segments();
         let failed = |source| AuditIndexError::Database {
             path: path.into(),
             source,
@@ -169,6 +175,7 @@ impl AuditIndex {
                 indexed_through,
                 failure: None,
             }),
+            pruned_through: AtomicU64::new(pruned.map_err(failed)? * settings.segment_events as u64),
             readers: Mutex::new(readers),
         });
         let (stop, stopped) = watch::channel(false);
@@ -192,6 +199,7 @@ impl AuditIndex {
             settings,
             memory: Memory::new([].into_iter(), settings.segment_events),
             progress: watch::Sender::new(Progress::default()),
+            pruned_through: AtomicU64::new(0),
             readers: Mutex::new(Vec::new()),
         });
         shared.stop(reason.to_string());
@@ -258,7 +266,11 @@ impl Drop for AuditIndex {
 impl Shared {
     /// What is indexed now, for a search of these values and times.
     pub fn view(&self, terms: &[Term], window: TimeWindow) -> View {
-        self.memory.view(terms, window)
+        let pruned_through = self.pruned_through.load(Ordering::Relaxed);
+        View {
+            pruned_through,
+            ..self.memory.view(terms, window)
+        }
     }
 
     /// Lends a reader of the database. The caller holds a permit of `running`.

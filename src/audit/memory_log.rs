@@ -269,7 +269,13 @@ impl EventStore for MemoryLog {
     }
 
     fn used_bytes(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
-        let bytes = self.events.lock().unwrap().iter().map(|event| event.bytes.len() as u64).sum();
+        let bytes = self
+            .events
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|event| event.bytes.len() as u64)
+            .sum();
         Box::pin(async move { Ok(bytes) })
     }
 

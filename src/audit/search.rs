@@ -237,10 +237,11 @@ impl Search {
     /// Goes through the segments of the database. False when no more events are wanted, or may be found now.
     fn run_database(&self, found: &mut Found, view: &View, reader: &Reader, size: u64) -> rusqlite::Result<bool> {
         let below = self.range.end.min(view.written.len() as u64 * size);
-        if self.range.start >= below {
+        let start = self.range.start.max(view.pruned_through);
+        if start >= below {
             return Ok(true);
         }
-        let segments = self.range.start / size..(below - 1) / size + 1;
+        let segments = start / size..(below - 1) / size + 1;
         let mut at = match self.order {
             Order::Desc => segments.end - 1, // not empty: start < below
             Order::Asc => segments.start,

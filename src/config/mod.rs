@@ -14,8 +14,8 @@ pub use error::{ConfigError, Origin, Problem};
 pub use issuer::{InvalidIssuerUrl, IssuerUrl};
 pub use master_key::MasterKeySource;
 pub use sections::{
-    KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, SecretsConfig, ServerConfig, StoreConfig, StoreLocation,
-    TelemetryConfig, TlsConfig, TokensConfig,
+    KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, RetentionConfig, SecretsConfig, ServerConfig, StoreConfig,
+    StoreLocation, TelemetryConfig, TlsConfig, TokensConfig,
 };
 
 use settings::Settings;
@@ -49,6 +49,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// Checkpoints of the projections.
     pub projections: ProjectionsConfig,
+    /// What is kept of the log and its index.
+    pub retention: RetentionConfig,
     /// Logs and OpenTelemetry.
     pub telemetry: TelemetryConfig,
     effective: BTreeMap<&'static str, serde_json::Value>,
@@ -106,6 +108,7 @@ impl Config {
         let secrets = SecretsConfig::read(&mut settings);
         let keys = KeysConfig::read(&mut settings, &data_dir);
         let projections = ProjectionsConfig::read(&mut settings);
+        let retention = RetentionConfig::read(&mut settings);
         let telemetry = TelemetryConfig::read(&mut settings);
         let effective = settings.finish()?;
         Ok(Config {
@@ -118,6 +121,7 @@ impl Config {
             secrets,
             keys,
             projections,
+            retention,
             telemetry,
             effective,
         })

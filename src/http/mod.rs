@@ -12,6 +12,8 @@ pub mod admin_keys;
 
 pub mod audit;
 
+pub mod retention;
+
 pub mod health;
 
 pub mod openapi;
@@ -83,5 +85,6 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_apis::routes(config);
     admin_keys::routes(config);
     audit::routes(config);
+    retention::routes(config);
     openapi::routes(config);
 }

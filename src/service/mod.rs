@@ -24,6 +24,8 @@ pub mod signing_keys;
 
 pub mod read_audit;
 
+pub mod retention;
+
 pub mod run;
 
 pub mod rebuild;
@@ -34,6 +36,7 @@ use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
 use crate::event_store::{AppendError, EventStore, ReadError, codec};
 use crate::metrics::Metrics;
+use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{CommandRefused, PolicySettings};
 use chrono::Utc;
@@ -41,6 +44,7 @@ use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use throttle::Throttle;
 
 /// What the operator has set.
@@ -56,6 +60,8 @@ pub struct ServiceSettings {
     pub rsa_bits: RsaBits,
     /// How long old secrets stay valid when a rotation does not say, in seconds.
     pub default_overlap_seconds: i64,
+    /// What is kept.
+    pub retention: RetentionRules,
     /// The kind of event store, for the record.
     pub store_kind: &'static str,
     /// SHA-256 of the configuration without its secrets, for the record.
@@ -72,6 +78,8 @@ pub struct Service {
     audit: AuditIndex,
     throttle: Throttle,
     metrics: Metrics,
+    /// Whether a removal that an earlier run began has been completed.
+    is_removal_resumed: AtomicBool,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -157,6 +165,7 @@ impl Service {
             audit,
             throttle,
             metrics,
+            is_removal_resumed: AtomicBool::new(false),
         }
     }
 

@@ -13,6 +13,7 @@ use grantlog_projections::retention::{LegalHold, Retention};
 use grantlog_projections::values::{Actor, Remark, StreamName, Timestamp};
 use serde::Serialize;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -118,7 +119,11 @@ impl Service {
             log_size: self.store.log_size(),
             log_bytes: self.store.used_bytes().await?,
             index_bytes: self.audit_bytes().await?,
-            holds: retention.holds.iter().map(|(id, hold)| ShownHold::of(*id, hold)).collect(),
+            holds: retention
+                .holds
+                .iter()
+                .map(|(id, hold)| ShownHold::of(*id, hold))
+                .collect(),
         })
     }
 
@@ -173,21 +178,26 @@ impl Service {
             return Ok(());
         }
         // A removal that is on the record and stopped half-way.
-        if !self.retention_gate.lock().await.is_resumed {
-            self.remove(retention.last_removal_from..retention.removed_through).await?;
-            self.retention_gate.lock().await.is_resumed = true;
+        if !self.is_removal_resumed.load(Ordering::Relaxed) {
+            self.remove(retention.last_removal_from..retention.removed_through)
+                .await?;
+            self.is_removal_resumed.store(true, Ordering::Relaxed);
         }
         for _ in 0..UNITS_PER_RUN {
-            let Some(()) = self.remove_next_unit(&rules, &retention).await? else { break };
+            if !self.remove_next_unit(&rules, &retention).await? {
+                break;
+            }
             retention = self.retention().await?;
         }
         self.prune_index(&rules, retention).await
     }
 
-    /// Removes the oldest unit of the log when a rule says so and no hold does not; `None`: it stays.
-    async fn remove_next_unit(&self, rules: &RetentionRules, known: &Retention) -> Result<Option<()>, ServiceError> {
+    /// Removes the oldest unit of the log when a rule says so and no hold does not. False: it stays.
+    async fn remove_next_unit(&self, rules: &RetentionRules, known: &Retention) -> Result<bool, ServiceError> {
         let unit = self.audit.segment_events();
-        let by_age = rules.log_after_seconds.map(|age| self.audit.events_before(super::now().plus_seconds(-age)));
+        let by_age = rules
+            .log_after_seconds
+            .map(|age| self.audit.events_before(super::now().plus_seconds(-age)));
         let is_too_large = match rules.log_max_bytes {
             Some(most) => self.store.used_bytes().await? > most,
             None => false,
@@ -199,7 +209,9 @@ impl Service {
                 .map(|range| (range, RetentionRule::Age))
                 .or_else(|| next(if is_too_large { u64::MAX } else { 0 }).map(|range| (range, RetentionRule::Size)))
         };
-        let Some((range, rule)) = due(known) else { return Ok(None) };
+        let Some((range, rule)) = due(known) else {
+            return Ok(false);
+        };
         let events = self.count_removable(range.clone()).await?;
         let circumstances = Circumstances::of_system();
         // Decided on the log as it is now: a hold that came meanwhile counts.
@@ -217,12 +229,18 @@ impl Service {
             .await;
         match decided {
             Ok(()) => {}
-            Err(ServiceError::Refused(CommandRefused::Conflict(_))) => return Ok(None),
+            Err(ServiceError::Refused(CommandRefused::Conflict(_))) => return Ok(false),
             Err(error) => return Err(error),
         }
-        tracing::info!(from = range.start, through = range.end, events, ?rule, "removing events from the log");
+        tracing::info!(
+            from = range.start,
+            through = range.end,
+            events,
+            ?rule,
+            "removing events from the log"
+        );
         self.remove(range).await?;
-        Ok(Some(()))
+        Ok(true)
     }
 
     /// Replaces the range's facts of the trail by what is left of them.
@@ -307,14 +325,16 @@ impl Service {
 
     async fn read_range(&self, range: Range<u64>) -> Result<Vec<StoredEvent>, ServiceError> {
         let most = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let read = self.store.read_all(range.start, Direction::Forwards, most.min(MAX_EVENTS_PER_READ));
+        let read = self
+            .store
+            .read_all(range.start, Direction::Forwards, most.min(MAX_EVENTS_PER_READ));
         Ok(read.await?)
     }
 
     /// The stream `retention`, folded.
     pub(super) async fn retention(&self) -> Result<Retention, ServiceError> {
         let mut retention = Retention::default();
-        for recorded in self.read_whole_stream(&StreamName::retention()).await? {
+        for recorded in self.history(&StreamName::retention()).await? {
             retention.apply(&recorded);
         }
         Ok(retention)
@@ -330,7 +350,9 @@ impl Service {
         for _ in 0..MAX_ATTEMPTS {
             let retention = self.retention().await?;
             let fact = decide(&retention)?;
-            let expected = retention.revision.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
+            let expected = retention
+                .revision
+                .map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
             let recorded = self.record(StreamName::retention(), expected, actor, circumstances, [fact]);
             match recorded.await {
                 Ok(_) => return Ok(()),
@@ -344,7 +366,6 @@ impl Service {
 
 /// Whether nothing but the trail is made of it.
 fn is_removable(stored: &StoredEvent) -> bool {
-    codec::peek_type(&stored.bytes).is_some_and(|event_type| {
-        event_type != "EventRemoved" && Event::can_change_state(event_type) == Some(false)
-    })
+    codec::peek_type(&stored.bytes)
+        .is_some_and(|event_type| event_type != "EventRemoved" && Event::can_change_state(event_type) == Some(false))
 }
