@@ -42,7 +42,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often signing keys are looked after.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked whether something is to be given up.
-const RETAIN_EVERY: Duration = Duration::from_secs(60);
+const RETAIN_EVERY: Duration = Duration::from_secs(10);
 /// After the log has failed, requests in flight get their 503 within this time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 

@@ -35,6 +35,9 @@ pub struct AuditPage {
     pub indexed_through: u64,
     /// How many events the log has.
     pub log_size: u64,
+    /// What happened before this index is no longer found: it was given up. Absent when nothing was.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub indexed_from: u64,
     /// The search stopped at the bound on its work: the page may have fewer events than asked for although
     /// there are more. `next` goes on from there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -107,6 +110,7 @@ impl AuditIndex {
             next: position.map(|position| Cursor::new(&query, position)),
             indexed_through,
             log_size,
+            indexed_from: self.pruned_through(),
             partial: !more && !cut && found.stopped_at.is_some(),
         })
     }
@@ -126,6 +130,10 @@ impl AuditIndex {
         }
         Ok(events)
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn as_text<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::Ok, S::Error> {

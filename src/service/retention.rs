@@ -177,6 +177,9 @@ impl Service {
         if rules.is_empty() && retention.removed_through == 0 {
             return Ok(());
         }
+        // How old events are is asked of the index.
+        let indexed = self.audit.wait_until_indexed(self.store.log_size()).await;
+        indexed.map_err(|error| ServiceError::Audit(error.to_string()))?;
         // A removal that is on the record and stopped half-way.
         if !self.is_removal_resumed.load(Ordering::Relaxed) {
             self.remove(retention.last_removal_from..retention.removed_through)
