@@ -19,6 +19,7 @@ use crate::forwarding::Forwarding;
 use crate::forwarding::sink::Origin;
 use crate::http::{Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
+use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{ADMINISTRATOR, AUDITOR, FIRST_APPLICATIONS, FirstApplication, PolicySettings};
 use crate::service::checkpoint::Checkpoint;
@@ -49,6 +50,8 @@ const BACKLOG: i32 = 1_024;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often signing keys are looked after.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether something is to be given up.
+const RETAIN_EVERY: Duration = Duration::from_secs(10);
 /// After the log has failed, requests in flight get their 503 within this time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -195,6 +198,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     // Two tasks: a flood of reports must not keep the signing keys waiting.
     let reports = tokio::spawn(report(service.clone(), forwarding.clone()));
     let upkeep = tokio::spawn(look_after(service.clone()));
+    let retention = tokio::spawn(retain(service.clone()));
     say(&format!("listening on {url}"))?;
 
     let outcome = tokio::select! {
@@ -203,6 +207,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     };
     reports.abort();
     upkeep.abort();
+    retention.abort();
     match outcome {
         Ok(signal) => {
             tracing::info!(signal, "stopping: finishing what is in flight");
@@ -476,6 +481,12 @@ fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, Serv
         },
         rsa_bits: RsaBits::try_from(u32::from(config.keys.rsa_bits)).map_err(ServeError::part)?,
         default_overlap_seconds: seconds(config.secrets.default_overlap),
+        retention: RetentionRules {
+            index_after_seconds: config.retention.index_after.map(seconds),
+            index_max_bytes: config.retention.index_max_bytes,
+            log_after_seconds: config.retention.log_after.map(seconds),
+            log_max_bytes: config.retention.log_max_bytes,
+        },
         store_kind: "sqlite",
         config_digest: config.digest(),
     })
@@ -628,6 +639,17 @@ async fn look_after(service: Arc<Service>) {
     loop {
         ticks.tick().await;
         service.upkeep().await;
+    }
+}
+
+async fn retain(service: Arc<Service>) {
+    let mut ticks = tokio::time::interval(RETAIN_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = service.retain().await {
+            tracing::warn!(%error, "what is to be given up could not be yet");
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod reports;
 pub mod statistics;
 
 pub mod audit_forwarding;
+pub mod retention;
 pub mod transparency;
 
 pub mod health;
@@ -113,5 +114,6 @@ fn below_issuer(config: &mut ServiceConfig) {
     statistics::routes(config);
     transparency::routes(config);
     audit_forwarding::routes(config);
+    retention::routes(config);
     openapi::routes(config);
 }
