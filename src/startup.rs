@@ -2,15 +2,20 @@
 
 use crate::audit::AuditIndex;
 use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, rebuild_and_compare};
+use crate::audit::transparency::verify::findings::{Check, Findings};
+use crate::audit::transparency::verify::folder::{Folder, VerifiedLog};
+use crate::audit::transparency::verify::{Expected, ExportFile};
+use crate::audit::transparency::{Transparency, TransparencySettings, VerifierKey};
 use crate::config::{Config, IssuerUrl, MasterKeySource, StoreLocation};
 use crate::credentials::client_secret::ClientSecret;
+use crate::credentials::log_key::{LogKeyError, PublicLogKey};
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
 use crate::event_store::EventStore;
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use crate::forwarding::Forwarding;
 use crate::forwarding::sink::Origin;
-use crate::http::{Doors, observed, routes};
+use crate::http::{Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{ADMINISTRATOR, AUDITOR, FIRST_APPLICATIONS, FirstApplication, PolicySettings};
@@ -159,6 +164,10 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
         forwarding: forwarding.clone(),
         issuer_path: issuer.path().to_owned(),
         trusted_proxies: config.server.trusted_proxies.clone(),
+        transparency: Exposure {
+            is_public: config.transparency.is_public,
+            entries_are_public: config.transparency.entries_are_public,
+        },
         body_timeout: config.server.client_request_timeout,
     });
     let server = HttpServer::new(move || {
@@ -195,6 +204,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     match outcome {
         Ok(signal) => {
             tracing::info!(signal, "stopping: finishing what is in flight");
+            service.end_streams();
             handle.stop(true).await;
             let _ = serving.await;
             stop_forwarding(forwarding).await;
@@ -235,6 +245,68 @@ pub async fn rebuild(
         .await
         .map_err(ServeError::part)?;
     Ok((state, index))
+}
+
+/// The key that verifies the log of a data folder.
+pub fn verifier_key(config: &Config) -> Result<VerifierKey, ServeError> {
+    let path = &config.transparency.key_file;
+    let key = PublicLogKey::load(path).map_err(ServeError::part)?;
+    VerifierKey::new(&key.name, key.public_key).ok_or_else(|| ServeError::part(LogKeyError::NotAKey(path.clone())))
+}
+
+/// Reads the whole log of a data folder and holds it against its tiles, its checkpoints, those that somebody has
+/// kept, and an export. Only reads: a server may be serving from the folder.
+pub async fn verify(
+    config: &Config,
+    key: &VerifierKey,
+    remembered: Vec<Expected>,
+    export: Option<ExportFile>,
+    findings: &mut Findings,
+    progress: impl FnMut(u64, u64),
+) -> Result<VerifiedLog, ServeError> {
+    let StoreLocation::Sqlite(path) = &config.store.location;
+    // The folder first: a server that is running publishes nothing that the log does not hold by then.
+    let folder = Folder::read(&config.data_dir, key, findings)
+        .await
+        .map_err(ServeError::part)?;
+    let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
+    Ok(folder
+        .verify(Arc::new(store), remembered, export, findings, progress)
+        .await)
+}
+
+/// Builds the projections of a data folder again and compares them with the saved ones.
+pub async fn verify_projections(config: &Config, findings: &mut Findings) {
+    let (state, index) = match rebuild(config, |_, _| {}).await {
+        Ok(compared) => compared,
+        Err(error) => return findings.failed(Check::State, error.to_string()),
+    };
+    let differences = state.differences.iter().map(|difference| (Check::State, difference));
+    for (check, difference) in differences.chain(index.difference.iter().map(|found| (Check::AuditIndex, found))) {
+        findings.failed(check, difference.clone());
+    }
+    match state.is_compared {
+        true => findings.checked(
+            Check::State,
+            state.events,
+            format!(
+                "{} applications, folded from {} events",
+                state.applications, state.events
+            ),
+        ),
+        false => findings.note("no state is saved to compare with"),
+    }
+    match index.is_compared {
+        true => findings.checked(
+            Check::AuditIndex,
+            index.compared_rows,
+            format!(
+                "{} rows, of the first {} events",
+                index.compared_rows, index.compared_events
+            ),
+        ),
+        false => findings.note("no audit index is saved to compare with"),
+    }
 }
 
 /// Makes the data folder if there is none, and keeps other servers out of it until the file is closed, however
@@ -303,6 +375,14 @@ async fn build(
         Ok(audit) => audit,
         Err(error) => AuditIndex::stopped(&index_file(config), store.clone(), &error),
     };
+    let transparency = TransparencySettings {
+        data_dir: config.data_dir.clone(),
+        key_file: config.transparency.key_file.clone(),
+        origin: config.transparency.origin.clone(),
+        default_origin: log_name(issuer),
+        publish_interval: config.transparency.publish_interval,
+    };
+    let transparency = Transparency::open(transparency, &master_key, store.clone()).await;
     let throttle = Throttle::new(ThrottleSettings {
         max_failures: config.lockout.max_failures,
         max_refusals_per_source: config.lockout.max_refusals_per_source,
@@ -318,6 +398,7 @@ async fn build(
             keys,
             master_key,
             audit,
+            transparency,
             throttle,
             metrics,
         ),
@@ -326,7 +407,7 @@ async fn build(
 }
 
 /// First segments of the server's own paths: an issuer below one of them would hide it.
-const OWN_PATHS: [&str; 9] = [
+const OWN_PATHS: [&str; 11] = [
     "connect",
     "oauth2",
     "token",
@@ -336,6 +417,8 @@ const OWN_PATHS: [&str; 9] = [
     "openapi.json",
     "admin",
     "audit",
+    "checkpoint",
+    "tile",
 ];
 
 fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, ServeError> {
@@ -595,6 +678,15 @@ fn state_file(config: &Config) -> PathBuf {
 
 fn index_file(config: &Config) -> PathBuf {
     config.data_dir.join("audit.db")
+}
+
+/// C2SP tlog-checkpoint: a URL without its scheme. A key's name has no plus, which a path may have.
+fn log_name(issuer: &IssuerUrl) -> String {
+    let name = issuer
+        .as_str()
+        .split_once("://")
+        .map_or(issuer.as_str(), |(_, name)| name);
+    format!("{}/audit", name.replace('+', "%2B"))
 }
 
 fn seconds(duration: Duration) -> i64 {

@@ -63,7 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("forwarding", &["audit", "event_store", "metrics"]),
-    ("audit", &["event_store", "rebuildable"]),
+    ("audit", &["credentials", "event_store", "rebuildable"]),
     ("policy", &["oauth"]),
     ("oauth", &[]),
     ("credentials", &[]),

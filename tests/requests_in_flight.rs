@@ -3,6 +3,7 @@
 //! committed only when the test lets it.
 
 use grantlog::audit::AuditIndex;
+use grantlog::audit::transparency::{Transparency, TransparencySettings};
 use grantlog::credentials::sealing::MasterKey;
 use grantlog::credentials::signing_key::RsaBits;
 use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
@@ -187,6 +188,14 @@ impl Scene {
             .await
             .unwrap();
         let audit = AuditIndex::open(&file("audit.db"), store.clone()).await.unwrap();
+        let transparency = TransparencySettings {
+            data_dir: folder.path().to_owned(),
+            key_file: file("transparency.key"),
+            origin: None,
+            default_origin: "grantlog.example.com/audit".into(),
+            publish_interval: Duration::from_secs(1),
+        };
+        let transparency = Transparency::open(transparency, &master_key, store.clone()).await;
         let throttle = Throttle::new(ThrottleSettings {
             max_refusals_per_source: 1_000_000,
             max_failures: 100,
@@ -201,6 +210,7 @@ impl Scene {
             keys,
             master_key,
             audit,
+            transparency,
             throttle,
             metrics,
         );

@@ -8,14 +8,21 @@ pub mod serve;
 pub mod api;
 pub mod app;
 pub mod audit;
+mod audit_export;
+mod audit_tail;
+pub mod audit_verify;
 pub mod key;
 pub mod token;
 
 pub mod rebuild;
 
+mod audit_conditions;
+mod back_off;
 mod client;
 pub mod connection;
 mod exchange;
+mod exported_file;
+mod records;
 
 pub mod console;
 mod duration;

@@ -16,7 +16,7 @@ pub use issuer::{InvalidIssuerUrl, IssuerUrl};
 pub use master_key::MasterKeySource;
 pub use sections::{
     KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, SecretsConfig, ServerConfig, StoreConfig, StoreLocation,
-    TelemetryConfig, TlsConfig, TokensConfig,
+    TelemetryConfig, TlsConfig, TokensConfig, TransparencyConfig,
 };
 
 use crate::forwarding::SinkSettings;
@@ -51,6 +51,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// Checkpoints of the projections.
     pub projections: ProjectionsConfig,
+    /// What outsiders check the log with.
+    pub transparency: TransparencyConfig,
     /// Logs and OpenTelemetry.
     pub telemetry: TelemetryConfig,
     /// Where audit events go as they happen.
@@ -110,6 +112,7 @@ impl Config {
         let secrets = SecretsConfig::read(&mut settings);
         let keys = KeysConfig::read(&mut settings, &data_dir);
         let projections = ProjectionsConfig::read(&mut settings);
+        let transparency = TransparencyConfig::read(&mut settings, &data_dir);
         let telemetry = TelemetryConfig::read(&mut settings);
         let forwarding = forwarding::read(&mut settings, &telemetry.service_name);
         let effective = settings.finish()?;
@@ -123,6 +126,7 @@ impl Config {
             secrets,
             keys,
             projections,
+            transparency,
             telemetry,
             forwarding,
             effective,

@@ -155,6 +155,15 @@ impl Settings {
         self.hold(key, value.unwrap_or(default), |value| json!(value))
     }
 
+    /// Yes or no.
+    pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+        let value = self.read(key, |value| match value.plain() {
+            Value::Boolean(value) => Ok(*value),
+            _ => Err("true or false".into()),
+        });
+        self.hold(key, value.unwrap_or(default), |value| json!(value))
+    }
+
     /// A number.
     pub fn number(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
         let value = self.read(key, |value| {

@@ -108,6 +108,12 @@ fn every_key_takes_a_value_from_the_file() {
             [projections]
             checkpoint_every_events = 10
             checkpoint_every_seconds = 11
+            [transparency]
+            origin = "log.example.com/audit"
+            key_file = "/run/secrets/log.key"
+            public = true
+            public_entries = true
+            publish_interval_milliseconds = 5
             [telemetry]
             log_format = "json"
             log_filter = "warn,grantlog=debug"
@@ -153,6 +159,11 @@ fn every_key_takes_a_value_from_the_file() {
     assert!(matches!(&config.keys.master_key, MasterKeySource::File(path) if path == Path::new("/run/secrets/master")));
     assert_eq!(config.projections.checkpoint_every_events, 10);
     assert_eq!(config.projections.checkpoint_every, Duration::from_secs(11));
+    let transparency = &config.transparency;
+    assert_eq!(transparency.origin.as_deref(), Some("log.example.com/audit"));
+    assert_eq!(transparency.key_file, Path::new("/run/secrets/log.key"));
+    assert!(transparency.is_public && transparency.entries_are_public);
+    assert_eq!(transparency.publish_interval, Duration::from_millis(5));
     assert_eq!(config.telemetry.log_format, LogFormat::Json);
     assert_eq!(config.telemetry.log_filter, "warn,grantlog=debug");
     assert_eq!(
@@ -163,8 +174,14 @@ fn every_key_takes_a_value_from_the_file() {
     assert_eq!(config.telemetry.trace_sample_ratio, 0.25);
     let defaults = load("", &[]).unwrap();
     for (key, value) in &config.effective {
-        assert_ne!(value, &defaults.effective[key], "{key} is not in this test");
+        // Public is the default, and entries are public only when that is.
+        let is_default = *key == "transparency.public";
+        assert!(
+            is_default || value != &defaults.effective[key],
+            "{key} is not in this test"
+        );
     }
+    assert!(!load("transparency.public = false", &[]).unwrap().transparency.is_public);
 }
 
 #[test]
@@ -254,7 +271,7 @@ fn an_unknown_key_is_named_with_its_path_its_line_and_the_nearest_known_key() {
         ),
         (
             "[[gateway]]\nprefix = \"/api\"",
-            "line 1: unknown key gateway; the sections are keys, lockout, projections, secrets, server, store, telemetry, tls, tokens",
+            "line 1: unknown key gateway; the sections are keys, lockout, projections, secrets, server, store, telemetry, tls, tokens, transparency",
         ),
     ] {
         assert_eq!(file_error(file), message);

@@ -14,6 +14,12 @@ pub mod audit;
 
 pub mod audit_forwarding;
 
+pub mod audit_tail;
+
+pub mod audit_export;
+
+pub mod transparency;
+
 pub mod health;
 
 pub mod openapi;
@@ -48,8 +54,19 @@ pub struct Doors {
     pub issuer_path: String,
     /// Whose word about a request's origin is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What outsiders may check the log with.
+    pub transparency: Exposure,
     /// A body must have arrived within this time after its head.
     pub body_timeout: Duration,
+}
+
+/// What of the transparent log is served without a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Exposure {
+    /// Checkpoints and hashes.
+    pub is_public: bool,
+    /// Whole events, when the hashes are.
+    pub entries_are_public: bool,
 }
 
 /// Hangs the doors.
@@ -89,5 +106,8 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_keys::routes(config);
     audit::routes(config);
     audit_forwarding::routes(config);
+    audit_tail::routes(config);
+    audit_export::routes(config);
+    transparency::routes(config);
     openapi::routes(config);
 }

@@ -24,11 +24,20 @@ pub mod signing_keys;
 
 pub mod read_audit;
 
+pub mod streams;
+
+pub mod follow_audit;
+
+pub mod export_audit;
+
+pub mod prove;
+
 pub mod run;
 
 pub mod rebuild;
 
 use crate::audit::AuditIndex;
+use crate::audit::transparency::{Transparency, TransparencyError};
 use crate::credentials::NoRandomness;
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
@@ -41,6 +50,7 @@ use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use std::sync::Arc;
+use streams::Streams;
 use throttle::Throttle;
 
 /// What the operator has set.
@@ -70,8 +80,10 @@ pub struct Service {
     keys: Arc<Keys>,
     master_key: Arc<MasterKey>,
     audit: AuditIndex,
+    transparency: Transparency,
     throttle: Throttle,
     metrics: Metrics,
+    streams: Streams,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -107,6 +119,9 @@ pub enum ServiceError {
     /// The audit index cannot answer.
     #[error("the audit index cannot answer: {0}")]
     Audit(String),
+    /// The transparent log cannot answer.
+    #[error(transparent)]
+    Transparency(#[from] TransparencyError),
 }
 
 impl ServiceError {
@@ -145,6 +160,7 @@ impl Service {
         keys: Arc<Keys>,
         master_key: Arc<MasterKey>,
         audit: AuditIndex,
+        transparency: Transparency,
         throttle: Throttle,
         metrics: Metrics,
     ) -> Self {
@@ -155,8 +171,10 @@ impl Service {
             keys,
             master_key,
             audit,
+            transparency,
             throttle,
             metrics,
+            streams: Streams::new(),
         }
     }
 
@@ -196,6 +214,9 @@ impl Service {
     pub fn readiness(&self) -> Readiness {
         let mut reasons = Vec::from_iter(self.out_of_date());
         if let Some(failure) = self.audit.failed() {
+            reasons.push(failure);
+        }
+        if let Some(failure) = self.transparency.failed() {
             reasons.push(failure);
         }
         if let Some(failure) = self.store.failure() {

@@ -21,6 +21,12 @@ mod duties;
 
 mod audit;
 
+mod audit_tail;
+
+mod audit_export;
+
+mod transparency;
+
 mod health;
 
 mod lockout;
