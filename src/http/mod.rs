@@ -12,12 +12,15 @@ pub mod admin_keys;
 
 pub mod audit;
 
-pub mod audit_forwarding;
-
 pub mod audit_tail;
 
 pub mod audit_export;
+pub mod reports;
 
+pub mod statistics;
+
+pub mod audit_forwarding;
+pub mod retention;
 pub mod transparency;
 
 pub mod health;
@@ -105,9 +108,12 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_apis::routes(config);
     admin_keys::routes(config);
     audit::routes(config);
-    audit_forwarding::routes(config);
     audit_tail::routes(config);
     audit_export::routes(config);
+    reports::routes(config);
+    statistics::routes(config);
     transparency::routes(config);
+    audit_forwarding::routes(config);
+    retention::routes(config);
     openapi::routes(config);
 }
