@@ -36,6 +36,11 @@ impl Network {
         self.0.contains(&address.to_canonical())
     }
 
+    /// Its address, if it has only one.
+    pub(super) fn single_address(&self) -> Option<IpAddr> {
+        (self.0.prefix_len() == self.0.max_prefix_len()).then(|| self.0.addr())
+    }
+
     /// Its first and its last address, of the same family.
     pub(super) fn bounds(&self) -> (IpAddr, IpAddr) {
         (self.0.network(), self.0.broadcast())

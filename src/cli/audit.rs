@@ -1,8 +1,13 @@
 //! `audit`: reading the trail.
 
+use crate::cli::audit_export::{self, ExportArguments};
+use crate::cli::audit_tail::{self, TailArguments};
+use crate::cli::audit_verify::{KEY_EXAMPLES, VERIFY_EXAMPLES, VerifierKeyArguments, VerifyArguments};
 use crate::cli::client::{AUDIT_READ, Call, Client};
+use crate::cli::diff::{DIFF_EXAMPLES, DiffArguments};
 use crate::cli::event_rows::AuditEvent;
 use crate::cli::registered::tell_of_more;
+use crate::cli::stats::{STATS_EXAMPLES, StatsArguments};
 use crate::cli::table::{Column, Table};
 use crate::cli::{CliError, Console, GlobalOptions};
 use clap::{Args, Subcommand, ValueEnum};
@@ -19,6 +24,24 @@ pub enum AuditCommand {
     /// Find events, the newest first
     #[command(after_help = SEARCH_EXAMPLES)]
     Search(SearchArguments),
+    /// Show events as they happen
+    #[command(after_help = audit_tail::EXAMPLES)]
+    Tail(TailArguments),
+    /// Take a copy of a range of the log
+    #[command(after_help = audit_export::EXAMPLES)]
+    Export(ExportArguments),
+    /// Check every event, checkpoint and projection of a log, here or on a server
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArguments),
+    /// Print the key that verifies the log of a data folder
+    #[command(after_help = KEY_EXAMPLES)]
+    VerifierKey(VerifierKeyArguments),
+    /// Show what differs in an application between two points in time, and who made it so
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(DiffArguments),
+    /// Count events by type, outcome, application, reason or source network
+    #[command(after_help = STATS_EXAMPLES)]
+    Stats(StatsArguments),
 }
 
 const SEARCH_EXAMPLES: &str = "\
@@ -74,7 +97,7 @@ pub struct SearchArguments {
 
 /// Whether what was asked for was done.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Outcome {
+pub(super) enum Outcome {
     Success,
     Refused,
 }
@@ -89,8 +112,15 @@ enum Order {
 impl AuditCommand {
     /// Carries it out.
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
-        let Self::Search(arguments) = self;
-        arguments.run(console, options).await
+        match self {
+            Self::Search(arguments) => arguments.run(console, options).await,
+            Self::Tail(arguments) => arguments.run(console, options).await,
+            Self::Export(arguments) => arguments.run(console, options).await,
+            Self::Verify(arguments) => arguments.run(console, options).await,
+            Self::VerifierKey(arguments) => arguments.run(console, options),
+            Self::Diff(arguments) => arguments.run(console, options).await,
+            Self::Stats(arguments) => arguments.run(console, options).await,
+        }
     }
 }
 
@@ -115,15 +145,7 @@ struct Page {
 impl SearchArguments {
     async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
         let client = Client::sign_in(console, options, &[AUDIT_READ]).await?;
-        let mut table = Table::new([
-            Column::number("INDEX"),
-            Column::whole("TIME"),
-            Column::whole("TYPE"),
-            Column::wrapped("CLIENT ID", 40),
-            Column::whole("OUTCOME").or_below(""),
-            Column::whole("SOURCE").or_below("from"),
-            Column::wrapped("WHAT", 24).or_below(""),
-        ]);
+        let mut table = events_table();
         let mut after = self.after.clone();
         let mut shown = 0;
         let mut end = None;
@@ -215,8 +237,22 @@ impl SearchArguments {
     }
 }
 
+/// A table of events.
+pub(super) fn events_table() -> Table<7> {
+    Table::new([
+        Column::number("INDEX"),
+        Column::whole("TIME"),
+        Column::whole("TYPE"),
+        Column::wrapped("CLIENT ID", 40),
+        Column::whole("OUTCOME").or_below(""),
+        Column::whole("SOURCE").or_below("from"),
+        Column::wrapped("WHAT", 24).or_below(""),
+    ])
+}
+
 impl AuditEvent {
-    fn row(&self) -> [String; 7] {
+    /// Its row in [`events_table`].
+    pub(super) fn row(&self) -> [String; 7] {
         [
             self.index.to_string(),
             self.time(),

@@ -1,13 +1,14 @@
 //! A client of Grantlog's own API: it gets one token, for what the command needs and no more, and uses it.
 
-use crate::cli::connection::Connection;
-use crate::cli::exchange::{Answer, Exchange};
+use crate::cli::connection::{ADMINISTRATOR_PROFILE, AUDITOR_PROFILE, Connection};
+use crate::cli::exchange::{Answer, Exchange, Flow};
 use crate::cli::token::{AuthenticationMethod, Dialect, TokenAnswer, TokenQuestion};
 use crate::cli::{CliError, Console, GlobalOptions};
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderValue, IF_MATCH};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::time::Duration;
 use url::Url;
 
 /// Scope of reading applications and APIs.
@@ -18,6 +19,10 @@ pub const APPLICATIONS_WRITE: &str = "applications:write";
 pub const KEYS_WRITE: &str = "keys:write";
 /// Scope of reading the trail.
 pub const AUDIT_READ: &str = "audit:read";
+/// Scope of taking a copy of the trail out.
+pub const AUDIT_EXPORT: &str = "audit:export";
+/// Scope of legal holds.
+pub const AUDIT_HOLD: &str = "audit:hold";
 
 /// A client with its token.
 pub struct Client {
@@ -36,6 +41,8 @@ pub struct Call<'a> {
     pub body: Option<Map<String, Value>>,
     /// The revision that must still be the last one.
     pub if_revision: Option<u64>,
+    /// How long to wait for the answer, where that is longer than usual.
+    pub patience: Option<Duration>,
 }
 
 impl Client {
@@ -45,7 +52,13 @@ impl Client {
         options: &GlobalOptions,
         scopes: &[&str],
     ) -> Result<Self, CliError> {
-        let connection = Connection::find(console, options, None)?;
+        // What an administrator may not do, another profile on the server's machine may.
+        let is_auditors = scopes.iter().any(|scope| [AUDIT_EXPORT, AUDIT_HOLD].contains(scope));
+        let profile = match is_auditors {
+            true => AUDITOR_PROFILE,
+            false => ADMINISTRATOR_PROFILE,
+        };
+        let connection = Connection::find_with(profile, console, options, None)?;
         warn_of_plain_http(&connection, console);
         let exchange = Exchange::new(&connection.server)?;
         let issuer = issuer(&exchange).await?;
@@ -86,6 +99,14 @@ impl Client {
         })
     }
 
+    /// Reads what is no text; anything but a success is an error.
+    pub async fn bytes(&self, path: &[&str]) -> Result<Vec<u8>, CliError> {
+        let request = self.exchange.request(Method::GET, self.exchange.url(path));
+        self.exchange
+            .bytes(request.header(AUTHORIZATION, self.bearer.clone()))
+            .await
+    }
+
     /// Calls the API; anything but a success is an error.
     pub async fn call(&self, method: Method, path: &[&str], call: Call<'_>) -> Result<Answer, CliError> {
         let mut url = self.exchange.url(path);
@@ -96,6 +117,9 @@ impl Client {
             .exchange
             .request(method, url)
             .header(AUTHORIZATION, self.bearer.clone());
+        if let Some(patience) = call.patience {
+            request = request.timeout(patience);
+        }
         if let Some(revision) = call.if_revision {
             request = request.header(IF_MATCH, format!("\"{revision}\""));
         }
@@ -103,6 +127,31 @@ impl Client {
             request = request.json(&body);
         }
         self.exchange.send(request).await?.success()
+    }
+}
+
+impl Client {
+    /// Begins to read an answer that goes on; anything but a success is an error. `last_event_id` is that of a
+    /// stream of events which goes on behind it (WHATWG HTML §9.2).
+    pub async fn flow(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        last_event_id: Option<u64>,
+        longest_pause: Duration,
+    ) -> Result<Flow, CliError> {
+        let mut url = self.exchange.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self
+            .exchange
+            .request(Method::GET, url)
+            .header(AUTHORIZATION, self.bearer.clone());
+        if let Some(index) = last_event_id {
+            request = request.header("Last-Event-ID", index);
+        }
+        self.exchange.flow(request, longest_pause).await
     }
 }
 

@@ -8,21 +8,32 @@ pub mod serve;
 pub mod api;
 pub mod app;
 pub mod audit;
+mod audit_export;
+mod audit_tail;
+pub mod audit_verify;
 pub mod key;
+pub mod report;
 pub mod token;
 
 pub mod rebuild;
 
+mod audit_conditions;
+mod back_off;
 mod client;
 pub mod connection;
+mod diff;
 mod exchange;
+mod exported_file;
+mod records;
 
 pub mod console;
 mod duration;
 mod event_rows;
 mod printable;
 mod registered;
+mod stats;
 mod table;
+mod usage;
 
 pub mod error;
 
@@ -145,6 +156,8 @@ pub enum RemoteCommand {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Reports for reviews and audits, printable
+    Report(report::ReportArguments),
 }
 
 /// Carries out a command that calls a server, on this process's own standard streams, and says how it
@@ -173,6 +186,7 @@ async fn carry_out(console: &mut Console<'_>, command: RemoteCommand, options: &
         RemoteCommand::Token(command) => command.run(console, options).await,
         RemoteCommand::Key(command) => command.run(console, options).await,
         RemoteCommand::Audit(command) => command.run(console, options).await,
+        RemoteCommand::Report(arguments) => arguments.run(console, options).await,
     }
 }
 

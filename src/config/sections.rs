@@ -19,6 +19,8 @@ use url::Url;
 const MAX_TRUSTED_PROXIES: usize = 256;
 /// The longest name of the service in telemetry.
 const MAX_SERVICE_NAME_CHARACTERS: usize = 128;
+/// The longest name of the log.
+const MAX_LOG_NAME_CHARACTERS: usize = 256;
 /// The longest log filter.
 const MAX_LOG_FILTER_BYTES: usize = 4_096;
 const DAY_SECONDS: u64 = 86_400;
@@ -122,6 +124,34 @@ pub struct ProjectionsConfig {
     pub checkpoint_every_events: u64,
     /// or after this time, whichever comes first.
     pub checkpoint_every: Duration,
+}
+
+/// `[transparency]`
+#[derive(Debug, Clone)]
+pub struct TransparencyConfig {
+    /// The log's name; `None`: made of the issuer.
+    pub origin: Option<String>,
+    /// The file of the key that signs checkpoints.
+    pub key_file: PathBuf,
+    /// Whether checkpoints and hashes are for everybody.
+    pub is_public: bool,
+    /// Whether whole events are, too.
+    pub entries_are_public: bool,
+    /// Whoever asks for the newest checkpoint has a new one made at most this often.
+    pub publish_interval: Duration,
+}
+
+/// `[retention]`. Nothing is given up by default.
+#[derive(Debug, Clone)]
+pub struct RetentionConfig {
+    /// Searches find what is not older than this.
+    pub index_after: Option<Duration>,
+    /// The audit index may take so many bytes.
+    pub index_max_bytes: Option<u64>,
+    /// Facts of the trail that are older than this are removed from the log.
+    pub log_after: Option<Duration>,
+    /// The log may take so many bytes.
+    pub log_max_bytes: Option<u64>,
 }
 
 /// `[telemetry]`
@@ -318,6 +348,51 @@ impl ProjectionsConfig {
     }
 }
 
+impl TransparencyConfig {
+    pub(super) fn read(settings: &mut Settings, data_dir: &Path) -> Self {
+        let origin = settings.origin("transparency.public_entries");
+        let is_public = settings.boolean("transparency.public", true);
+        let entries_are_public = settings.boolean("transparency.public_entries", false);
+        if entries_are_public && !is_public {
+            settings.contradiction(
+                origin,
+                "transparency.public_entries is true, so transparency.public must be too".to_owned(),
+            );
+        }
+        Self {
+            origin: settings.optional_text("transparency.origin", log_name),
+            key_file: settings
+                .optional_path("transparency.key_file")
+                .unwrap_or_else(|| data_dir.join("transparency.key")),
+            is_public,
+            entries_are_public,
+            publish_interval: Duration::from_millis(settings.integer(
+                "transparency.publish_interval_milliseconds",
+                1_000,
+                0..=3_600_000,
+            )),
+        }
+    }
+}
+
+impl RetentionConfig {
+    pub(super) fn read(settings: &mut Settings) -> Self {
+        const MOST_DAYS: u64 = 36_500;
+        const MOST_BYTES: u64 = 1 << 50;
+        // 0 keeps everything.
+        let wanted = |number: u64| (number > 0).then_some(number);
+        let mut days = |key| wanted(settings.integer(key, 0, 0..=MOST_DAYS)).map(|days| seconds(days * DAY_SECONDS));
+        let (index_after, log_after) = (days("retention.index_days"), days("retention.log_days"));
+        let mut bytes = |key| wanted(settings.integer(key, 0, 0..=MOST_BYTES));
+        Self {
+            index_after,
+            index_max_bytes: bytes("retention.index_max_bytes"),
+            log_after,
+            log_max_bytes: bytes("retention.log_max_bytes"),
+        }
+    }
+}
+
 impl TelemetryConfig {
     pub(super) fn read(settings: &mut Settings) -> Self {
         Self {
@@ -364,6 +439,15 @@ fn network(text: &str) -> Result<IpNet, Accepted> {
         .into());
     }
     Ok(network)
+}
+
+/// C2SP signed-note: a key's name has no white space and no plus.
+fn log_name(text: &str) -> Result<String, Accepted> {
+    let accepted = r#"a name such as "grantlog.example.com/audit": visible ASCII without white space and +"#;
+    match word(text, MAX_LOG_NAME_CHARACTERS) {
+        Ok(name) if !name.contains('+') => Ok(name),
+        _ => Err(accepted.into()),
+    }
 }
 
 fn word(text: &str, max_characters: usize) -> Result<String, Accepted> {

@@ -9,6 +9,8 @@ pub mod signing_key;
 
 pub mod sealing;
 
+pub mod log_key;
+
 pub mod signers;
 
 pub mod verification;

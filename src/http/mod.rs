@@ -12,6 +12,17 @@ pub mod admin_keys;
 
 pub mod audit;
 
+pub mod audit_tail;
+
+pub mod audit_export;
+pub mod reports;
+
+pub mod statistics;
+
+pub mod audit_forwarding;
+pub mod retention;
+pub mod transparency;
+
 pub mod health;
 
 pub mod openapi;
@@ -28,6 +39,7 @@ pub mod observed;
 
 pub mod problem;
 
+use crate::forwarding::Forwarding;
 use crate::service::Service;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, Resource, Responder, guard};
@@ -39,12 +51,25 @@ use std::time::Duration;
 pub struct Doors {
     /// What is behind them.
     pub service: Arc<Service>,
+    /// What leaves as it happens.
+    pub forwarding: Arc<Forwarding>,
     /// The path of the issuer, `/id`; empty when it has none. Everything is served below it too.
     pub issuer_path: String,
     /// Whose word about a request's origin is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What outsiders may check the log with.
+    pub transparency: Exposure,
     /// A body must have arrived within this time after its head.
     pub body_timeout: Duration,
+}
+
+/// What of the transparent log is served without a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Exposure {
+    /// Checkpoints and hashes.
+    pub is_public: bool,
+    /// Whole events, when the hashes are.
+    pub entries_are_public: bool,
 }
 
 /// Hangs the doors.
@@ -83,5 +108,12 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_apis::routes(config);
     admin_keys::routes(config);
     audit::routes(config);
+    audit_tail::routes(config);
+    audit_export::routes(config);
+    reports::routes(config);
+    statistics::routes(config);
+    transparency::routes(config);
+    audit_forwarding::routes(config);
+    retention::routes(config);
     openapi::routes(config);
 }

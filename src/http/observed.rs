@@ -56,7 +56,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a [u8]> {
 
 /// The route's pattern: a bounded set, whatever callers ask for.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 18] = [
+    const EXACT: [&str; 22] = [
         "/connect/token",
         "/id/connect/token",
         "/oauth2/token",
@@ -74,13 +74,20 @@ fn route(path: &str) -> &'static str {
         "/admin/signing-keys",
         "/admin/signing-keys/rotate",
         "/audit/events",
+        "/audit/tail",
+        "/audit/export",
+        "/audit/export/manifest",
+        "/checkpoint",
         "/",
     ];
-    const BELOW: [(&str, &str); 4] = [
+    const BELOW: [(&str, &str); 7] = [
         ("/admin/applications/", "/admin/applications/{id}"),
         ("/admin/apis/", "/admin/apis/{id}"),
         ("/admin/signing-keys/", "/admin/signing-keys/{kid}"),
         ("/audit/events/", "/audit/events/{index}"),
+        ("/audit/tokens/", "/audit/tokens/{jti}/proof"),
+        ("/tile/entries/", "/tile/entries/{number}"),
+        ("/tile/", "/tile/{level}/{number}"),
     ];
     EXACT
         .into_iter()

@@ -1,6 +1,7 @@
 //! Every failure as an answer: the one place that knows status codes for failures.
 
 use crate::audit::InvalidQuery;
+use crate::audit::transparency::TransparencyError;
 use crate::event_store::AppendError;
 use crate::http::body::{MAX_BODY_BYTES, NoBody};
 use crate::http::fields::InvalidField;
@@ -115,6 +116,24 @@ pub fn not_json() -> Problem {
 /// The log is not that long.
 pub fn no_such_event(index: u64) -> Problem {
     let detail = format!("The log has no event {index} yet");
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
+/// No checkpoint that was published has it.
+pub fn no_such_tile() -> Problem {
+    let detail = "There is no such tile, or no published checkpoint reaches it yet";
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
+/// No token of that id was issued.
+pub fn no_such_token() -> Problem {
+    let detail = "The log has no token with this jti";
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
+/// There is no such report.
+pub fn no_such_report(names: &str) -> Problem {
+    let detail = format!("There is no such report; there are {names}");
     Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
@@ -265,7 +284,33 @@ impl From<ServiceError> for Problem {
             | ServiceError::NoRandomness(_)
             | ServiceError::Keys(_)
             | ServiceError::Audit(_) => Self::internal(&error),
+            ServiceError::Transparency(error) => error.into(),
         }
+    }
+}
+
+impl From<TransparencyError> for Problem {
+    fn from(error: TransparencyError) -> Self {
+        let detail = match &error {
+            TransparencyError::NotThatLong { .. } => {
+                let detail = "The log is not that long yet";
+                return Self::new(StatusCode::NOT_FOUND, "not_found", detail);
+            }
+            TransparencyError::Removed { .. } => {
+                return Self::new(StatusCode::GONE, "removed", error.to_string());
+            }
+            TransparencyError::Altered { .. }
+            | TransparencyError::Database(_)
+            | TransparencyError::Log(_)
+            | TransparencyError::BrokenOff(_) => return Self::internal(&error),
+            // Why is logged where it happened.
+            TransparencyError::Stopped(_) => "No checkpoint is published now; /health/ready says why",
+            TransparencyError::Overloaded => "Too many proofs and tiles are asked for at once",
+            TransparencyError::NotCaughtUp => "The tree has not read the log so far yet",
+        };
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
+        problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
+        problem
     }
 }
 

@@ -24,16 +24,35 @@ pub mod signing_keys;
 
 pub mod read_audit;
 
+pub mod streams;
+
+pub mod follow_audit;
+
+pub mod export_audit;
+pub mod usage;
+
+pub mod time_travel;
+
+pub mod reports;
+
+pub mod statistics;
+
+pub mod prove;
+pub mod retention;
+
 pub mod run;
 
 pub mod rebuild;
 
 use crate::audit::AuditIndex;
+use crate::audit::transparency::{Transparency, TransparencyError};
+use crate::audit::usage::UsageProjection;
 use crate::credentials::NoRandomness;
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
 use crate::event_store::{AppendError, EventStore, ReadError, codec};
 use crate::metrics::Metrics;
+use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{CommandRefused, PolicySettings};
 use chrono::Utc;
@@ -41,6 +60,8 @@ use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use streams::Streams;
 use throttle::Throttle;
 
 /// What the operator has set.
@@ -56,6 +77,8 @@ pub struct ServiceSettings {
     pub rsa_bits: RsaBits,
     /// How long old secrets stay valid when a rotation does not say, in seconds.
     pub default_overlap_seconds: i64,
+    /// What is kept.
+    pub retention: RetentionRules,
     /// The kind of event store, for the record.
     pub store_kind: &'static str,
     /// SHA-256 of the configuration without its secrets, for the record.
@@ -70,8 +93,14 @@ pub struct Service {
     keys: Arc<Keys>,
     master_key: Arc<MasterKey>,
     audit: AuditIndex,
+    usage: UsageProjection,
+    transparency: Transparency,
+    log_readers: reports::LogReaders,
     throttle: Throttle,
     metrics: Metrics,
+    streams: Streams,
+    /// Whether a removal that an earlier run began has been completed.
+    is_removal_resumed: AtomicBool,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -107,6 +136,9 @@ pub enum ServiceError {
     /// The audit index cannot answer.
     #[error("the audit index cannot answer: {0}")]
     Audit(String),
+    /// The transparent log cannot answer.
+    #[error(transparent)]
+    Transparency(#[from] TransparencyError),
 }
 
 impl ServiceError {
@@ -145,6 +177,8 @@ impl Service {
         keys: Arc<Keys>,
         master_key: Arc<MasterKey>,
         audit: AuditIndex,
+        usage: UsageProjection,
+        transparency: Transparency,
         throttle: Throttle,
         metrics: Metrics,
     ) -> Self {
@@ -155,8 +189,13 @@ impl Service {
             keys,
             master_key,
             audit,
+            usage,
+            transparency,
+            log_readers: reports::LogReaders::new(),
             throttle,
             metrics,
+            streams: Streams::new(),
+            is_removal_resumed: AtomicBool::new(false),
         }
     }
 
@@ -173,6 +212,11 @@ impl Service {
     /// The published keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// What applications use.
+    pub fn usage(&self) -> &UsageProjection {
+        &self.usage
     }
 
     /// The figures that are scraped.
@@ -196,6 +240,9 @@ impl Service {
     pub fn readiness(&self) -> Readiness {
         let mut reasons = Vec::from_iter(self.out_of_date());
         if let Some(failure) = self.audit.failed() {
+            reasons.push(failure);
+        }
+        if let Some(failure) = self.transparency.failed() {
             reasons.push(failure);
         }
         if let Some(failure) = self.store.failure() {

@@ -18,15 +18,10 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<AuditPage, ServiceError> {
-        let page = self.audit.search(query).await.map_err(|error| match error {
-            AuditSearchError::CursorOfAnotherQuery => CommandRefused::invalid("after", error).into(),
-            AuditSearchError::Overloaded => ServiceError::Busy(error.to_string()),
-            AuditSearchError::Log(error) => error.into(),
-            AuditSearchError::Event(error) => error.into(),
-            AuditSearchError::Index(_) | AuditSearchError::BrokenOff(_) => ServiceError::Audit(error.to_string()),
-        })?;
+        let page = self.search_unrecorded(query).await?;
         let rows = page.events.len() as u64;
-        self.record_reading(parameters, rows, page.indexed_through, reader, circumstances)
+        let through = page.indexed_through;
+        self.record_reading(parameters, rows, through, TrailAccess::Search, reader, circumstances)
             .await?;
         Ok(page)
     }
@@ -46,16 +41,29 @@ impl Service {
         };
         let parameters = BTreeMap::from([("index".to_owned(), index.to_string())]);
         let rows = u64::from(event.is_some());
-        self.record_reading(parameters, rows, self.store.log_size(), reader, circumstances)
+        let through = self.store.log_size();
+        self.record_reading(parameters, rows, through, TrailAccess::Search, reader, circumstances)
             .await?;
         Ok(event)
     }
 
-    async fn record_reading(
+    /// Searches the trail for something that is itself on the record.
+    pub(super) async fn search_unrecorded(&self, query: &AuditQuery) -> Result<AuditPage, ServiceError> {
+        self.audit.search(query).await.map_err(|error| match error {
+            AuditSearchError::CursorOfAnotherQuery => CommandRefused::invalid("after", error).into(),
+            AuditSearchError::Overloaded => ServiceError::Busy(error.to_string()),
+            AuditSearchError::Log(error) => error.into(),
+            AuditSearchError::Event(error) => error.into(),
+            AuditSearchError::Index(_) | AuditSearchError::BrokenOff(_) => ServiceError::Audit(error.to_string()),
+        })
+    }
+
+    pub(super) async fn record_reading(
         &self,
         filter: BTreeMap<String, String>,
         rows: u64,
         through_index: u64,
+        via: TrailAccess,
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<(), ServiceError> {
@@ -64,7 +72,7 @@ impl Service {
             filter,
             rows,
             through_index,
-            via: TrailAccess::Search,
+            via,
         };
         let (stream, actor) = (StreamName::audit_access(), Actor::Application(reader.clone()));
         self.record(stream, ExpectedRevision::Any, &actor, circumstances, [fact.into()])

@@ -189,6 +189,8 @@ impl Service {
         }
         self.live.close().await;
         self.audit.close().await;
+        self.usage.close().await;
+        self.transparency.close().await;
         self.store.close().await;
     }
 
@@ -201,6 +203,8 @@ impl Service {
             .projection_lag("state", log_size.saturating_sub(self.live.position()));
         self.metrics
             .projection_lag("audit_index", log_size.saturating_sub(self.audit.indexed_through()));
+        self.metrics
+            .projection_lag("transparency", log_size.saturating_sub(self.transparency.size()));
         let key_ring = self.snapshot().key_ring.clone();
         let is_in = |state: &str, key: KeyState| {
             matches!(

@@ -19,7 +19,7 @@ schema = schemathesis.openapi.from_dict(
 
 # What is acceptable here depends on more than one value can say: whether an audience is registered, whether two
 # scopes have one name, whether an API uses an algorithm, whether the secret is right, whether `until` is later
-# than `since`, whether a cursor came with the same query.
+# than `since`, whether a cursor came with the same query, which of the parameters a report has.
 BEYOND_A_SCHEMA = {
     "POST /admin/applications",
     "PATCH /admin/applications/{id}",
@@ -27,6 +27,11 @@ BEYOND_A_SCHEMA = {
     "PATCH /admin/apis/{id}",
     "POST /admin/signing-keys/rotate",
     "GET /audit/events",
+    "GET /audit/export",
+    "GET /audit/export/manifest",
+    "GET /audit/stats",
+    "GET /audit/reports/{name}",
+    "GET /admin/applications/{id}/diff",
     "POST /connect/token",
     "POST /id/connect/token",
     "POST /oauth2/token",
@@ -52,7 +57,8 @@ def subject(administrator):
     return subject_of
 
 
-@schema.parametrize()
+# It has no end to wait for: tests/http/audit_tail.rs.
+@schema.exclude(operation_id="followEvents").parametrize()
 def test_operation(case, server, administrator, subject):
     operation = case.operation.label
     # An id that nobody has is answered 404 and shows little.

@@ -13,6 +13,12 @@ mod metadata;
 
 mod admin_applications;
 
+mod usage;
+
+mod reports;
+
+mod time_travel;
+
 mod admin_apis;
 
 mod admin_keys;
@@ -20,6 +26,12 @@ mod admin_keys;
 mod duties;
 
 mod audit;
+
+mod audit_tail;
+
+mod audit_export;
+
+mod transparency;
 
 mod health;
 

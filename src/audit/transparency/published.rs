@@ -1,0 +1,172 @@
+//! The file of published checkpoints, `checkpoints.db`: what the world has seen. Each is on stable storage before
+//! it leaves, none is ever changed or removed, and the file is never made anew over a damaged one.
+
+use super::merkle::Hash;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// `PRAGMA application_id` ("GLCP").
+const APPLICATION_ID: i32 = 0x474c_4350;
+/// `PRAGMA user_version` of the table below.
+const VERSION: i32 = 1;
+/// How long a statement waits for a lock that another process holds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// `published_at` is Unix time in microseconds: when it was first published, which nobody has signed.
+const SCHEMA: &str = "
+    CREATE TABLE checkpoint (
+        size INTEGER PRIMARY KEY,
+        root BLOB NOT NULL,
+        note TEXT NOT NULL,
+        published_at INTEGER NOT NULL
+    ) STRICT;";
+
+/// A checkpoint as it was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedCheckpoint {
+    /// How many events it is over.
+    pub size: u64,
+    /// The root that it was made of.
+    pub root: Vec<u8>,
+    /// The signed note, byte for byte.
+    pub note: String,
+}
+
+/// The file.
+pub(super) struct PublishedFile {
+    connection: Connection,
+}
+
+impl PublishedFile {
+    /// Opens the file, or makes it.
+    pub fn open(path: &Path) -> rusqlite::Result<Self> {
+        // SQLite would let everybody read it. Whatever is wrong here SQLite meets too, and says in its own words.
+        let _ = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path);
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(LOCK_PATIENCE)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // Whoever has seen a checkpoint must find it here after any crash.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if tables == 0 {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            transaction.commit()?;
+        }
+        check(&connection)?;
+        Ok(Self { connection })
+    }
+
+    /// Opens the file without a right to change it.
+    pub fn open_read_only(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(LOCK_PATIENCE)?;
+        check(&connection)?;
+        Ok(Self { connection })
+    }
+
+    /// The one over the most events.
+    pub fn newest(&self) -> rusqlite::Result<Option<PublishedCheckpoint>> {
+        let mut read = self
+            .connection
+            .prepare_cached("SELECT size, root, note FROM checkpoint ORDER BY size DESC LIMIT 1")?;
+        read.query_row([], published).optional()
+    }
+
+    /// The one over so many events.
+    pub fn of_size(&self, size: u64) -> rusqlite::Result<Option<PublishedCheckpoint>> {
+        let mut read = self
+            .connection
+            .prepare_cached("SELECT size, root, note FROM checkpoint WHERE size = ?1")?;
+        read.query_row([size.cast_signed()], published).optional()
+    }
+
+    /// All, the smallest first.
+    pub fn for_each(&self, mut each: impl FnMut(PublishedCheckpoint)) -> rusqlite::Result<()> {
+        let mut read = self
+            .connection
+            .prepare("SELECT size, root, note FROM checkpoint ORDER BY size")?;
+        let mut rows = read.query([])?;
+        while let Some(row) = rows.next()? {
+            each(published(row)?);
+        }
+        Ok(())
+    }
+
+    /// Keeps one; when this returns it is on stable storage.
+    pub fn keep(&self, size: u64, root: &Hash, note: &str) -> rusqlite::Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut insert = self
+            .connection
+            .prepare_cached("INSERT INTO checkpoint VALUES (?1, ?2, ?3, ?4)")?;
+        let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        insert.execute(params![size.cast_signed(), root, note, micros])?;
+        Ok(())
+    }
+}
+
+fn published(row: &rusqlite::Row<'_>) -> rusqlite::Result<PublishedCheckpoint> {
+    Ok(PublishedCheckpoint {
+        size: row.get::<_, i64>(0)?.cast_unsigned(),
+        root: row.get(1)?,
+        note: row.get(2)?,
+    })
+}
+
+fn check(connection: &Connection) -> rusqlite::Result<()> {
+    let value = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    if (value("application_id")?, value("user_version")?) != (APPLICATION_ID, VERSION) {
+        let text = "not the published checkpoints of this version's log";
+        return Err(rusqlite::Error::InvalidParameterName(text.into()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_published_is_kept_and_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoints.db");
+        let file = PublishedFile::open(&path).unwrap();
+        assert_eq!(file.newest().unwrap(), None);
+        file.keep(7, &[7; 32], "seven").unwrap();
+        file.keep(3, &[3; 32], "three").unwrap();
+        assert!(file.keep(7, &[8; 32], "another").is_err());
+        drop(file);
+        let file = PublishedFile::open(&path).unwrap();
+        assert_eq!(file.newest().unwrap().unwrap().note, "seven");
+        assert_eq!(file.of_size(3).unwrap().unwrap().note, "three");
+        assert_eq!(file.of_size(4).unwrap(), None);
+        let mut sizes = Vec::new();
+        file.for_each(|checkpoint| sizes.push(checkpoint.size)).unwrap();
+        assert_eq!(sizes, [3, 7]);
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoints.db");
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch("CREATE TABLE other (a)")
+            .unwrap();
+        assert!(PublishedFile::open(&path).is_err());
+        std::fs::write(&path, [b'x'; 4_096]).unwrap();
+        assert!(PublishedFile::open(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), [b'x'; 4_096]);
+    }
+}
