@@ -13,6 +13,8 @@ use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
 use crate::event_store::EventStore;
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
+use crate::forwarding::Forwarding;
+use crate::forwarding::sink::Origin;
 use crate::http::{Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
 use crate::policy::signing_keys::KeyRotation;
@@ -156,8 +158,10 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     // What the log says about its failure names the file and tells what to do.
     begun.map_err(|error| store.failure().map_or(error, ServeError::LogFailed))?;
 
+    let forwarding = Arc::new(forward(&config, &issuer, store.clone(), service.metrics().clone()).await?);
     let doors = web::Data::new(Doors {
         service: service.clone(),
+        forwarding: forwarding.clone(),
         issuer_path: issuer.path().to_owned(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         transparency: Exposure {
@@ -187,7 +191,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     let handle = server.handle();
     let serving = tokio::spawn(server);
     // Two tasks: a flood of reports must not keep the signing keys waiting.
-    let reports = tokio::spawn(report(service.clone()));
+    let reports = tokio::spawn(report(service.clone(), forwarding.clone()));
     let upkeep = tokio::spawn(look_after(service.clone()));
     say(&format!("listening on {url}"))?;
 
@@ -200,8 +204,10 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     match outcome {
         Ok(signal) => {
             tracing::info!(signal, "stopping: finishing what is in flight");
+            service.end_streams();
             handle.stop(true).await;
             let _ = serving.await;
+            stop_forwarding(forwarding).await;
             service.stop(signal).await;
             stop_telemetry(telemetry).await;
             // The stop itself may be what could not be recorded.
@@ -214,6 +220,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
             tracing::error!(%failure, "stopping: nothing more can be recorded, so nothing more is granted");
             tokio::time::sleep(LAST_ANSWERS).await;
             handle.stop(false).await;
+            stop_forwarding(forwarding).await;
             stop_telemetry(telemetry).await;
             Err(failure)
         }
@@ -572,12 +579,14 @@ fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
     write().map_err(ServeError::file(path))
 }
 
-async fn report(service: Arc<Service>) {
+async fn report(service: Arc<Service>, forwarding: Arc<Forwarding>) {
     let mut ticks = tokio::time::interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         service.report_suppressed(false).await;
+        // Also for those who do not scrape: the lag of a dead sink grows without anything that it does.
+        forwarding.gauge();
     }
 }
 
@@ -596,6 +605,29 @@ async fn stop_signal() -> io::Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
+}
+
+/// From here on audit events leave as they happen. Reading certificates and checkpoints blocks.
+async fn forward(
+    config: &Config,
+    issuer: &IssuerUrl,
+    store: Arc<dyn EventStore>,
+    metrics: Metrics,
+) -> Result<Forwarding, ServeError> {
+    let sinks = config.forwarding.clone();
+    let folder = config.data_dir.join("forwarding");
+    let origin = Origin {
+        issuer: issuer.as_str().to_owned(),
+    };
+    tokio::task::spawn_blocking(move || Forwarding::start(sinks, &folder, &origin, store, metrics))
+        .await
+        .map_err(ServeError::part)?
+        .map_err(ServeError::part)
+}
+
+/// What is on its way may take seconds to arrive.
+async fn stop_forwarding(forwarding: Arc<Forwarding>) {
+    let _ = tokio::task::spawn_blocking(move || forwarding.stop()).await;
 }
 
 /// Exporting what is left may take seconds, and blocks.

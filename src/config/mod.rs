@@ -5,6 +5,7 @@
 //! is a setting that silently does not hold. `grantlog.example.toml` explains every key.
 
 mod error;
+mod forwarding;
 mod issuer;
 mod master_key;
 mod sections;
@@ -18,6 +19,7 @@ pub use sections::{
     TelemetryConfig, TlsConfig, TokensConfig, TransparencyConfig,
 };
 
+use crate::forwarding::SinkSettings;
 use settings::Settings;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -53,6 +55,8 @@ pub struct Config {
     pub transparency: TransparencyConfig,
     /// Logs and OpenTelemetry.
     pub telemetry: TelemetryConfig,
+    /// Where audit events go as they happen.
+    pub forwarding: Vec<SinkSettings>,
     effective: BTreeMap<&'static str, serde_json::Value>,
 }
 
@@ -110,6 +114,7 @@ impl Config {
         let projections = ProjectionsConfig::read(&mut settings);
         let transparency = TransparencyConfig::read(&mut settings, &data_dir);
         let telemetry = TelemetryConfig::read(&mut settings);
+        let forwarding = forwarding::read(&mut settings, &telemetry.service_name);
         let effective = settings.finish()?;
         Ok(Config {
             data_dir,
@@ -123,6 +128,7 @@ impl Config {
             projections,
             transparency,
             telemetry,
+            forwarding,
             effective,
         })
     }

@@ -1,5 +1,6 @@
 //! Every failure as an answer: the one place that knows status codes for failures.
 
+use crate::audit::InvalidQuery;
 use crate::audit::transparency::TransparencyError;
 use crate::event_store::AppendError;
 use crate::http::body::{MAX_BODY_BYTES, NoBody};
@@ -124,9 +125,9 @@ pub fn no_such_tile() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
-/// No token of that id was issued.
+/// No token of that id is found.
 pub fn no_such_token() -> Problem {
-    let detail = "The log has no token with this jti";
+    let detail = "The audit index finds no token with this jti";
     Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
@@ -150,6 +151,8 @@ pub struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
     #[serde(skip)]
     challenge: Option<String>,
     #[serde(skip)]
@@ -172,6 +175,7 @@ impl Problem {
             status,
             detail: detail.into(),
             errors: Vec::new(),
+            column: None,
             challenge: None,
             retry_after_seconds: None,
         }
@@ -220,6 +224,16 @@ impl Problem {
 impl From<InvalidField> for Problem {
     fn from(invalid: InvalidField) -> Self {
         Self::invalid(invalid.field, invalid.message)
+    }
+}
+
+impl From<InvalidQuery> for Problem {
+    fn from(invalid: InvalidQuery) -> Self {
+        let column = invalid.column;
+        Self {
+            column,
+            ..Self::invalid(invalid.parameter, invalid.message)
+        }
     }
 }
 

@@ -24,6 +24,12 @@ pub mod signing_keys;
 
 pub mod read_audit;
 
+pub mod streams;
+
+pub mod follow_audit;
+
+pub mod export_audit;
+
 pub mod prove;
 
 pub mod run;
@@ -44,6 +50,7 @@ use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use std::sync::Arc;
+use streams::Streams;
 use throttle::Throttle;
 
 /// What the operator has set.
@@ -76,6 +83,7 @@ pub struct Service {
     transparency: Transparency,
     throttle: Throttle,
     metrics: Metrics,
+    streams: Streams,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -166,6 +174,7 @@ impl Service {
             transparency,
             throttle,
             metrics,
+            streams: Streams::new(),
         }
     }
 

@@ -27,6 +27,8 @@ BEYOND_A_SCHEMA = {
     "PATCH /admin/apis/{id}",
     "POST /admin/signing-keys/rotate",
     "GET /audit/events",
+    "GET /audit/export",
+    "GET /audit/export/manifest",
     "POST /connect/token",
     "POST /id/connect/token",
     "POST /oauth2/token",
@@ -52,7 +54,8 @@ def subject(administrator):
     return subject_of
 
 
-@schema.parametrize()
+# It has no end to wait for: tests/http/audit_tail.rs.
+@schema.exclude(operation_id="followEvents").parametrize()
 def test_operation(case, server, administrator, subject):
     operation = case.operation.label
     # An id that nobody has is answered 404 and shows little.
