@@ -28,6 +28,8 @@ use tokio::sync::{Semaphore, watch};
 
 /// Requests that read tiles at the same time.
 pub const READERS: usize = 2;
+/// Bundles of events that are put together at the same time: each may have 16 MiB.
+pub const BUNDLES: usize = 2;
 /// Requests that wait for one of the readers; more are refused.
 pub const MAX_WAITING: usize = 64;
 /// Events before the end of the full tiles that are compared with the log at each start. All of them are compared
@@ -145,6 +147,8 @@ pub struct Transparency {
     places: Semaphore,
     /// One permit for every request that reads tiles.
     running: Semaphore,
+    /// One permit for every bundle of events that is put together.
+    bundling: Semaphore,
     follower: Mutex<Option<JoinHandle<()>>>,
     stop: watch::Sender<bool>,
 }
@@ -230,6 +234,7 @@ impl Transparency {
             publishing: tokio::sync::Mutex::default(),
             places: Semaphore::new(READERS + MAX_WAITING),
             running: Semaphore::new(READERS),
+            bundling: Semaphore::new(BUNDLES),
             follower: Mutex::new(follower),
             stop,
         }
@@ -279,6 +284,12 @@ impl Transparency {
         let tile = self
             .blocking(move |shared| shared.with_tiles(|tiles| tiles.tile(id, width)))
             .await?;
+        let _place = self.places.try_acquire().map_err(|_| TransparencyError::Overloaded)?;
+        let _bundling = self
+            .bundling
+            .acquire()
+            .await
+            .map_err(|_| TransparencyError::Overloaded)?;
         let wanted = usize::try_from(width).unwrap_or_default();
         let events = self
             .store
