@@ -349,20 +349,6 @@ impl Transparency {
         })
     }
 
-    /// Puts every leaf hash below the newest checkpoint on stable storage and says up to which index (exclusive, a
-    /// multiple of 256) events may be removed from the log: their leaf hashes are only in the tiles from then on.
-    pub async fn secure_tiles(&self) -> Result<u64, TransparencyError> {
-        self.proven().await?;
-        let size = self.newest().map_or(0, |newest| newest.size);
-        self.blocking(move |shared| {
-            let path = &shared.opened()?.tile_path;
-            let (writer, edge) = TileWriter::open(path).map_err(unusable)?;
-            writer.secure()?;
-            Ok(edge.size().min(size / TILE_HASHES * TILE_HASHES))
-        })
-        .await
-    }
-
     /// The key that verifies checkpoints; none when the log has stopped before it began.
     pub fn verifier_key(&self) -> Option<&VerifierKey> {
         self.shared.opened.as_ref().map(|opened| &opened.verifier)
@@ -792,13 +778,6 @@ async fn misfit(path: &Path, edge: &Edge, store: &dyn EventStore) -> Result<Opti
     Ok(None)
 }
 
-fn unusable(unusable: Unusable) -> TransparencyError {
-    match unusable {
-        Unusable::Stale(reason) => TransparencyError::Stopped(reason),
-        Unusable::Failed(error) => error.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::merkle::{CompactRange, leaf_hash, verify_consistency};
@@ -1105,15 +1084,5 @@ mod tests {
             .execute("UPDATE checkpoint SET note = replace(note, 'audit', 'Audit')", [])
             .unwrap();
         assert!(refused(&folder.open(&log).await).await.contains("not to be believed"));
-    }
-
-    #[tokio::test]
-    async fn before_events_are_removed_their_hashes_are_secured() {
-        let folder = Folder::new();
-        let log = MemoryLog::of(&tokens(600));
-        let transparency = folder.open(&log).await;
-        assert_eq!(transparency.secure_tiles().await.unwrap(), 0, "nothing is published");
-        transparency.latest().await.unwrap();
-        assert_eq!(transparency.secure_tiles().await.unwrap(), 512);
     }
 }
