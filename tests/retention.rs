@@ -241,12 +241,7 @@ async fn old_facts_of_the_trail_are_removed_for_good_and_nothing_else_is() {
         let event = codec::decode(before).expect("it can be read").envelope.event;
         let is_gone = (before.index as usize) < OLD_UNITS * UNIT && matches!(event, Event::TokenRefused(_));
         assert_eq!(is_gone, before != after, "event {}", before.index);
-        assert_eq!(
-            leaf_of(&before.bytes),
-            leaf_of(&after.bytes),
-            "event {}",
-            before.index
-        );
+        assert_eq!(leaf_of(&before.bytes), leaf_of(&after.bytes), "event {}", before.index);
     }
     // The state is what it was: the server starts from it, built anew.
     std::fs::remove_file(data.join("projections.db")).expect("there is one");
