@@ -49,6 +49,7 @@ def exported(tmp_path_factory):
     grantlog(server, "api", "register", "https://api.example", "--name", "An API")
     grantlog(server, "key", "rotate", "--reason", "yearly")
     grantlog(server, "audit", "search", "--limit", "1")
+    grantlog(server, "audit", "export", "-o", folder / "before.ndjson")
     requests.get(f"{server.url}/audit/events", headers={"Authorization": "Bearer x"})
     yield server, folder
     assert server.stop() == 0
