@@ -2,15 +2,24 @@
 
 use crate::audit::AuditIndex;
 use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, rebuild_and_compare};
-use crate::audit::transparency::{Transparency, TransparencySettings};
+use crate::audit::transparency::verify::findings::{Check, Findings};
+use crate::audit::transparency::verify::folder::{Folder, VerifiedLog};
+use crate::audit::transparency::verify::{Expected, ExportFile};
+use crate::audit::transparency::{Transparency, TransparencySettings, VerifierKey};
+use crate::audit::usage::UsageProjection;
+use crate::audit::usage::rebuild::{UsageComparison, rebuild_usage};
 use crate::config::{Config, IssuerUrl, MasterKeySource, StoreLocation};
 use crate::credentials::client_secret::ClientSecret;
+use crate::credentials::log_key::{LogKeyError, PublicLogKey};
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
 use crate::event_store::EventStore;
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
+use crate::forwarding::Forwarding;
+use crate::forwarding::sink::Origin;
 use crate::http::{Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
+use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{ADMINISTRATOR, AUDITOR, FIRST_APPLICATIONS, FirstApplication, PolicySettings};
 use crate::service::checkpoint::Checkpoint;
@@ -41,6 +50,8 @@ const BACKLOG: i32 = 1_024;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often signing keys are looked after.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether something is to be given up.
+const RETAIN_EVERY: Duration = Duration::from_secs(10);
 /// After the log has failed, requests in flight get their 503 within this time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -152,8 +163,10 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     // What the log says about its failure names the file and tells what to do.
     begun.map_err(|error| store.failure().map_or(error, ServeError::LogFailed))?;
 
+    let forwarding = Arc::new(forward(&config, &issuer, store.clone(), service.metrics().clone()).await?);
     let doors = web::Data::new(Doors {
         service: service.clone(),
+        forwarding: forwarding.clone(),
         issuer_path: issuer.path().to_owned(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         transparency: Exposure {
@@ -183,8 +196,9 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     let handle = server.handle();
     let serving = tokio::spawn(server);
     // Two tasks: a flood of reports must not keep the signing keys waiting.
-    let reports = tokio::spawn(report(service.clone()));
+    let reports = tokio::spawn(report(service.clone(), forwarding.clone()));
     let upkeep = tokio::spawn(look_after(service.clone()));
+    let retention = tokio::spawn(retain(service.clone()));
     say(&format!("listening on {url}"))?;
 
     let outcome = tokio::select! {
@@ -193,12 +207,14 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     };
     reports.abort();
     upkeep.abort();
+    retention.abort();
     match outcome {
         Ok(signal) => {
             tracing::info!(signal, "stopping: finishing what is in flight");
             service.end_streams();
             handle.stop(true).await;
             let _ = serving.await;
+            stop_forwarding(forwarding).await;
             service.stop(signal).await;
             stop_telemetry(telemetry).await;
             // The stop itself may be what could not be recorded.
@@ -211,6 +227,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
             tracing::error!(%failure, "stopping: nothing more can be recorded, so nothing more is granted");
             tokio::time::sleep(LAST_ANSWERS).await;
             handle.stop(false).await;
+            stop_forwarding(forwarding).await;
             stop_telemetry(telemetry).await;
             Err(failure)
         }
@@ -222,7 +239,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
 pub async fn rebuild(
     config: &Config,
     progress: impl Fn(&'static str, u64) + Clone + Send + 'static,
-) -> Result<(StateComparison, RebuildComparison), ServeError> {
+) -> Result<(StateComparison, UsageComparison, RebuildComparison), ServeError> {
     let StoreLocation::Sqlite(path) = &config.store.location;
     let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
     let store: Arc<dyn EventStore> = Arc::new(store);
@@ -230,11 +247,99 @@ pub async fn rebuild(
     let report = progress.clone();
     let state = rebuild_state(&*store, checkpoint.as_ref(), move |events| report("state", events));
     let state = state.await.map_err(ServeError::part)?;
+    let report = progress.clone();
+    let usage_file = usage_file(config);
+    let usage = rebuild_usage(&usage_file, &*store, move |events| report("usage", events));
+    let usage = usage.await.map_err(ServeError::part)?;
     let report = move |now: RebuildProgress| progress("audit index", now.events);
     let index = rebuild_and_compare(&index_file(config), store, report)
         .await
         .map_err(ServeError::part)?;
-    Ok((state, index))
+    Ok((state, usage, index))
+}
+
+/// The key that verifies the log of a data folder.
+pub fn verifier_key(config: &Config) -> Result<VerifierKey, ServeError> {
+    let path = &config.transparency.key_file;
+    let key = PublicLogKey::load(path).map_err(ServeError::part)?;
+    VerifierKey::new(&key.name, key.public_key).ok_or_else(|| ServeError::part(LogKeyError::NotAKey(path.clone())))
+}
+
+/// Reads the whole log of a data folder and holds it against its tiles, its checkpoints, those that somebody has
+/// kept, and an export. Only reads: a server may be serving from the folder.
+pub async fn verify(
+    config: &Config,
+    key: &VerifierKey,
+    remembered: Vec<Expected>,
+    export: Option<ExportFile>,
+    findings: &mut Findings,
+    progress: impl FnMut(u64, u64),
+) -> Result<VerifiedLog, ServeError> {
+    let StoreLocation::Sqlite(path) = &config.store.location;
+    // The folder first: a server that is running publishes nothing that the log does not hold by then.
+    let folder = Folder::read(&config.data_dir, key, findings)
+        .await
+        .map_err(ServeError::part)?;
+    let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
+    Ok(folder
+        .verify(Arc::new(store), remembered, export, findings, progress)
+        .await)
+}
+
+/// Builds the projections of a data folder again and compares them with the saved ones.
+pub async fn verify_projections(config: &Config, findings: &mut Findings) {
+    let (state, usage, index) = match rebuild(config, |_, _| {}).await {
+        Ok(compared) => compared,
+        Err(error) => return findings.failed(Check::State, error.to_string()),
+    };
+    let differences = state.differences.iter().map(|difference| (Check::State, difference));
+    let differences = differences
+        .chain(usage.differences.iter().map(|difference| (Check::Usage, difference)))
+        .chain(
+            index
+                .difference
+                .iter()
+                .map(|difference| (Check::AuditIndex, difference)),
+        );
+    for (check, difference) in differences {
+        findings.failed(check, difference.clone());
+    }
+    match state.is_compared {
+        true => findings.checked(
+            Check::State,
+            state.events,
+            format!(
+                "{} applications, folded from {} events",
+                state.applications, state.events
+            ),
+        ),
+        false => findings.note("no state is saved to compare with"),
+    }
+    match (usage.is_compared, usage.removed) {
+        (false, _) => findings.note("no uses are saved to compare with"),
+        (true, 0) => findings.checked(
+            Check::Usage,
+            usage.applications as u64,
+            format!(
+                "{} applications, folded from {} events",
+                usage.applications, usage.events
+            ),
+        ),
+        (true, removed) => findings.note(&format!(
+            "the saved uses speak of {removed} facts that were removed since: they cannot be compared with the log"
+        )),
+    }
+    match index.is_compared {
+        true => findings.checked(
+            Check::AuditIndex,
+            index.compared_rows,
+            format!(
+                "{} rows, of the first {} events",
+                index.compared_rows, index.compared_events
+            ),
+        ),
+        false => findings.note("no audit index is saved to compare with"),
+    }
 }
 
 /// Makes the data folder if there is none, and keeps other servers out of it until the file is closed, however
@@ -303,6 +408,10 @@ async fn build(
         Ok(audit) => audit,
         Err(error) => AuditIndex::stopped(&index_file(config), store.clone(), &error),
     };
+    let usage = match UsageProjection::open(&usage_file(config), store.clone()).await {
+        Ok(usage) => usage,
+        Err(error) => UsageProjection::stopped(&usage_file(config), &error),
+    };
     let transparency = TransparencySettings {
         data_dir: config.data_dir.clone(),
         key_file: config.transparency.key_file.clone(),
@@ -326,6 +435,7 @@ async fn build(
             keys,
             master_key,
             audit,
+            usage,
             transparency,
             throttle,
             metrics,
@@ -371,6 +481,12 @@ fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, Serv
         },
         rsa_bits: RsaBits::try_from(u32::from(config.keys.rsa_bits)).map_err(ServeError::part)?,
         default_overlap_seconds: seconds(config.secrets.default_overlap),
+        retention: RetentionRules {
+            index_after_seconds: config.retention.index_after.map(seconds),
+            index_max_bytes: config.retention.index_max_bytes,
+            log_after_seconds: config.retention.log_after.map(seconds),
+            log_max_bytes: config.retention.log_max_bytes,
+        },
         store_kind: "sqlite",
         config_digest: config.digest(),
     })
@@ -507,12 +623,14 @@ fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
     write().map_err(ServeError::file(path))
 }
 
-async fn report(service: Arc<Service>) {
+async fn report(service: Arc<Service>, forwarding: Arc<Forwarding>) {
     let mut ticks = tokio::time::interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         service.report_suppressed(false).await;
+        // Also for those who do not scrape: the lag of a dead sink grows without anything that it does.
+        forwarding.gauge();
     }
 }
 
@@ -524,6 +642,17 @@ async fn look_after(service: Arc<Service>) {
     }
 }
 
+async fn retain(service: Arc<Service>) {
+    let mut ticks = tokio::time::interval(RETAIN_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = service.retain().await {
+            tracing::warn!(%error, "what is to be given up could not be yet");
+        }
+    }
+}
+
 async fn stop_signal() -> io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -531,6 +660,29 @@ async fn stop_signal() -> io::Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
+}
+
+/// From here on audit events leave as they happen. Reading certificates and checkpoints blocks.
+async fn forward(
+    config: &Config,
+    issuer: &IssuerUrl,
+    store: Arc<dyn EventStore>,
+    metrics: Metrics,
+) -> Result<Forwarding, ServeError> {
+    let sinks = config.forwarding.clone();
+    let folder = config.data_dir.join("forwarding");
+    let origin = Origin {
+        issuer: issuer.as_str().to_owned(),
+    };
+    tokio::task::spawn_blocking(move || Forwarding::start(sinks, &folder, &origin, store, metrics))
+        .await
+        .map_err(ServeError::part)?
+        .map_err(ServeError::part)
+}
+
+/// What is on its way may take seconds to arrive.
+async fn stop_forwarding(forwarding: Arc<Forwarding>) {
+    let _ = tokio::task::spawn_blocking(move || forwarding.stop()).await;
 }
 
 /// Exporting what is left may take seconds, and blocks.
@@ -577,6 +729,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 fn state_file(config: &Config) -> PathBuf {
     config.data_dir.join("projections.db")
+}
+
+fn usage_file(config: &Config) -> PathBuf {
+    config.data_dir.join("usage.db")
 }
 
 fn index_file(config: &Config) -> PathBuf {

@@ -41,6 +41,8 @@ pub struct Call<'a> {
     pub body: Option<Map<String, Value>>,
     /// The revision that must still be the last one.
     pub if_revision: Option<u64>,
+    /// How long to wait for the answer, where that is longer than usual.
+    pub patience: Option<Duration>,
 }
 
 impl Client {
@@ -97,6 +99,14 @@ impl Client {
         })
     }
 
+    /// Reads what is no text; anything but a success is an error.
+    pub async fn bytes(&self, path: &[&str]) -> Result<Vec<u8>, CliError> {
+        let request = self.exchange.request(Method::GET, self.exchange.url(path));
+        self.exchange
+            .bytes(request.header(AUTHORIZATION, self.bearer.clone()))
+            .await
+    }
+
     /// Calls the API; anything but a success is an error.
     pub async fn call(&self, method: Method, path: &[&str], call: Call<'_>) -> Result<Answer, CliError> {
         let mut url = self.exchange.url(path);
@@ -107,6 +117,9 @@ impl Client {
             .exchange
             .request(method, url)
             .header(AUTHORIZATION, self.bearer.clone());
+        if let Some(patience) = call.patience {
+            request = request.timeout(patience);
+        }
         if let Some(revision) = call.if_revision {
             request = request.header(IF_MATCH, format!("\"{revision}\""));
         }

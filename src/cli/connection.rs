@@ -113,6 +113,23 @@ pub struct Connection {
     pub credentials: Credentials,
 }
 
+impl Server {
+    /// The server that `--url`, or the profile that `--profile` names, says; who asks is nobody's business.
+    pub fn find(console: &mut Console<'_>, options: &GlobalOptions) -> Result<Self, CliError> {
+        let remote = &options.remote;
+        let url = match (&remote.url, &remote.profile) {
+            (Some(url), _) => url.clone(),
+            (None, Some(path)) => Profile::read(path, console)?.parts().0,
+            (None, None) => return Err(CliError::Usage("--url is missing".into())),
+        };
+        let ca_file = remote.ca_file.clone();
+        Ok(Self {
+            url: server_url(&url)?,
+            ca_file: ca_file.or_else(|| console.path_variable(VARIABLE_CA_FILE)),
+        })
+    }
+}
+
 impl Connection {
     /// Finds both, with the administrator's profile; see [`Connection::find_with`].
     pub fn find(

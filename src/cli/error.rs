@@ -115,6 +115,9 @@ pub enum CliError {
     /// The person said no.
     #[error("nothing was done")]
     Declined,
+    /// A log cannot be verified, or does not verify.
+    #[error("{0}")]
+    Verification(String),
     /// There are no claims in a token that is opaque.
     #[error("this token is no JWT: there is nothing to decode in it")]
     NoJwt,
@@ -238,6 +241,7 @@ impl CliError {
             | Self::Unwritable { .. }
             | Self::Misshapen { .. }
             | Self::Declined
+            | Self::Verification(_)
             | Self::NoJwt
             | Self::Start(_)
             | Self::Input(_)

@@ -131,6 +131,17 @@ impl Exchange {
         self.whole(response).await
     }
 
+    /// Sends a request and takes the bytes of its answer; anything but a success is an error.
+    pub async fn bytes(&self, request: RequestBuilder) -> Result<Vec<u8>, CliError> {
+        let response = request.send().await.map_err(|error| self.failure(&error))?;
+        let (mut answer, body) = self.receive(response).await?;
+        if answer.status.is_success() {
+            return Ok(body);
+        }
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+        Err(answer.refusal())
+    }
+
     /// Sends a request whose answer goes on, and waits for its head; anything but a success is an error. Between
     /// two pieces of it there may be so long a pause.
     pub async fn flow(&self, request: RequestBuilder, longest_pause: Duration) -> Result<Flow, CliError> {
@@ -158,7 +169,13 @@ impl Exchange {
         }
     }
 
-    async fn whole(&self, mut response: reqwest::Response) -> Result<Answer, CliError> {
+    async fn whole(&self, response: reqwest::Response) -> Result<Answer, CliError> {
+        let (mut answer, body) = self.receive(response).await?;
+        answer.body = String::from_utf8(body).map_err(|_| answer.unexpected("no UTF-8"))?;
+        Ok(answer)
+    }
+
+    async fn receive(&self, mut response: reqwest::Response) -> Result<(Answer, Vec<u8>), CliError> {
         let text = |name| {
             response
                 .headers()
@@ -166,7 +183,7 @@ impl Exchange {
                 .and_then(|value| value.to_str().ok())
                 .map(str::to_owned)
         };
-        let mut answer = Answer {
+        let answer = Answer {
             status: response.status(),
             body: String::new(),
             url: without_query(response.url()),
@@ -180,8 +197,7 @@ impl Exchange {
             }
             body.extend_from_slice(&chunk);
         }
-        answer.body = String::from_utf8(body).map_err(|_| answer.unexpected("no UTF-8"))?;
-        Ok(answer)
+        Ok((answer, body))
     }
 
     fn failure(&self, error: &reqwest::Error) -> CliError {

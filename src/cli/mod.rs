@@ -10,7 +10,9 @@ pub mod app;
 pub mod audit;
 mod audit_export;
 mod audit_tail;
+pub mod audit_verify;
 pub mod key;
+pub mod report;
 pub mod token;
 
 pub mod rebuild;
@@ -19,6 +21,7 @@ mod audit_conditions;
 mod back_off;
 mod client;
 pub mod connection;
+mod diff;
 mod exchange;
 mod exported_file;
 mod records;
@@ -28,7 +31,9 @@ mod duration;
 mod event_rows;
 mod printable;
 mod registered;
+mod stats;
 mod table;
+mod usage;
 
 pub mod error;
 
@@ -151,6 +156,8 @@ pub enum RemoteCommand {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Reports for reviews and audits, printable
+    Report(report::ReportArguments),
 }
 
 /// Carries out a command that calls a server, on this process's own standard streams, and says how it
@@ -179,6 +186,7 @@ async fn carry_out(console: &mut Console<'_>, command: RemoteCommand, options: &
         RemoteCommand::Token(command) => command.run(console, options).await,
         RemoteCommand::Key(command) => command.run(console, options).await,
         RemoteCommand::Audit(command) => command.run(console, options).await,
+        RemoteCommand::Report(arguments) => arguments.run(console, options).await,
     }
 }
 
@@ -355,13 +363,14 @@ mod tests {
         });
         let split = |line: &str| {
             let mut words = vec![String::new()];
-            let mut is_quoted = false;
+            let mut quote = None;
             for char in line.chars() {
-                match (char, is_quoted, words.last_mut()) {
-                    ('"', _, _) => is_quoted = !is_quoted,
-                    ('|' | '<' | '>', false, _) => break,
-                    (' ', false, Some(last)) if last.is_empty() => {}
-                    (' ', false, _) => words.push(String::new()),
+                match (char, quote, words.last_mut()) {
+                    ('"' | '\'', None, _) => quote = Some(char),
+                    (char, Some(open), _) if char == open => quote = None,
+                    ('|' | '<' | '>', None, _) => break,
+                    (' ', None, Some(last)) if last.is_empty() => {}
+                    (' ', None, _) => words.push(String::new()),
                     (_, _, Some(last)) => last.push(char),
                     (_, _, None) => {}
                 }

@@ -1,9 +1,9 @@
 //! `/audit`: reading the trail.
 
 use crate::audit::AuditQuery;
+use crate::audit::filter::MAX_FILTER_CHARS;
 use crate::http::Doors;
 use crate::http::call::{AuthorizedCall, ok};
-use crate::http::fields::InvalidField;
 use crate::http::problem::{Problem, no_such_event, use_methods};
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
@@ -14,7 +14,7 @@ pub(super) const READ: &str = "audit:read";
 /// Parameters in one query.
 const MAX_PARAMETERS: usize = 32;
 /// Characters of a parameter that the event of its reading keeps.
-const MAX_RECORDED_CHARS: usize = 256;
+const MAX_RECORDED_CHARS: usize = MAX_FILTER_CHARS;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     let of = |path: &str| web::resource(path.to_owned());
@@ -37,8 +37,7 @@ async fn search(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
     let given = given(&request)?;
     let parameters = given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let query = AuditQuery::from_parameters(parameters, call.circumstances.now)
-        .map_err(|invalid| InvalidField::new(invalid.parameter, invalid.message))?;
+    let query = AuditQuery::from_parameters(parameters, call.circumstances.now)?;
     let recorded = recorded(&given);
     let reader = &call.caller.application_uri;
     let found = call

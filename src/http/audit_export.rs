@@ -92,8 +92,7 @@ fn wanted(request: &HttpRequest, now: Timestamp) -> Result<ExportRequest, Proble
         })
         .transpose()?;
     let parameters = given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let query = AuditQuery::from_parameters(parameters, now)
-        .map_err(|invalid| InvalidField::new(invalid.parameter, invalid.message))?;
+    let query = AuditQuery::from_parameters(parameters, now)?;
     let selection = Selection::of(query);
     if !selection.is_fixed() {
         let message = "an export takes times (RFC 3339) only: a span back from now would choose other events each time";

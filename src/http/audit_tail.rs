@@ -41,8 +41,7 @@ async fn tail(request: HttpRequest, doors: web::Data<Doors>) -> Result<HttpRespo
     let mut given = given(&request)?;
     not_for(&given, &NOT_FOR_A_TAIL)?;
     let parameters = given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let mut query = AuditQuery::from_parameters(parameters, call.circumstances.now)
-        .map_err(|invalid| InvalidField::new(invalid.parameter, invalid.message))?;
+    let mut query = AuditQuery::from_parameters(parameters, call.circumstances.now)?;
     let from_index = given
         .iter()
         .any(|(name, _)| name == "from_index")

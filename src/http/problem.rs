@@ -1,5 +1,6 @@
 //! Every failure as an answer: the one place that knows status codes for failures.
 
+use crate::audit::InvalidQuery;
 use crate::audit::transparency::TransparencyError;
 use crate::event_store::AppendError;
 use crate::http::body::{MAX_BODY_BYTES, NoBody};
@@ -130,6 +131,12 @@ pub fn no_such_token() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
+/// There is no such report.
+pub fn no_such_report(names: &str) -> Problem {
+    let detail = format!("There is no such report; there are {names}");
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
 /// The service cannot do its work now, and says why.
 pub fn not_ready(readiness: &Readiness) -> HttpResponse {
     let mut response = HttpResponse::ServiceUnavailable();
@@ -150,6 +157,8 @@ pub struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
     #[serde(skip)]
     challenge: Option<String>,
     #[serde(skip)]
@@ -172,6 +181,7 @@ impl Problem {
             status,
             detail: detail.into(),
             errors: Vec::new(),
+            column: None,
             challenge: None,
             retry_after_seconds: None,
         }
@@ -220,6 +230,16 @@ impl Problem {
 impl From<InvalidField> for Problem {
     fn from(invalid: InvalidField) -> Self {
         Self::invalid(invalid.field, invalid.message)
+    }
+}
+
+impl From<InvalidQuery> for Problem {
+    fn from(invalid: InvalidQuery) -> Self {
+        let column = invalid.column;
+        Self {
+            column,
+            ..Self::invalid(invalid.parameter, invalid.message)
+        }
     }
 }
 
@@ -275,6 +295,9 @@ impl From<TransparencyError> for Problem {
             TransparencyError::NotThatLong { .. } => {
                 let detail = "The log is not that long yet";
                 return Self::new(StatusCode::NOT_FOUND, "not_found", detail);
+            }
+            TransparencyError::Removed { .. } => {
+                return Self::new(StatusCode::GONE, "removed", error.to_string());
             }
             TransparencyError::Altered { .. }
             | TransparencyError::Database(_)

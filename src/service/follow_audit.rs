@@ -126,7 +126,7 @@ impl Service {
             limit: 1,
             ..AuditQuery::default()
         };
-        let page = self.search(&query).await?;
+        let page = self.search_unrecorded(&query).await?;
         // What the index has not read yet is looked at one by one.
         Ok(Some(
             page.events.first().map_or(page.indexed_through, |event| event.index),

@@ -1,16 +1,16 @@
-//! Filters for property tests: as people write them, about the facts of `memory_log`, so that they find some.
+//! Filters for property tests: as people write them, about the events of `various_events`, so that they find
+//! some.
 
 use super::Filter;
-use crate::audit::memory_log::{ADDRESSES, CLIENTS, TYPES};
+use crate::audit::memory_log::{ADDRESSES, CLIENTS};
+use crate::audit::various_events::{self, BEGIN as NOW, IDS, TRACES};
+use grantlog_projections::Event;
 use grantlog_projections::values::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value as Json;
 
-/// What the spans of these filters are counted back from: when the facts of `memory_log` begin.
-pub const NOW: i64 = 1_773_653_400_000_000;
-
-/// Filters of a few comparisons.
+/// Filters of a few comparisons, whose spans are counted back from when those events begin.
 pub fn filters() -> impl Strategy<Value = Filter> {
     texts().prop_map(|text| {
         let now = Timestamp::from_unix_micros(NOW);
@@ -39,7 +39,7 @@ fn comparison() -> impl Strategy<Value = String> {
             .prop_map(|(attribute, operator, value)| format!("{attribute} {operator} {value}")),
         2 => (select(vec!["client_id", "actor"]), text_operator, client())
             .prop_map(|(attribute, operator, value)| format!("{attribute} {operator} {value}")),
-        2 => (equality.clone(), select(TYPES.to_vec()))
+        2 => (equality.clone(), select(Event::TYPES.to_vec()))
             .prop_map(|(operator, name)| format!("type {operator} \"{name}\"")),
         2 => (equality.clone(), select(vec!["success", "refused"]))
             .prop_map(|(operator, outcome)| format!("outcome {operator} \"{outcome}\"")),
@@ -108,13 +108,36 @@ fn client() -> impl Strategy<Value = String> {
 }
 
 fn text_value() -> impl Strategy<Value = String> {
+    let words = [
+        "",
+        "a",
+        "r",
+        "read",
+        "update",
+        "unknown_client",
+        "secret_",
+        "SIG",
+        "insufficient_scope",
+        "/",
+        "/admin/appl",
+        "/api/domain/odata/Crm_Sales_Customers",
+        "Customers(1)",
+        "because",
+        " one",
+        "https://api.example",
+        "2026-03-16T09:30:00Z",
+        "0190163d-0000-7000-8000-000000000003",
+        "0190163d",
+    ];
+    let lists = [
+        words.map(str::to_owned).to_vec(),
+        IDS.map(str::to_owned).to_vec(),
+        TRACES.map(str::to_owned).to_vec(),
+        various_events::paths().to_vec(),
+        various_events::reasons().to_vec(),
+    ];
     prop_oneof![
-        4 => select(vec![
-            "", "a", "r", "read", "update", "unknown_client", "SIGTERM", "SIG", "invalid_client", "/admin/applications",
-            "/admin", "/audit/events", "00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000003",
-            "0000000000000000000000000000000a", "https://api.example", "insufficient_scope", "2026-03-16T09:30:00Z",
-        ])
-        .prop_map(str::to_owned),
+        8 => select(lists.concat()),
         1 => ".{0,6}".prop_map(|text| text),
     ]
     .prop_map(quoted)

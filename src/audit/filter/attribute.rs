@@ -169,6 +169,14 @@ impl Attribute {
         })
     }
 
+    /// Its name, when it has one of its own.
+    pub fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Named(named) => Some(named.name),
+            Self::Data(_) => None,
+        }
+    }
+
     /// What its values are.
     pub fn kind(&self) -> Kind {
         match self {

@@ -1,8 +1,10 @@
 //! One comparison: an attribute, an operator, a value; checked against each other when it is read, so that it
 //! cannot fail when it is answered.
 
+pub(in crate::audit) use super::attribute::Value;
+
 use super::Facts;
-use super::attribute::{Attribute, Kind, Value};
+use super::attribute::{Attribute, Kind};
 use crate::audit::network::Network;
 use crate::audit::query::{TimeBound, event_type, time_bound};
 use grantlog_projections::values::Timestamp;
@@ -117,13 +119,6 @@ impl Comparison {
             Self::Compare(attribute, operator, operand) => {
                 attribute.any(event, &mut |value| holds(&value, *operator, operand))
             }
-        }
-    }
-
-    /// The attribute that is compared.
-    pub fn attribute(&self) -> &Attribute {
-        match self {
-            Self::Present(attribute) | Self::Compare(attribute, ..) => attribute,
         }
     }
 

@@ -1,9 +1,8 @@
 //! The part of the index that is in memory, and what a search sees of the whole at one moment.
 
-use super::field::Term;
-use super::offsets::OffsetSet;
+use super::plan::{Plan, Sets};
 use super::segment::Segment;
-use super::times::{TimeBounds, TimeWindow};
+use super::times::TimeBounds;
 use grantlog_projections::audit_record::AuditRecord;
 use imbl::Vector;
 use std::collections::VecDeque;
@@ -29,9 +28,11 @@ pub(in crate::audit) struct View {
     /// The times of the segments that are in the database.
     pub written: Vector<TimeBounds>,
     /// The segments in memory, oldest first: the index of the first event, and which events match.
-    pub matching: Vec<(u64, OffsetSet)>,
+    pub matching: Vec<(u64, Sets)>,
     /// How many events are indexed.
     pub indexed_through: u64,
+    /// What is before this index was given up.
+    pub pruned_through: u64,
 }
 
 impl Memory {
@@ -67,6 +68,17 @@ impl Memory {
         segments.open.next_index()
     }
 
+    /// How many segments the database holds.
+    pub fn written_segments(&self) -> u64 {
+        self.lock().written.len() as u64
+    }
+
+    /// How many segments at the beginning have only events from before that time.
+    pub fn complete_before(&self, time: i64) -> u64 {
+        let written = self.lock().written.clone();
+        written.iter().take_while(|bounds| bounds.latest < time).count() as u64
+    }
+
     /// The complete segments that are not in the database yet, oldest first.
     pub fn complete(&self) -> Vec<Arc<Segment>> {
         self.lock().complete.iter().cloned().collect()
@@ -86,23 +98,24 @@ impl Memory {
         }
     }
 
-    pub fn view(&self, terms: &[Term], window: TimeWindow) -> View {
+    pub fn view(&self, plan: &Plan) -> View {
         let (written, complete, open, indexed_through) = {
             let segments = self.lock();
             (
                 segments.written.clone(),
                 segments.complete.iter().cloned().collect::<Vec<_>>(),
-                (segments.open.first_index(), segments.open.matching(terms, window)),
+                (segments.open.first_index(), segments.open.matching(plan)),
                 segments.open.next_index(),
             )
         };
         let matching = complete
             .iter()
-            .map(|segment| (segment.first_index(), segment.matching(terms, window)));
+            .map(|segment| (segment.first_index(), segment.matching(plan)));
         View {
             written,
             matching: matching.chain([open]).collect(),
             indexed_through,
+            pruned_through: 0,
         }
     }
 
