@@ -2,11 +2,15 @@
 
 use crate::audit::AuditIndex;
 use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, rebuild_and_compare};
-use crate::audit::transparency::{Transparency, TransparencySettings};
+use crate::audit::transparency::verify::findings::{Check, Findings};
+use crate::audit::transparency::verify::folder::{Folder, VerifiedLog};
+use crate::audit::transparency::verify::{Expected, ExportFile};
+use crate::audit::transparency::{Transparency, TransparencySettings, VerifierKey};
 use crate::audit::usage::UsageProjection;
 use crate::audit::usage::rebuild::{UsageComparison, rebuild_usage};
 use crate::config::{Config, IssuerUrl, MasterKeySource, StoreLocation};
 use crate::credentials::client_secret::ClientSecret;
+use crate::credentials::log_key::{LogKeyError, PublicLogKey};
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
 use crate::event_store::EventStore;
@@ -198,6 +202,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     match outcome {
         Ok(signal) => {
             tracing::info!(signal, "stopping: finishing what is in flight");
+            service.end_streams();
             handle.stop(true).await;
             let _ = serving.await;
             service.stop(signal).await;
@@ -240,6 +245,81 @@ pub async fn rebuild(
         .await
         .map_err(ServeError::part)?;
     Ok((state, usage, index))
+}
+
+/// The key that verifies the log of a data folder.
+pub fn verifier_key(config: &Config) -> Result<VerifierKey, ServeError> {
+    let path = &config.transparency.key_file;
+    let key = PublicLogKey::load(path).map_err(ServeError::part)?;
+    VerifierKey::new(&key.name, key.public_key).ok_or_else(|| ServeError::part(LogKeyError::NotAKey(path.clone())))
+}
+
+/// Reads the whole log of a data folder and holds it against its tiles, its checkpoints, those that somebody has
+/// kept, and an export. Only reads: a server may be serving from the folder.
+pub async fn verify(
+    config: &Config,
+    key: &VerifierKey,
+    remembered: Vec<Expected>,
+    export: Option<ExportFile>,
+    findings: &mut Findings,
+    progress: impl FnMut(u64, u64),
+) -> Result<VerifiedLog, ServeError> {
+    let StoreLocation::Sqlite(path) = &config.store.location;
+    // The folder first: a server that is running publishes nothing that the log does not hold by then.
+    let folder = Folder::read(&config.data_dir, key, findings)
+        .await
+        .map_err(ServeError::part)?;
+    let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
+    Ok(folder
+        .verify(Arc::new(store), remembered, export, findings, progress)
+        .await)
+}
+
+/// Builds the projections of a data folder again and compares them with the saved ones.
+pub async fn verify_projections(config: &Config, findings: &mut Findings) {
+    let (state, usage, index) = match rebuild(config, |_, _| {}).await {
+        Ok(compared) => compared,
+        Err(error) => return findings.failed(Check::State, error.to_string()),
+    };
+    let differences = state.differences.iter().map(|difference| (Check::State, difference));
+    let differences = differences.chain(usage.differences.iter().map(|difference| (Check::Usage, difference)));
+    for (check, difference) in differences.chain(index.difference.iter().map(|found| (Check::AuditIndex, found))) {
+        findings.failed(check, difference.clone());
+    }
+    match state.is_compared {
+        true => findings.checked(
+            Check::State,
+            state.events,
+            format!(
+                "{} applications, folded from {} events",
+                state.applications, state.events
+            ),
+        ),
+        false => findings.note("no state is saved to compare with"),
+    }
+    match usage.is_compared {
+        true => findings.checked(
+            Check::Usage,
+            usage.events,
+            format!(
+                "{} applications, folded from {} events",
+                usage.applications, usage.events
+            ),
+        ),
+        false if usage.removed > 0 => findings.note("the saved usage counts events that were removed since"),
+        false => findings.note("no usage is saved to compare with"),
+    }
+    match index.is_compared {
+        true => findings.checked(
+            Check::AuditIndex,
+            index.compared_rows,
+            format!(
+                "{} rows, of the first {} events",
+                index.compared_rows, index.compared_events
+            ),
+        ),
+        false => findings.note("no audit index is saved to compare with"),
+    }
 }
 
 /// Makes the data folder if there is none, and keeps other servers out of it until the file is closed, however

@@ -586,6 +586,37 @@ pub enum RefusalReason {
     ScopeNotAllowed,
 }
 
+impl RefusalReason {
+    /// Its wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnsupportedContentType => "unsupported_content_type",
+            Self::BodyTooLarge => "body_too_large",
+            Self::DuplicateParameter => "duplicate_parameter",
+            Self::Malformed => "malformed",
+            Self::MissingGrantType => "missing_grant_type",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::SeveralAuthenticationMethods => "several_authentication_methods",
+            Self::UnreadableAuthorization => "unreadable_authorization",
+            Self::EmptyCredentials => "empty_credentials",
+            Self::MissingClientId => "missing_client_id",
+            Self::MissingClientSecret => "missing_client_secret",
+            Self::MissingAudience => "missing_audience",
+            Self::UnknownClient => "unknown_client",
+            Self::Deleted => "deleted",
+            Self::Disabled => "disabled",
+            Self::PublicClient => "public_client",
+            Self::SecretMismatch => "secret_mismatch",
+            Self::SecretExpired => "secret_expired",
+            Self::SecretRevoked => "secret_revoked",
+            Self::NetworkNotAllowed => "network_not_allowed",
+            Self::SystemUserNotAllowed => "system_user_not_allowed",
+            Self::AudienceNotAuthorized => "audience_not_authorized",
+            Self::ScopeNotAllowed => "scope_not_allowed",
+        }
+    }
+}
+
 /// A token was refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenRefused {
@@ -684,6 +715,24 @@ pub enum DenialReason {
     ApplicationDisabled,
     /// The token lacks the scope.
     InsufficientScope,
+}
+
+impl DenialReason {
+    /// Its wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingToken => "missing_token",
+            Self::MalformedToken => "malformed_token",
+            Self::UnknownKey => "unknown_key",
+            Self::BadSignature => "bad_signature",
+            Self::TokenExpired => "token_expired",
+            Self::TokenNotYetValid => "token_not_yet_valid",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+            Self::ApplicationDisabled => "application_disabled",
+            Self::InsufficientScope => "insufficient_scope",
+        }
+    }
 }
 
 /// An API call was refused.
@@ -868,6 +917,51 @@ mod tests {
         let json = r#"{"field":"system_user","from":null,"to":"svc"}"#;
         assert_eq!(serde_json::to_string(&change).unwrap(), json);
         assert_eq!(serde_json::from_str::<ApplicationChange>(json).unwrap(), change);
+    }
+
+    #[test]
+    fn a_reason_has_one_wire_name() {
+        for reason in [
+            RefusalReason::UnsupportedContentType,
+            RefusalReason::BodyTooLarge,
+            RefusalReason::DuplicateParameter,
+            RefusalReason::Malformed,
+            RefusalReason::MissingGrantType,
+            RefusalReason::UnsupportedGrantType,
+            RefusalReason::SeveralAuthenticationMethods,
+            RefusalReason::UnreadableAuthorization,
+            RefusalReason::EmptyCredentials,
+            RefusalReason::MissingClientId,
+            RefusalReason::MissingClientSecret,
+            RefusalReason::MissingAudience,
+            RefusalReason::UnknownClient,
+            RefusalReason::Deleted,
+            RefusalReason::Disabled,
+            RefusalReason::PublicClient,
+            RefusalReason::SecretMismatch,
+            RefusalReason::SecretExpired,
+            RefusalReason::SecretRevoked,
+            RefusalReason::NetworkNotAllowed,
+            RefusalReason::SystemUserNotAllowed,
+            RefusalReason::AudienceNotAuthorized,
+            RefusalReason::ScopeNotAllowed,
+        ] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+        for reason in [
+            DenialReason::MissingToken,
+            DenialReason::MalformedToken,
+            DenialReason::UnknownKey,
+            DenialReason::BadSignature,
+            DenialReason::TokenExpired,
+            DenialReason::TokenNotYetValid,
+            DenialReason::WrongIssuer,
+            DenialReason::WrongAudience,
+            DenialReason::ApplicationDisabled,
+            DenialReason::InsufficientScope,
+        ] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
     }
 
     #[test]

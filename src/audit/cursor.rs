@@ -1,5 +1,6 @@
 //! Where a page ended, as opaque text that the caller hands back for the next one.
 
+use crate::audit::filter::Filter;
 use crate::audit::query::{AuditQuery, TimeBound};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,9 +9,9 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// The form of the bytes behind the text.
-const VERSION: u8 = 1;
-/// The version, the query's digest, the position, and what `since` and `until` were taken to be.
-const BYTES: usize = 1 + 8 + 8 + 8 + 8;
+const VERSION: u8 = 2;
+/// The version, the query's digest, the position, and what spans were counted back from.
+const BYTES: usize = 1 + 8 + 8 + 8;
 
 /// The end of a page of one query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,20 +20,22 @@ pub struct Cursor {
     query: [u8; 8],
     /// Oldest first: the index that the next page begins with. Newest first: the one above it.
     pub(super) position: u64,
-    /// What a span back from now meant on the first page: later pages keep to it, or the window would move
-    /// under the caller's feet.
-    since: i64,
-    until: i64,
+    /// What spans were counted back from on the first page, in microseconds since the Unix epoch; 0 when there
+    /// are none. Later pages keep to it, or the window would move under the caller's feet.
+    now: i64,
 }
 
 impl Cursor {
     pub(super) fn new(query: &AuditQuery, position: u64) -> Self {
-        let micros = |bound: Option<TimeBound>| bound.map_or(0, |bound| bound.time().unix_micros());
+        let bounds = [query.since, query.until].into_iter().flatten();
+        let now = bounds
+            .filter_map(TimeBound::counted_from)
+            .chain(query.filter.as_ref().and_then(Filter::counted_from))
+            .next();
         Self {
             query: digest(query),
             position,
-            since: micros(query.since),
-            until: micros(query.until),
+            now: now.map_or(0, Timestamp::unix_micros),
         }
     }
 
@@ -42,13 +45,11 @@ impl Cursor {
         let (version, rest) = bytes.split_first()?;
         let (query, rest) = rest.split_first_chunk::<8>()?;
         let (position, rest) = rest.split_first_chunk::<8>()?;
-        let (since, rest) = rest.split_first_chunk::<8>()?;
-        let until = rest.first_chunk::<8>()?;
+        let now = rest.first_chunk::<8>()?;
         (*version == VERSION).then_some(Self {
             query: *query,
             position: u64::from_be_bytes(*position),
-            since: i64::from_be_bytes(*since),
-            until: i64::from_be_bytes(*until),
+            now: i64::from_be_bytes(*now),
         })
     }
 
@@ -59,18 +60,12 @@ impl Cursor {
 
     /// The query with its spans back from now as they were on the first page.
     pub(super) fn pin(&self, query: &AuditQuery) -> AuditQuery {
-        let pin = |bound: Option<TimeBound>, micros| {
-            bound.map(|bound| match bound {
-                TimeBound::Ago { seconds, .. } => TimeBound::Ago {
-                    seconds,
-                    time: Timestamp::from_unix_micros(micros),
-                },
-                TimeBound::At(time) => TimeBound::At(time),
-            })
-        };
+        let now = Timestamp::from_unix_micros(self.now);
+        let pin = |bound: Option<TimeBound>| bound.map(|bound| bound.counted_back_from(now));
         AuditQuery {
-            since: pin(query.since, self.since),
-            until: pin(query.until, self.until),
+            since: pin(query.since),
+            until: pin(query.until),
+            filter: query.filter.clone().map(|filter| filter.counted_back_from(now)),
             ..query.clone()
         }
     }
@@ -82,8 +77,7 @@ impl fmt::Display for Cursor {
         bytes.push(VERSION);
         bytes.extend(self.query);
         bytes.extend(self.position.to_be_bytes());
-        bytes.extend(self.since.to_be_bytes());
-        bytes.extend(self.until.to_be_bytes());
+        bytes.extend(self.now.to_be_bytes());
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
     }
 }
@@ -102,7 +96,8 @@ fn digest(query: &AuditQuery) -> [u8; 8] {
     part(query.event_type);
     part(query.client_id.as_deref());
     part(query.outcome.map(|outcome| outcome.as_str()));
-    part(query.source_ip.map(|ip| ip.to_canonical().to_string()).as_deref());
+    part(query.source_ip.map(|network| network.to_string()).as_deref());
+    part(query.filter.as_ref().map(Filter::to_string).as_deref());
     for bound in [query.since, query.until] {
         let bound = bound.map(|bound| match bound {
             TimeBound::At(time) => time.unix_micros().to_string(),
@@ -128,7 +123,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_survives_print_and_parse(position in any::<u64>(), since in 0..4_000_000_000_000_000_i64) {
-            let since = Some(TimeBound::At(Timestamp::from_unix_micros(since)));
+            let since = Some(TimeBound::Ago { seconds: 60, time: Timestamp::from_unix_micros(since) });
             let cursor = Cursor::new(&AuditQuery { since, ..AuditQuery::default() }, position);
             prop_assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
         }
@@ -169,6 +164,7 @@ mod tests {
                 seconds: 3_600,
                 time: Timestamp::from_unix_micros(now * 1_000_000).plus_seconds(-3_600),
             }),
+            filter: Filter::parse(r#"expires_at gt "2h""#, Timestamp::from_unix_micros(now * 1_000_000)).ok(),
             ..AuditQuery::default()
         };
         let (first, second) = (an_hour_before(10_000), an_hour_before(10_042));

@@ -87,6 +87,28 @@ impl AuditEvent {
             data,
         })
     }
+
+    /// The name that its type has today: the one that events are searched by.
+    pub(super) fn current_type(&self) -> &str {
+        codec::current_type(&self.event_type)
+    }
+
+    /// Where the request came from. What a flood left is written when its window ends, by nobody's request: its
+    /// fact says where the flood came from.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        #[derive(Deserialize)]
+        struct Throttled {
+            source: IpAddr,
+        }
+        match &self.source {
+            Some(source) => Some(source.ip),
+            None if self.current_type() == "RequestsThrottled" => {
+                let fact: Option<Throttled> = serde_json::from_str(self.data.get()).ok();
+                fact.map(|fact| fact.source)
+            }
+            None => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! A search of the audit trail as the caller puts it.
 
+use crate::audit::AuditEvent;
 use crate::audit::cursor::Cursor;
+use crate::audit::filter::Filter;
+use crate::audit::network::Network;
 use grantlog_projections::Event;
 use grantlog_projections::audit_record::Outcome;
 use grantlog_projections::values::Timestamp;
-use std::net::IpAddr;
 
 /// The most events that a page may have.
 pub const MAX_LIMIT: usize = 1_000;
@@ -58,6 +60,25 @@ impl TimeBound {
             Self::At(time) | Self::Ago { time, .. } => time,
         }
     }
+
+    /// What a span is counted back from.
+    pub(super) fn counted_from(self) -> Option<Timestamp> {
+        match self {
+            Self::At(_) => None,
+            Self::Ago { seconds, time } => Some(time.plus_seconds(seconds)),
+        }
+    }
+
+    /// The same span, counted back from another time.
+    pub(super) fn counted_back_from(self, now: Timestamp) -> Self {
+        match self {
+            Self::At(time) => Self::At(time),
+            Self::Ago { seconds, .. } => Self::Ago {
+                seconds,
+                time: now.plus_seconds(-seconds),
+            },
+        }
+    }
 }
 
 /// Which events, in which order, and how many. All conditions must hold.
@@ -69,8 +90,10 @@ pub struct AuditQuery {
     pub client_id: Option<String>,
     /// What was done, or what was refused.
     pub outcome: Option<Outcome>,
-    /// Events of requests from this address. An IPv4-mapped IPv6 address is the IPv4 address.
-    pub source_ip: Option<IpAddr>,
+    /// Events of requests from this network: a single address is one of its own.
+    pub source_ip: Option<Network>,
+    /// Events for which this holds.
+    pub filter: Option<Filter>,
     /// Events of this time and later.
     pub since: Option<TimeBound>,
     /// Events before this time: windows that meet share no event.
@@ -92,6 +115,7 @@ impl Default for AuditQuery {
             client_id: None,
             outcome: None,
             source_ip: None,
+            filter: None,
             since: None,
             until: None,
             from_index: 0,
@@ -110,11 +134,23 @@ pub struct InvalidQuery {
     pub parameter: String,
     /// What is wrong with it.
     pub message: String,
+    /// Where in the parameter: 1 is the first character. Filters alone say so.
+    pub column: Option<usize>,
+}
+
+impl InvalidQuery {
+    fn new(parameter: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            parameter: parameter.into(),
+            message: message.into(),
+            column: None,
+        }
+    }
 }
 
 impl AuditQuery {
     /// Reads the plain query parameters, decoded, in any order: `type`, `client_id`, `outcome`, `source_ip`,
-    /// `since`, `until`, `from_index`, `order`, `limit` and `after`, each at most once. `now` is what a span
+    /// `filter`, `since`, `until`, `from_index`, `order`, `limit` and `after`, each at most once. `now` is what a span
     /// such as `24h` is counted back from.
     pub fn from_parameters<N, V>(
         parameters: impl IntoIterator<Item = (N, V)>,
@@ -128,15 +164,20 @@ impl AuditQuery {
         let mut seen = Vec::new();
         for (name, value) in parameters {
             let (name, value) = (name.as_ref(), value.as_ref());
-            let parameter = query.read(name, value, now).map_err(|message| InvalidQuery {
-                parameter: shown(name),
-                message,
-            })?;
+            let parameter = match name {
+                "filter" => {
+                    query.filter = Some(Filter::parse(value, now).map_err(|invalid| InvalidQuery {
+                        column: Some(invalid.column),
+                        ..InvalidQuery::new(name, invalid.to_string())
+                    })?);
+                    "filter"
+                }
+                _ => query
+                    .read(name, value, now)
+                    .map_err(|message| InvalidQuery::new(shown(name), message))?,
+            };
             if seen.contains(&parameter) {
-                return Err(InvalidQuery {
-                    parameter: parameter.into(),
-                    message: "may be given once only".into(),
-                });
+                return Err(InvalidQuery::new(parameter, "may be given once only"));
             }
             seen.push(parameter);
         }
@@ -167,8 +208,9 @@ impl AuditQuery {
                 "outcome"
             }
             "source_ip" => {
-                let ip: IpAddr = value.parse().map_err(|_| "must be an IPv4 or IPv6 address")?;
-                self.source_ip = Some(ip.to_canonical());
+                let network = Network::parse(value);
+                self.source_ip =
+                    Some(network.ok_or("must be an IPv4 or IPv6 address, or a network such as 10.0.0.0/8")?);
                 "source_ip"
             }
             "since" => {
@@ -212,24 +254,40 @@ impl AuditQuery {
         if let Some(cursor) = self.after
             && !cursor.belongs_to(self)
         {
-            return Err(InvalidQuery {
-                parameter: "after".into(),
-                message: "belongs to another query: repeat the parameters of the page that it came with".into(),
-            });
+            return Err(InvalidQuery::new(
+                "after",
+                "belongs to another query: repeat the parameters of the page that it came with",
+            ));
         }
         if let (Some(since), Some(until)) = (self.since, self.until)
             && since.time() >= until.time()
         {
-            return Err(InvalidQuery {
-                parameter: "until".into(),
-                message: "must be later than since".into(),
-            });
+            return Err(InvalidQuery::new("until", "must be later than since"));
         }
         Ok(())
     }
+
+    /// Whether the event is one that the query is about, wherever the page that it asks for begins or ends:
+    /// what every search by the index must agree with.
+    pub fn matches(&self, event: &AuditEvent) -> bool {
+        event.index >= self.from_index
+            && self.event_type.is_none_or(|wanted| wanted == event.current_type())
+            && self
+                .client_id
+                .as_deref()
+                .is_none_or(|wanted| event.client_id.as_deref() == Some(wanted))
+            && self.outcome.is_none_or(|wanted| wanted == event.outcome)
+            && self
+                .source_ip
+                .is_none_or(|wanted| event.address().is_some_and(|address| wanted.contains(address)))
+            && self.since.is_none_or(|since| since.time() <= event.time)
+            && self.until.is_none_or(|until| event.time < until.time())
+            && self.filter.as_ref().is_none_or(|filter| filter.matches(event))
+    }
 }
 
-fn event_type(value: &str) -> Result<&'static str, String> {
+/// The event type of this name, or the nearest ones.
+pub(super) fn event_type(value: &str) -> Result<&'static str, String> {
     if let Some(known) = Event::TYPES.iter().find(|known| **known == value) {
         return Ok(known);
     }
@@ -249,7 +307,7 @@ fn event_type(value: &str) -> Result<&'static str, String> {
 }
 
 /// RFC 3339, or a whole number with a unit: so long ago.
-fn time_bound(value: &str, now: Timestamp) -> Result<TimeBound, String> {
+pub(super) fn time_bound(value: &str, now: Timestamp) -> Result<TimeBound, String> {
     if let Ok(time) = Timestamp::parse(value) {
         return Ok(TimeBound::At(time));
     }
@@ -331,7 +389,7 @@ mod tests {
         assert_eq!(query.event_type, Some("TokenIssued"));
         assert_eq!(query.client_id.as_deref(), Some("my.trusted.app/service"));
         assert_eq!(query.outcome, Some(Outcome::Success));
-        assert_eq!(query.source_ip, Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(query.source_ip, Network::parse("192.0.2.1"));
         assert_eq!(query.since.unwrap().time().to_string(), "2026-03-15T07:30:00.000000Z");
         assert_eq!(query.until.unwrap().time().to_string(), "2026-03-16T08:00:00.000000Z");
         assert_eq!((query.from_index, query.order, query.limit), (12, Order::Asc, 1_000));
@@ -388,7 +446,7 @@ mod tests {
             ("from_index", "18446744073709551616"),
             ("order", "newest"),
             ("outcome", "Success"),
-            ("source_ip", "192.0.2.0/24"),
+            ("source_ip", "192.0.2.0/33"),
             ("client_id", ""),
             ("after", "not a cursor"),
         ] {
@@ -405,7 +463,7 @@ mod tests {
 
     #[test]
     fn an_unknown_parameter_is_named_cut_and_escaped() {
-        assert_eq!(parse(&[("filter", "a eq 1")]).unwrap_err().parameter, "filter");
+        assert_eq!(parse(&[("page", "2")]).unwrap_err().parameter, "page");
         let error = parse(&[(format!("x\r\n{}", "y".repeat(1_000)).as_str(), "")]).unwrap_err();
         assert!(error.parameter.starts_with("x\\r\\nyyy") && error.parameter.len() < 50);
     }

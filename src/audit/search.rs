@@ -1,22 +1,37 @@
 //! Answers a search of the audit trail, a page at a time.
 //!
-//! The values' places are intersected segment by segment in the order asked for. Which segments to open is
-//! found by seeking each value's next segment by primary key: the rarest value decides how many there are,
-//! and the log itself is read for the page's own events only.
+//! `planner` turns the query into a question to the index: sets of places that the parts of the filter give,
+//! and how they are combined. Segment by segment, in the order asked for, the question is answered by places that
+//! certainly match and places that may; the latter's events are read and looked at. Which segments to open is found
+//! by seeking each value's next segment by primary key (`written`): the rarest value decides how many there are.
+
+mod planner;
+
+mod written;
 
 use crate::audit::cursor::Cursor;
 use crate::audit::event::AuditEvent;
-use crate::audit::index::{AuditIndex, Field, OffsetSet, Reader, Term, TimeBounds, TimeWindow, View};
-use crate::audit::query::{AuditQuery, MAX_LIMIT, Order, TimeBound};
+use crate::audit::index::plan::{Plan, Sets};
+use crate::audit::index::{AuditIndex, Reader, View};
+use crate::audit::query::{AuditQuery, MAX_LIMIT, Order};
 use crate::event_store::codec::DecodeError;
-use crate::event_store::{ReadError, StoredEvent};
+use crate::event_store::{EventStore, ReadError, StoredEvent};
+use planner::Question;
 use serde::{Serialize, Serializer};
-use std::ops::Range;
+use tokio::runtime::Handle;
+use written::Written;
 
 /// Bytes of events in a page: one that holds as many ends there, with a cursor.
 pub const MAX_PAGE_BYTES: usize = 4 << 20;
 /// Events that are read from the log at a time.
 const READ_EVENTS: usize = 128;
+/// Events that one search reads at the most to see whether they match, where the index alone cannot tell.
+pub const EVENTS_LOOKED_AT_PER_SEARCH: usize = 20_000;
+/// Rows of the index that one search reads at the most, but for the segment that it is in.
+pub const ROWS_PER_SEARCH: usize = 50_000;
+/// Values of the whole log that one search tries for a part such as `client_id co "x"`, before it goes through each
+/// segment's values instead.
+pub const VALUES_TRIED_PER_SEARCH: usize = 4_000;
 
 /// A page of a search's answer.
 ///
@@ -39,6 +54,9 @@ pub struct AuditPage {
     /// there are more. `next` goes on from there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// The parts of the filter that no index answers: each event that the others leave was read and looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unindexed: Vec<String>,
 }
 
 /// Why a search has no answer.
@@ -77,12 +95,27 @@ impl AuditIndex {
         let _running = self.running.acquire().await.map_err(|_| AuditSearchError::Overloaded)?;
 
         let limit = query.limit.clamp(1, MAX_LIMIT);
-        let search = Search::new(&query, limit + 1, self.shared.settings.segments_per_search);
-        let shared = self.shared.clone();
+        let Question { plan, unindexed } = Question::of(&query);
+        let (shared, store, handle) = (self.shared.clone(), self.store.clone(), Handle::current());
+        let asked = query.clone();
         let (found, indexed_through) = tokio::task::spawn_blocking(move || {
-            let view = shared.view(&search.terms, search.window);
-            let found = shared.read(|reader| search.run(&view, reader, shared.settings.segment_events))?;
-            Ok::<_, rusqlite::Error>((found, view.indexed_through))
+            let view = shared.view(&plan);
+            let mut search = Search {
+                query: &asked,
+                wanted: limit + 1,
+                size: shared.settings.segment_events,
+                budget: Budget {
+                    segments: shared.settings.segments_per_search,
+                    events: shared.settings.events_looked_at_per_search,
+                    rows: 0,
+                    values: VALUES_TRIED_PER_SEARCH,
+                },
+                found: Found::default(),
+                store: &*store,
+                handle: &handle,
+            };
+            shared.read(|reader| search.run(plan, &view, reader))?;
+            Ok::<_, AuditSearchError>((search.found, view.indexed_through))
         })
         .await??;
         // Asked for after the view was taken, so never less than `indexed_through`.
@@ -95,7 +128,11 @@ impl AuditIndex {
         let position = match (stored.last(), query.order) {
             (Some(last), Order::Desc) if more || cut => Some(last.index),
             (Some(last), Order::Asc) if more || cut => Some(last.index + 1),
-            (_, Order::Asc) => Some(found.stopped_at.unwrap_or(indexed_through.max(search_start(&query)))),
+            (_, Order::Asc) => Some(
+                found
+                    .stopped_at
+                    .unwrap_or(indexed_through.max(planner::wanted(&query).start)),
+            ),
             (_, Order::Desc) => found.stopped_at,
         };
         let events =
@@ -107,6 +144,7 @@ impl AuditIndex {
             indexed_through,
             log_size,
             partial: !more && !cut && found.stopped_at.is_some(),
+            unindexed,
         })
     }
 
@@ -134,26 +172,22 @@ fn as_text<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::O
     }
 }
 
-/// The lowest index that the query may find.
-fn search_start(query: &AuditQuery) -> u64 {
-    match (query.order, &query.after) {
-        (Order::Asc, Some(cursor)) => query.from_index.max(cursor.position),
-        _ => query.from_index,
-    }
+/// What is left of the bounds on a search's work.
+struct Budget {
+    /// Segments to open.
+    segments: usize,
+    /// Events to look at.
+    events: usize,
+    /// Rows of the index that were read.
+    rows: usize,
+    /// Values to try.
+    values: usize,
 }
 
-/// A query as the index understands it.
-struct Search {
-    /// All of these, the ones with rarer values first.
-    terms: Vec<Term>,
-    window: TimeWindow,
-    /// Only these indexes.
-    range: Range<u64>,
-    order: Order,
-    /// How many events to find at the most.
-    wanted: usize,
-    /// How many segments to open at the most.
-    segments: usize,
+impl Budget {
+    fn is_spent(&self) -> bool {
+        self.segments == 0 || self.rows >= ROWS_PER_SEARCH
+    }
 }
 
 /// What a search has found.
@@ -165,158 +199,149 @@ struct Found {
     stopped_at: Option<u64>,
 }
 
-impl Search {
-    fn new(query: &AuditQuery, wanted: usize, segments: usize) -> Self {
-        let micros = |bound: Option<TimeBound>| bound.map(|bound| bound.time().unix_micros());
-        let terms = Field::ALL.iter().filter_map(|field| match field {
-            Field::SourceIp => query.source_ip.map(Term::source_ip),
-            Field::ClientId => query.client_id.as_deref().map(|id| Term::text(*field, id)),
-            Field::Type => query.event_type.map(|event_type| Term::text(*field, event_type)),
-            Field::Outcome => query.outcome.map(Term::outcome),
-        });
-        let below = match (query.order, &query.after) {
-            (Order::Desc, Some(cursor)) => cursor.position,
-            _ => u64::MAX,
-        };
-        Self {
-            terms: terms.collect(),
-            window: TimeWindow {
-                since: micros(query.since),
-                until: micros(query.until),
-            },
-            range: search_start(query)..below,
-            order: query.order,
-            wanted,
-            segments,
-        }
-    }
+/// A search under way.
+struct Search<'a> {
+    query: &'a AuditQuery,
+    /// How many events to find at the most.
+    wanted: usize,
+    /// Events per segment.
+    size: usize,
+    budget: Budget,
+    found: Found,
+    store: &'a dyn EventStore,
+    handle: &'a Handle,
+}
 
-    fn run(&self, view: &View, reader: &Reader, size: usize) -> rusqlite::Result<Found> {
-        let mut found = Found::default();
-        match self.order {
+impl Search<'_> {
+    fn run(&mut self, plan: Plan, view: &View, reader: &Reader) -> Result<(), AuditSearchError> {
+        match self.query.order {
             Order::Desc => {
-                let memory = view.matching.iter().rev();
-                if memory
-                    .into_iter()
-                    .all(|(first, matching)| self.take(&mut found, *first, matching))
-                {
-                    self.run_database(&mut found, view, reader, size as u64)?;
+                for (first, sets) in view.matching.iter().rev() {
+                    if !self.take(*first, sets)? {
+                        return Ok(());
+                    }
                 }
+                self.run_database(plan, view, reader)?;
             }
             Order::Asc => {
-                if self.run_database(&mut found, view, reader, size as u64)? {
-                    view.matching
-                        .iter()
-                        .all(|(first, matching)| self.take(&mut found, *first, matching));
+                if self.run_database(plan, view, reader)? {
+                    for (first, sets) in &view.matching {
+                        if !self.take(*first, sets)? {
+                            return Ok(());
+                        }
+                    }
                 }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
-    /// Takes the matching events of one segment. False when no more are wanted.
-    fn take(&self, found: &mut Found, first: u64, matching: &OffsetSet) -> bool {
-        let mut take = |offset: usize| {
-            let index = first + offset as u64;
-            if found.indexes.len() < self.wanted && self.range.contains(&index) {
-                found.indexes.push(index);
-            }
-            found.indexes.len() < self.wanted
-        };
-        match self.order {
-            Order::Desc => matching.descending().all(&mut take),
-            Order::Asc => matching.ascending().all(&mut take),
-        }
-    }
-
-    /// Goes through the segments of the database. False when no more events are wanted, or may be found now.
-    fn run_database(&self, found: &mut Found, view: &View, reader: &Reader, size: u64) -> rusqlite::Result<bool> {
-        let below = self.range.end.min(view.written.len() as u64 * size);
-        if self.range.start >= below {
-            return Ok(true);
-        }
-        let segments = self.range.start / size..(below - 1) / size + 1;
-        let mut at = match self.order {
-            Order::Desc => segments.end - 1, // not empty: start < below
-            Order::Asc => segments.start,
+    /// Goes through the segments of the database. False when the search is at its end.
+    fn run_database(&mut self, plan: Plan, view: &View, reader: &Reader) -> Result<bool, AuditSearchError> {
+        let order = self.query.order;
+        let mut at = match (order, view.written.len() as u64) {
+            (_, 0) => return Ok(true),
+            (Order::Desc, segments) => segments - 1,
+            (Order::Asc, _) => 0,
         };
         let _look = reader.look()?;
-        let mut opened = 0;
-        while let Some((segment, bounds)) = self.in_window(&segments, at, view) {
-            if opened == self.segments {
-                found.stopped_at = Some(match self.order {
+        let mut written = Written::new(plan, reader, order, self.size, &view.written, &mut self.budget)?;
+        let mut is_first = true;
+        while let Some(segment) = written.next(at, &mut self.budget)? {
+            // However much the first one costs: a search that goes on has to come further.
+            if self.budget.is_spent() && !is_first {
+                let size = self.size as u64;
+                self.found.stopped_at = Some(match order {
                     Order::Desc => (segment + 1) * size,
-                    Order::Asc => (segment * size).max(self.range.start),
+                    Order::Asc => (segment * size).max(planner::wanted(self.query).start),
                 });
                 return Ok(false);
             }
-            opened += 1;
-            match self.matching(segment, bounds, reader, size as usize)? {
-                Step::Seek(next) => at = next,
-                Step::End => return Ok(true),
-                Step::Matching(matching) => {
-                    if !self.take(found, segment * size, &matching) {
-                        return Ok(false);
-                    }
-                    match self.order {
-                        Order::Desc if segment == 0 => return Ok(true),
-                        Order::Desc => at = segment - 1,
-                        Order::Asc => at = segment + 1,
-                    }
-                }
+            is_first = false;
+            self.budget.segments = self.budget.segments.saturating_sub(1);
+            let sets = written.matching(segment, &mut self.budget)?;
+            if !self.take(segment * self.size as u64, &sets)? {
+                return Ok(false);
+            }
+            match order {
+                Order::Desc if segment == 0 => return Ok(true),
+                Order::Desc => at = segment - 1,
+                Order::Asc => at = segment + 1,
             }
         }
         Ok(true)
     }
 
-    /// The first segment from `at` on, in the order asked for, that may have events in the window.
-    fn in_window(&self, segments: &Range<u64>, at: u64, view: &View) -> Option<(u64, TimeBounds)> {
-        let touches = |segment: u64| {
-            let bounds = *view.written.get(segment as usize)?; // a position of a list in memory
-            self.window.touches(bounds).then_some((segment, bounds))
-        };
-        match self.order {
-            Order::Desc => (segments.start..(at + 1).min(segments.end)).rev().find_map(touches),
-            Order::Asc => (at.max(segments.start)..segments.end).find_map(touches),
+    /// Takes the matching events of one segment. False when the search is at its end.
+    fn take(&mut self, first: u64, sets: &Sets) -> Result<bool, AuditSearchError> {
+        match self.query.order {
+            Order::Desc => self.take_in_order(first, sets, &mut sets.may().descending()),
+            Order::Asc => self.take_in_order(first, sets, &mut sets.may().ascending()),
         }
     }
 
-    /// The events of one segment that match, or where to look instead.
-    fn matching(&self, segment: u64, bounds: TimeBounds, reader: &Reader, size: usize) -> rusqlite::Result<Step> {
-        let mut matching = OffsetSet::range(size, 0..size);
-        for term in &self.terms {
-            match reader.seek(term, segment, self.order)? {
-                None => return Ok(Step::End),
-                Some(occurrence) => match occurrence.offsets {
-                    Some(offsets) => matching.intersect(&offsets),
-                    None => return Ok(Step::Seek(occurrence.segment)),
-                },
+    fn take_in_order(
+        &mut self,
+        first: u64,
+        sets: &Sets,
+        offsets: &mut dyn Iterator<Item = usize>,
+    ) -> Result<bool, AuditSearchError> {
+        loop {
+            let places: Vec<usize> = offsets.take(READ_EVENTS).collect();
+            let index = |offset: &usize| first + *offset as u64;
+            let Some(next) = places.first().map(index) else {
+                return Ok(true);
+            };
+            let unsure: Vec<u64> = places
+                .iter()
+                .filter(|place| !sets.is_certain(**place))
+                .map(index)
+                .collect();
+            if !unsure.is_empty() && self.budget.events == 0 {
+                self.found.stopped_at = Some(match self.query.order {
+                    Order::Desc => next + 1,
+                    Order::Asc => next,
+                });
+                return Ok(false);
+            }
+            self.budget.events = self.budget.events.saturating_sub(unsure.len());
+            let matching = self.look_at(&unsure)?;
+            for (place, index) in places.iter().zip(places.iter().map(index)) {
+                if sets.is_certain(*place) || matching.contains(&index) {
+                    self.found.indexes.push(index);
+                    if self.found.indexes.len() >= self.wanted {
+                        return Ok(false);
+                    }
+                }
             }
         }
-        if !self.window.covers(bounds) && !matching.is_empty() {
-            let times = reader.times(segment)?;
-            matching.retain(|offset| times.get(offset).is_some_and(|time| self.window.contains(*time)));
-        }
-        Ok(Step::Matching(matching))
     }
-}
 
-/// What a segment gave.
-enum Step {
-    /// These of its events match.
-    Matching(OffsetSet),
-    /// A value does not occur before that segment.
-    Seek(u64),
-    /// A value does not occur any more.
-    End,
+    /// Which of these events match.
+    fn look_at(&self, indexes: &[u64]) -> Result<Vec<u64>, AuditSearchError> {
+        if indexes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut matching = Vec::new();
+        for stored in self.handle.block_on(self.store.read_indexes(indexes))? {
+            if self.query.matches(&AuditEvent::read(&stored)?) {
+                matching.push(stored.index);
+            }
+        }
+        Ok(matching)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::filter::{Filter, arbitrary};
     use crate::audit::index::Settings;
     use crate::audit::index::rebuild::compare_with;
     use crate::audit::memory_log::{ADDRESSES, CLIENTS, Fact, MemoryLog, TYPES, facts, tokens};
+    use crate::audit::network::Network;
+    use crate::audit::query::TimeBound;
+    use crate::audit::various_events;
     use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
     use crate::event_store::{Append, EventStore, ExpectedRevision, codec};
     use grantlog_projections::audit_record::Outcome;
@@ -383,7 +408,7 @@ mod tests {
                 && query.outcome.is_none_or(|outcome| outcome == fact.outcome())
                 && query
                     .source_ip
-                    .is_none_or(|ip| fact.ip.is_some_and(|own| own.to_canonical() == ip.to_canonical()))
+                    .is_none_or(|network| fact.ip.is_some_and(|own| network.contains(own)))
                 && query
                     .since
                     .is_none_or(|since| fact.micros >= since.time().unix_micros())
@@ -439,7 +464,7 @@ mod tests {
                             event_type: has(0).then_some(TYPES[*event_type]),
                             client_id: has(1).then(|| CLIENTS[*client].into()),
                             outcome: has(2).then_some(if *refused { Outcome::Refused } else { Outcome::Success }),
-                            source_ip: has(3).then(|| ADDRESSES[*address].parse().unwrap()),
+                            source_ip: if has(3) { Network::parse(ADDRESSES[*address]) } else { None },
                             since: has(4).then(|| time(times.0)),
                             until: has(5).then(|| time(times.1)),
                             from_index: if has(6) { (facts.len() as f64 * times.2) as u64 } else { 0 },
@@ -449,6 +474,86 @@ mod tests {
                         let (found, _) = pages(&index, &query, limits).await;
                         assert_eq!(found, naive(&facts, &query), "{query:?}");
                     }
+                }
+                index.close().await;
+            });
+        }
+    }
+
+    /// What every event of the log says by itself.
+    fn naive_of(log: &[Vec<u8>], query: &AuditQuery) -> Vec<u64> {
+        let mut found = Vec::new();
+        for (index, bytes) in (0..).zip(log) {
+            let stored = StoredEvent {
+                index,
+                revision: index,
+                bytes: bytes.as_slice().into(),
+            };
+            if query.matches(&AuditEvent::read(&stored).unwrap()) {
+                found.push(index);
+            }
+        }
+        if query.order == Order::Desc {
+            found.reverse();
+        }
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn a_filter_finds_by_the_index_what_it_finds_by_looking_at_every_event(
+            log in various_events::events(0..90),
+            filters in proptest::collection::vec(arbitrary::filters(), 12),
+            arrived in 0.0..1.0_f64,
+            segments_per_search in 1..20_usize,
+            events_looked_at_per_search in 1..40_usize,
+            limits in proptest::collection::vec(1..12_usize, 1..4),
+            from_index in 0..40_u64,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let settings = Settings { segments_per_search, events_looked_at_per_search, ..small() };
+                let store = MemoryLog::of(&[]);
+                let (_folder, index) = index(&store, settings).await;
+                let (before, after) = log.split_at((log.len() as f64 * arrived) as usize);
+                before.iter().for_each(|bytes| store.add_bytes(bytes.clone()));
+                index.wait_until_indexed(before.len() as u64).await.unwrap();
+                let query = |filter: &Filter, order, from_index| AuditQuery {
+                    filter: Some(filter.clone()),
+                    order,
+                    from_index,
+                    limit: 1,
+                    ..AuditQuery::default()
+                };
+                // The first page of each, before the rest of the log arrives.
+                let mut first = Vec::new();
+                for filter in &filters {
+                    for order in [Order::Asc, Order::Desc] {
+                        let page = index.search(&query(filter, order, 0)).await.unwrap();
+                        first.push((query(filter, order, 0), page));
+                    }
+                }
+                after.iter().for_each(|bytes| store.add_bytes(bytes.clone()));
+                index.wait_until_indexed(log.len() as u64).await.unwrap();
+                for filter in &filters {
+                    for order in [Order::Asc, Order::Desc] {
+                        let query = query(filter, order, from_index);
+                        let (found, _) = pages(&index, &query, &limits).await;
+                        assert_eq!(found, naive_of(&log, &query), "{filter}");
+                    }
+                }
+                for (query, page) in first {
+                    let mut found: Vec<u64> = page.events.iter().map(|event| event.index).collect();
+                    if let Some(after) = page.next {
+                        let rest = AuditQuery { after: Some(after), ..query.clone() };
+                        found.extend(pages(&index, &rest, &limits).await.0);
+                    }
+                    let expected = match query.order {
+                        Order::Asc => naive_of(&log, &query),
+                        Order::Desc => naive_of(before, &query),
+                    };
+                    assert_eq!(found, expected, "{:?} {}", query.order, query.filter.unwrap());
                 }
                 index.close().await;
             });

@@ -1,5 +1,8 @@
 //! `audit`: reading the trail.
 
+use crate::cli::audit_export::{self, ExportArguments};
+use crate::cli::audit_tail::{self, TailArguments};
+use crate::cli::audit_verify::{KEY_EXAMPLES, VERIFY_EXAMPLES, VerifierKeyArguments, VerifyArguments};
 use crate::cli::client::{AUDIT_READ, Call, Client};
 use crate::cli::diff::{DIFF_EXAMPLES, DiffArguments};
 use crate::cli::event_rows::AuditEvent;
@@ -27,12 +30,26 @@ pub enum AuditCommand {
     /// Count events by type, outcome, application, reason or source network
     #[command(after_help = STATS_EXAMPLES)]
     Stats(StatsArguments),
+    /// Show events as they happen
+    #[command(after_help = audit_tail::EXAMPLES)]
+    Tail(TailArguments),
+    /// Take a copy of a range of the log
+    #[command(after_help = audit_export::EXAMPLES)]
+    Export(ExportArguments),
+    /// Check every event, checkpoint and projection of a log, here or on a server
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArguments),
+    /// Print the key that verifies the log of a data folder
+    #[command(after_help = KEY_EXAMPLES)]
+    VerifierKey(VerifierKeyArguments),
 }
 
 const SEARCH_EXAMPLES: &str = "\
 Examples:
   grantlog audit search --client-id my.trusted.app/service
   grantlog audit search --type TokenRefused --since 24h --source-ip 203.0.113.7
+  grantlog audit search --since 7d \\
+      --filter 'reason sw \"secret_\" and source_ip eq \"203.0.113.0/24\"'
   grantlog audit search --since 2026-03-01T00:00:00Z \\
       --until 2026-04-01T00:00:00Z --all --json > march.ndjson
   grantlog audit search --from-index 1000 --order asc --limit 100";
@@ -40,6 +57,9 @@ Examples:
 /// Which events.
 #[derive(Debug, Args)]
 pub struct SearchArguments {
+    /// Only events for which this holds, e.g. 'reason eq "secret_mismatch"'
+    #[arg(long, value_name = "EXPRESSION")]
+    filter: Option<String>,
     /// Only of this type, e.g. TokenIssued
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
@@ -49,7 +69,7 @@ pub struct SearchArguments {
     /// Only what was done, or only what was refused
     #[arg(long, value_enum)]
     outcome: Option<Outcome>,
-    /// Only what came from this address
+    /// Only what came from this address or network
     #[arg(long, value_name = "ADDRESS")]
     source_ip: Option<String>,
     /// Only from this time on: RFC 3339, or a span back from now such as 24h or 30d
@@ -77,7 +97,7 @@ pub struct SearchArguments {
 
 /// Whether what was asked for was done.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Outcome {
+pub(super) enum Outcome {
     Success,
     Refused,
 }
@@ -96,6 +116,10 @@ impl AuditCommand {
             Self::Search(arguments) => arguments.run(console, options).await,
             Self::Diff(arguments) => arguments.run(console, options).await,
             Self::Stats(arguments) => arguments.run(console, options).await,
+            Self::Tail(arguments) => arguments.run(console, options).await,
+            Self::Export(arguments) => arguments.run(console, options).await,
+            Self::Verify(arguments) => arguments.run(console, options).await,
+            Self::VerifierKey(arguments) => arguments.run(console, options),
         }
     }
 }
@@ -113,20 +137,15 @@ struct Page {
     /// The server stopped at a bound on its work: there may be more, however few these are.
     #[serde(default)]
     partial: bool,
+    /// What of the filter no index answers.
+    #[serde(default)]
+    unindexed: Vec<String>,
 }
 
 impl SearchArguments {
     async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
         let client = Client::sign_in(console, options, &[AUDIT_READ]).await?;
-        let mut table = Table::new([
-            Column::number("INDEX"),
-            Column::whole("TIME"),
-            Column::whole("TYPE"),
-            Column::wrapped("CLIENT ID", 40),
-            Column::whole("OUTCOME").or_below(""),
-            Column::whole("SOURCE").or_below("from"),
-            Column::wrapped("WHAT", 24).or_below(""),
-        ]);
+        let mut table = events_table();
         let mut after = self.after.clone();
         let mut shown = 0;
         let mut end = None;
@@ -141,6 +160,7 @@ impl SearchArguments {
             let page: Page = answer.parse()?;
             let end = *end.get_or_insert_with(|| {
                 page.tell_of_lag(console);
+                page.tell_of_cost(console);
                 page.log_size.unwrap_or(u64::MAX)
             });
             // Oldest first there is always a next page, for what comes later: each page that is read is
@@ -199,6 +219,7 @@ impl SearchArguments {
             Order::Desc => "desc",
         };
         [
+            ("filter", self.filter.clone()),
             ("type", self.event_type.clone()),
             ("client_id", self.client_id.clone()),
             ("outcome", outcome),
@@ -216,8 +237,22 @@ impl SearchArguments {
     }
 }
 
+/// A table of events.
+pub(super) fn events_table() -> Table<7> {
+    Table::new([
+        Column::number("INDEX"),
+        Column::whole("TIME"),
+        Column::whole("TYPE"),
+        Column::wrapped("CLIENT ID", 40),
+        Column::whole("OUTCOME").or_below(""),
+        Column::whole("SOURCE").or_below("from"),
+        Column::wrapped("WHAT", 24).or_below(""),
+    ])
+}
+
 impl AuditEvent {
-    fn row(&self) -> [String; 7] {
+    /// Its row in [`events_table`].
+    pub(super) fn row(&self) -> [String; 7] {
         [
             self.index.to_string(),
             self.time(),
@@ -231,6 +266,17 @@ impl AuditEvent {
 }
 
 impl Page {
+    /// A search that takes long says why.
+    fn tell_of_cost(&self, console: &mut Console<'_>) {
+        if !self.unindexed.is_empty() {
+            let parts = self.unindexed.join(", ");
+            console.note(&format!("no index answers this part of the filter: {parts}"));
+        }
+        if self.partial {
+            console.note("the log is looked through a part at a time: this may take a while");
+        }
+    }
+
     /// An answer that does not speak about the newest events says so.
     fn tell_of_lag(&self, console: &mut Console<'_>) {
         if let (Some(through), Some(size)) = (self.indexed_through, self.log_size) {

@@ -1,7 +1,7 @@
 //! A client of Grantlog's own API: it gets one token, for what the command needs and no more, and uses it.
 
-use crate::cli::connection::Connection;
-use crate::cli::exchange::{Answer, Exchange};
+use crate::cli::connection::{ADMINISTRATOR_PROFILE, AUDITOR_PROFILE, Connection};
+use crate::cli::exchange::{Answer, Exchange, Flow};
 use crate::cli::token::{AuthenticationMethod, Dialect, TokenAnswer, TokenQuestion};
 use crate::cli::{CliError, Console, GlobalOptions};
 use reqwest::Method;
@@ -19,6 +19,10 @@ pub const APPLICATIONS_WRITE: &str = "applications:write";
 pub const KEYS_WRITE: &str = "keys:write";
 /// Scope of reading the trail.
 pub const AUDIT_READ: &str = "audit:read";
+/// Scope of taking a copy of the trail out.
+pub const AUDIT_EXPORT: &str = "audit:export";
+/// Scope of legal holds.
+pub const AUDIT_HOLD: &str = "audit:hold";
 
 /// A client with its token.
 pub struct Client {
@@ -48,7 +52,13 @@ impl Client {
         options: &GlobalOptions,
         scopes: &[&str],
     ) -> Result<Self, CliError> {
-        let connection = Connection::find(console, options, None)?;
+        // What an administrator may not do, another profile on the server's machine may.
+        let is_auditors = scopes.iter().any(|scope| [AUDIT_EXPORT, AUDIT_HOLD].contains(scope));
+        let profile = match is_auditors {
+            true => AUDITOR_PROFILE,
+            false => ADMINISTRATOR_PROFILE,
+        };
+        let connection = Connection::find_with(profile, console, options, None)?;
         warn_of_plain_http(&connection, console);
         let exchange = Exchange::new(&connection.server)?;
         let issuer = issuer(&exchange).await?;
@@ -89,6 +99,14 @@ impl Client {
         })
     }
 
+    /// Reads what is no text; anything but a success is an error.
+    pub async fn bytes(&self, path: &[&str]) -> Result<Vec<u8>, CliError> {
+        let request = self.exchange.request(Method::GET, self.exchange.url(path));
+        self.exchange
+            .bytes(request.header(AUTHORIZATION, self.bearer.clone()))
+            .await
+    }
+
     /// Calls the API; anything but a success is an error.
     pub async fn call(&self, method: Method, path: &[&str], call: Call<'_>) -> Result<Answer, CliError> {
         let mut url = self.exchange.url(path);
@@ -109,6 +127,31 @@ impl Client {
             request = request.json(&body);
         }
         self.exchange.send(request).await?.success()
+    }
+}
+
+impl Client {
+    /// Begins to read an answer that goes on; anything but a success is an error. `last_event_id` is that of a
+    /// stream of events which goes on behind it (WHATWG HTML §9.2).
+    pub async fn flow(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        last_event_id: Option<u64>,
+        longest_pause: Duration,
+    ) -> Result<Flow, CliError> {
+        let mut url = self.exchange.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self
+            .exchange
+            .request(Method::GET, url)
+            .header(AUTHORIZATION, self.bearer.clone());
+        if let Some(index) = last_event_id {
+            request = request.header("Last-Event-ID", index);
+        }
+        self.exchange.flow(request, longest_pause).await
     }
 }
 

@@ -13,8 +13,10 @@ use zeroize::Zeroizing;
 pub(super) const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// The data folder when none is named.
 const DEFAULT_DATA_DIR: &str = "./data";
-/// The profile in the data folder.
-const PROFILE_NAME: &str = "admin.json";
+/// The administrator's profile in the data folder.
+pub const ADMINISTRATOR_PROFILE: &str = "admin.json";
+/// The auditor's profile in the data folder, for what an administrator may not do.
+pub const AUDITOR_PROFILE: &str = "auditor.json";
 const VARIABLE_URL: &str = "GRANTLOG_URL";
 const VARIABLE_CLIENT_ID: &str = "GRANTLOG_CLIENT_ID";
 const VARIABLE_CLIENT_SECRET: &str = "GRANTLOG_CLIENT_SECRET";
@@ -111,12 +113,39 @@ pub struct Connection {
     pub credentials: Credentials,
 }
 
+impl Server {
+    /// The server that `--url`, or the profile that `--profile` names, says; who asks is nobody's business.
+    pub fn find(console: &mut Console<'_>, options: &GlobalOptions) -> Result<Self, CliError> {
+        let remote = &options.remote;
+        let url = match (&remote.url, &remote.profile) {
+            (Some(url), _) => url.clone(),
+            (None, Some(path)) => Profile::read(path, console)?.parts().0,
+            (None, None) => return Err(CliError::Usage("--url is missing".into())),
+        };
+        let ca_file = remote.ca_file.clone();
+        Ok(Self {
+            url: server_url(&url)?,
+            ca_file: ca_file.or_else(|| console.path_variable(VARIABLE_CA_FILE)),
+        })
+    }
+}
+
 impl Connection {
+    /// Finds both, with the administrator's profile; see [`Connection::find_with`].
+    pub fn find(
+        console: &mut Console<'_>,
+        options: &GlobalOptions,
+        own: Option<Credentials>,
+    ) -> Result<Self, CliError> {
+        Self::find_with(ADMINISTRATOR_PROFILE, console, options, own)
+    }
+
     /// Finds both. The URL is the first of `--url`, the URL of the profile that `--profile` names,
     /// `GRANTLOG_URL`, the URL of the profile in the data folder. The credentials are the first of
     /// `own`, those of the profile that `--profile` names, `GRANTLOG_CLIENT_ID` together with
-    /// `GRANTLOG_CLIENT_SECRET`, those of the profile in the data folder.
-    pub fn find(
+    /// `GRANTLOG_CLIENT_SECRET`, those of the profile in the data folder, whose name is given.
+    pub fn find_with(
+        profile_name: &str,
         console: &mut Console<'_>,
         options: &GlobalOptions,
         own: Option<Credentials>,
@@ -145,7 +174,7 @@ impl Connection {
                     .data_dir
                     .as_deref()
                     .unwrap_or(Path::new(DEFAULT_DATA_DIR))
-                    .join(PROFILE_NAME);
+                    .join(profile_name);
                 let profile = match Profile::read(&path, console) {
                     Err(CliError::Unreadable { path, source }) if source.kind() == io::ErrorKind::NotFound => {
                         return Err(match credentials {

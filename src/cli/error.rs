@@ -42,14 +42,6 @@ pub enum CliError {
         /// Why.
         source: io::Error,
     },
-    /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// A file does not hold what it should.
     #[error("{} is not {expected}", path.display())]
     Misshapen {
@@ -123,9 +115,29 @@ pub enum CliError {
     /// The person said no.
     #[error("nothing was done")]
     Declined,
+    /// A log cannot be verified, or does not verify.
+    #[error("{0}")]
+    Verification(String),
     /// There are no claims in a token that is opaque.
     #[error("this token is no JWT: there is nothing to decode in it")]
     NoJwt,
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is there already.
+    #[error("{} is there already", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What was received is not what the server says it sent.
+    #[error("the export is not what the server's manifest says: {0}")]
+    NotTheSame(String),
     /// The machine refuses what every command needs.
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
@@ -190,6 +202,19 @@ impl CliError {
         }
     }
 
+    /// Whether the same may succeed later: the server or what lies before it was not there, or could not then.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { is_certificate, .. } => !is_certificate,
+            Self::TimedOut { .. } => true,
+            // What stands before a server that is down answers for it.
+            Self::Unexpected { problem, .. } => problem.starts_with('5'),
+            Self::Refused(problem) => problem.status == 429 || problem.status >= 500,
+            Self::TokenRefused { code, .. } => code == "temporarily_unavailable" || code == "slow_down",
+            _ => false,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Usage(_) => "--help shows examples".into(),
@@ -210,10 +235,13 @@ impl CliError {
             Self::TokenRefused { hint, .. } => hint.clone()?,
             Self::NotFound { hint, .. } => hint.clone(),
             Self::Refused(problem) => problem.hint()?,
+            Self::Exists { .. } => "choose another name, or --force".into(),
+            Self::NotTheSame(_) => "nothing was kept; export again, and ask what is between you and the server".into(),
             Self::Unreadable { .. }
             | Self::Unwritable { .. }
             | Self::Misshapen { .. }
             | Self::Declined
+            | Self::Verification(_)
             | Self::NoJwt
             | Self::Start(_)
             | Self::Input(_)

@@ -14,6 +14,8 @@ use url::{Host, Url};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take, from the connection to the last byte of its answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer that goes on may take: a year, so that nothing else than a pause ends it.
+const LONGEST_FLOW: Duration = Duration::from_secs(365 * 86_400);
 /// The largest answer, in bytes: 1,000 events of 65,535 bytes, and what is around them.
 const MAX_ANSWER_BYTES: usize = 80 * 1024 * 1024;
 /// Characters that a message repeats of an answer that makes no sense.
@@ -23,6 +25,45 @@ const MAX_REPEATED_CHARS: usize = 120;
 pub struct Exchange {
     http: reqwest::Client,
     base: Url,
+}
+
+/// An answer that goes on.
+pub struct Flow {
+    response: reqwest::Response,
+    longest_pause: Duration,
+    server: String,
+}
+
+impl Flow {
+    /// The next bytes; none at the end of a whole answer.
+    pub async fn next(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, CliError> {
+        let url = || self.server.clone();
+        match tokio::time::timeout(self.longest_pause, self.response.chunk()).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => Err(CliError::Unreachable {
+                url: url(),
+                cause: root_cause(&error),
+                is_certificate: false,
+            }),
+            Err(_) => Err(CliError::TimedOut {
+                url: url(),
+                seconds: self.longest_pause.as_secs(),
+            }),
+        }
+    }
+
+    /// A header that is a number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.response.headers().get(name)?.to_str().ok()?.parse().ok()
+    }
+
+    /// That this is no answer of Grantlog's.
+    pub fn unexpected(&self, problem: impl Into<String>) -> CliError {
+        CliError::Unexpected {
+            url: without_query(self.response.url()),
+            problem: problem.into(),
+        }
+    }
 }
 
 /// What came back. No `Debug`: there may be a secret or a token in it.
@@ -86,7 +127,55 @@ impl Exchange {
 
     /// Sends a request and takes its whole answer, whatever its status.
     pub async fn send(&self, request: RequestBuilder) -> Result<Answer, CliError> {
-        let mut response = request.send().await.map_err(|error| self.failure(&error))?;
+        let response = request.send().await.map_err(|error| self.failure(&error))?;
+        self.whole(response).await
+    }
+
+    /// Sends a request and takes the bytes of its answer; anything but a success is an error.
+    pub async fn bytes(&self, request: RequestBuilder) -> Result<Vec<u8>, CliError> {
+        let response = request.send().await.map_err(|error| self.failure(&error))?;
+        let (mut answer, body) = self.receive(response).await?;
+        if answer.status.is_success() {
+            return Ok(body);
+        }
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+        Err(answer.refusal())
+    }
+
+    /// Sends a request whose answer goes on, and waits for its head; anything but a success is an error. Between
+    /// two pieces of it there may be so long a pause.
+    pub async fn flow(&self, request: RequestBuilder, longest_pause: Duration) -> Result<Flow, CliError> {
+        let sent = tokio::time::timeout(CALL_TIMEOUT.max(longest_pause), request.timeout(LONGEST_FLOW).send());
+        let response = match sent.await {
+            Ok(sent) => sent.map_err(|error| self.failure(&error))?,
+            Err(_) => return Err(self.timed_out(CALL_TIMEOUT.max(longest_pause))),
+        };
+        if !response.status().is_success() {
+            let whole = tokio::time::timeout(CALL_TIMEOUT, self.whole(response)).await;
+            let answer = whole.map_err(|_| self.timed_out(CALL_TIMEOUT))??;
+            return Err(answer.refusal());
+        }
+        Ok(Flow {
+            response,
+            longest_pause,
+            server: self.base.as_str().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    fn timed_out(&self, after: Duration) -> CliError {
+        CliError::TimedOut {
+            url: self.base.as_str().trim_end_matches('/').to_owned(),
+            seconds: after.as_secs(),
+        }
+    }
+
+    async fn whole(&self, response: reqwest::Response) -> Result<Answer, CliError> {
+        let (mut answer, body) = self.receive(response).await?;
+        answer.body = String::from_utf8(body).map_err(|_| answer.unexpected("no UTF-8"))?;
+        Ok(answer)
+    }
+
+    async fn receive(&self, mut response: reqwest::Response) -> Result<(Answer, Vec<u8>), CliError> {
         let text = |name| {
             response
                 .headers()
@@ -94,7 +183,7 @@ impl Exchange {
                 .and_then(|value| value.to_str().ok())
                 .map(str::to_owned)
         };
-        let mut answer = Answer {
+        let answer = Answer {
             status: response.status(),
             body: String::new(),
             url: without_query(response.url()),
@@ -108,8 +197,7 @@ impl Exchange {
             }
             body.extend_from_slice(&chunk);
         }
-        answer.body = String::from_utf8(body).map_err(|_| answer.unexpected("no UTF-8"))?;
-        Ok(answer)
+        Ok((answer, body))
     }
 
     fn failure(&self, error: &reqwest::Error) -> CliError {

@@ -8,16 +8,23 @@ pub mod serve;
 pub mod api;
 pub mod app;
 pub mod audit;
+mod audit_export;
+mod audit_tail;
+pub mod audit_verify;
 pub mod key;
 pub mod report;
 pub mod token;
 
 pub mod rebuild;
 
+mod audit_conditions;
+mod back_off;
 mod client;
 pub mod connection;
 mod diff;
 mod exchange;
+mod exported_file;
+mod records;
 
 pub mod console;
 mod duration;
@@ -356,13 +363,14 @@ mod tests {
         });
         let split = |line: &str| {
             let mut words = vec![String::new()];
-            let mut is_quoted = false;
+            let mut quote = None;
             for char in line.chars() {
-                match (char, is_quoted, words.last_mut()) {
-                    ('"', _, _) => is_quoted = !is_quoted,
-                    ('|' | '<' | '>', false, _) => break,
-                    (' ', false, Some(last)) if last.is_empty() => {}
-                    (' ', false, _) => words.push(String::new()),
+                match (char, quote, words.last_mut()) {
+                    ('"' | '\'', None, _) => quote = Some(char),
+                    (char, Some(open), _) if char == open => quote = None,
+                    ('|' | '<' | '>', None, _) => break,
+                    (' ', None, Some(last)) if last.is_empty() => {}
+                    (' ', None, _) => words.push(String::new()),
                     (_, _, Some(last)) => last.push(char),
                     (_, _, None) => {}
                 }

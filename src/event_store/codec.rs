@@ -148,6 +148,16 @@ fn decode_with(upcasters: &[Upcaster], stored: &StoredEvent) -> Result<RecordedE
     })
 }
 
+/// Today's name of a type that is stored under this one.
+pub fn current_type(stored: &str) -> &str {
+    UPCASTERS
+        .iter()
+        .fold(stored, |name, upcaster| match name == upcaster.from {
+            true => upcaster.to,
+            false => name,
+        })
+}
+
 /// Turns an older form of an event into the next: the old type, the new type, and what becomes of the data.
 struct Upcaster {
     from: &'static str,

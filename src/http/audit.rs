@@ -1,20 +1,20 @@
 //! `/audit`: reading the trail.
 
 use crate::audit::AuditQuery;
+use crate::audit::filter::MAX_FILTER_CHARS;
 use crate::http::Doors;
 use crate::http::call::{AuthorizedCall, ok};
-use crate::http::fields::InvalidField;
 use crate::http::problem::{Problem, no_such_event, use_methods};
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use std::collections::BTreeMap;
 
-const READ: &str = "audit:read";
+pub(super) const READ: &str = "audit:read";
 /// Parameters in one query.
 const MAX_PARAMETERS: usize = 32;
 /// Characters of a parameter that the event of its reading keeps.
-const MAX_RECORDED_CHARS: usize = 256;
+const MAX_RECORDED_CHARS: usize = MAX_FILTER_CHARS;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     let of = |path: &str| web::resource(path.to_owned());
@@ -35,22 +35,10 @@ type Answer = Result<HttpResponse, Problem>;
 
 async fn search(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
-    let given: Vec<(String, String)> = url::form_urlencoded::parse(request.query_string().as_bytes())
-        .take(MAX_PARAMETERS + 1)
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect();
-    if given.len() > MAX_PARAMETERS {
-        return Err(Problem::unreadable(format!(
-            "A query may have {MAX_PARAMETERS} parameters"
-        )));
-    }
+    let given = given(&request)?;
     let parameters = given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let query = AuditQuery::from_parameters(parameters, call.circumstances.now)
-        .map_err(|invalid| InvalidField::new(invalid.parameter, invalid.message))?;
-    let recorded: BTreeMap<String, String> = given
-        .iter()
-        .map(|(name, value)| (name.clone(), value.chars().take(MAX_RECORDED_CHARS).collect()))
-        .collect();
+    let query = AuditQuery::from_parameters(parameters, call.circumstances.now)?;
+    let recorded = recorded(&given);
     let reader = &call.caller.application_uri;
     let found = call
         .service
@@ -83,4 +71,37 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
         Some(event) => Ok(ok(&event)),
         None => Err(no_such_event(index)),
     }
+}
+
+/// The parameters of the query string, decoded.
+pub(super) fn given(request: &HttpRequest) -> Result<Vec<(String, String)>, Problem> {
+    let given: Vec<(String, String)> = url::form_urlencoded::parse(request.query_string().as_bytes())
+        .take(MAX_PARAMETERS + 1)
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    if given.len() > MAX_PARAMETERS {
+        return Err(Problem::unreadable(format!(
+            "A query may have {MAX_PARAMETERS} parameters"
+        )));
+    }
+    Ok(given)
+}
+
+/// Refuses parameters that a search has and this way of reading does not, with the reason.
+pub(super) fn not_for(given: &[(String, String)], refused: &[(&'static str, &'static str)]) -> Result<(), Problem> {
+    match refused
+        .iter()
+        .find(|(name, _)| given.iter().any(|(given, _)| given == name))
+    {
+        None => Ok(()),
+        Some((name, why)) => Err(Problem::invalid(*name, format!("is for a search only: {why}"))),
+    }
+}
+
+/// The parameters as the event of their reading keeps them.
+pub(super) fn recorded(given: &[(String, String)]) -> BTreeMap<String, String> {
+    given
+        .iter()
+        .map(|(name, value)| (name.clone(), value.chars().take(MAX_RECORDED_CHARS).collect()))
+        .collect()
 }

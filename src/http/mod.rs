@@ -16,6 +16,10 @@ pub mod reports;
 
 pub mod statistics;
 
+pub mod audit_tail;
+
+pub mod audit_export;
+
 pub mod transparency;
 
 pub mod health;
@@ -102,6 +106,8 @@ fn below_issuer(config: &mut ServiceConfig) {
     audit::routes(config);
     reports::routes(config);
     statistics::routes(config);
+    audit_tail::routes(config);
+    audit_export::routes(config);
     transparency::routes(config);
     openapi::routes(config);
 }

@@ -56,7 +56,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a [u8]> {
 
 /// The route's pattern: a bounded set, whatever callers ask for.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 19] = [
+    const EXACT: [&str; 22] = [
         "/connect/token",
         "/id/connect/token",
         "/oauth2/token",
@@ -74,6 +74,9 @@ fn route(path: &str) -> &'static str {
         "/admin/signing-keys",
         "/admin/signing-keys/rotate",
         "/audit/events",
+        "/audit/tail",
+        "/audit/export",
+        "/audit/export/manifest",
         "/checkpoint",
         "/",
     ];

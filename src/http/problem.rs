@@ -1,5 +1,6 @@
 //! Every failure as an answer: the one place that knows status codes for failures.
 
+use crate::audit::InvalidQuery;
 use crate::audit::transparency::TransparencyError;
 use crate::event_store::AppendError;
 use crate::http::body::{MAX_BODY_BYTES, NoBody};
@@ -156,6 +157,8 @@ pub struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
     #[serde(skip)]
     challenge: Option<String>,
     #[serde(skip)]
@@ -178,6 +181,7 @@ impl Problem {
             status,
             detail: detail.into(),
             errors: Vec::new(),
+            column: None,
             challenge: None,
             retry_after_seconds: None,
         }
@@ -226,6 +230,16 @@ impl Problem {
 impl From<InvalidField> for Problem {
     fn from(invalid: InvalidField) -> Self {
         Self::invalid(invalid.field, invalid.message)
+    }
+}
+
+impl From<InvalidQuery> for Problem {
+    fn from(invalid: InvalidQuery) -> Self {
+        let column = invalid.column;
+        Self {
+            column,
+            ..Self::invalid(invalid.parameter, invalid.message)
+        }
     }
 }
 
@@ -281,6 +295,9 @@ impl From<TransparencyError> for Problem {
             TransparencyError::NotThatLong { .. } => {
                 let detail = "The log is not that long yet";
                 return Self::new(StatusCode::NOT_FOUND, "not_found", detail);
+            }
+            TransparencyError::Removed { .. } => {
+                return Self::new(StatusCode::GONE, "removed", error.to_string());
             }
             TransparencyError::Altered { .. }
             | TransparencyError::Database(_)

@@ -7,10 +7,10 @@ use crate::policy::authorize_call::authorize_call;
 use crate::service::record::{Circumstances, Commander};
 use crate::service::{Service, ServiceError};
 use grantlog_projections::event::{ApiCallAuthorized, ApiCallDenied, DenialReason, Via};
-use grantlog_projections::values::{Actor, ApplicationId, ApplicationUri, Scope, StreamName};
+use grantlog_projections::values::{Actor, ApplicationId, ApplicationUri, Scope, StreamName, Timestamp};
 
 /// How far a verifier's clock may be off, in seconds.
-const LEEWAY_SECONDS: u32 = 30;
+pub(super) const LEEWAY_SECONDS: u32 = 30;
 /// Characters of a path that its event keeps.
 const MAX_PATH_CHARS: usize = 1_024;
 /// The same when the call was refused: anybody can make those.
@@ -36,6 +36,8 @@ pub struct Caller {
     pub application_uri: ApplicationUri,
     /// What its token allows.
     pub scope: Scope,
+    /// When its token is over.
+    pub token_expires_at: Timestamp,
 }
 
 impl Caller {
@@ -87,6 +89,7 @@ impl Service {
                 let caller = Caller {
                     application_uri: token.client_id.clone(),
                     scope: token.scope.clone(),
+                    token_expires_at: token.expires_at,
                 };
                 let fact = self.authorized(call, &token);
                 let stream = StreamName::api_calls(Some(fact.application_id));

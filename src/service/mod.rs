@@ -32,6 +32,12 @@ pub mod reports;
 
 pub mod statistics;
 
+pub mod streams;
+
+pub mod follow_audit;
+
+pub mod export_audit;
+
 pub mod prove;
 
 pub mod run;
@@ -53,6 +59,7 @@ use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use std::sync::Arc;
+use streams::Streams;
 use throttle::Throttle;
 
 /// What the operator has set.
@@ -87,6 +94,7 @@ pub struct Service {
     log_readers: reports::LogReaders,
     throttle: Throttle,
     metrics: Metrics,
+    streams: Streams,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -180,6 +188,7 @@ impl Service {
             log_readers: reports::LogReaders::new(),
             throttle,
             metrics,
+            streams: Streams::new(),
         }
     }
 

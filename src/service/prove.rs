@@ -112,7 +112,7 @@ impl Service {
             ..AuditQuery::default()
         };
         for _ in 0..MAX_PAGES_PER_TOKEN {
-            let page = self.search(&query).await?;
+            let page = self.search_unrecorded(&query).await?;
             if let Some(found) = page.events.iter().find(|event: &&AuditEvent| event.id == jti) {
                 return Ok(Some(found.index));
             }

@@ -18,7 +18,7 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<AuditPage, ServiceError> {
-        let page = self.search(query).await?;
+        let page = self.search_unrecorded(query).await?;
         let rows = page.events.len() as u64;
         let through = page.indexed_through;
         self.record_reading(parameters, rows, through, TrailAccess::Search, reader, circumstances)
@@ -47,8 +47,8 @@ impl Service {
         Ok(event)
     }
 
-    /// A page of the trail, of which nothing is on the record yet.
-    pub(super) async fn search(&self, query: &AuditQuery) -> Result<AuditPage, ServiceError> {
+    /// Searches the trail for something that is itself on the record.
+    pub(super) async fn search_unrecorded(&self, query: &AuditQuery) -> Result<AuditPage, ServiceError> {
         self.audit.search(query).await.map_err(|error| match error {
             AuditSearchError::CursorOfAnotherQuery => CommandRefused::invalid("after", error).into(),
             AuditSearchError::Overloaded => ServiceError::Busy(error.to_string()),

@@ -27,8 +27,8 @@ impl Service {
             limit: 1,
             ..AuditQuery::default()
         };
-        let first = self.search(&edge(Order::Asc)).await?;
-        let last = self.search(&edge(Order::Desc)).await?;
+        let first = self.search_unrecorded(&edge(Order::Asc)).await?;
+        let last = self.search_unrecorded(&edge(Order::Desc)).await?;
         let indexed_through = first.indexed_through;
         let range = match (first.events.first(), last.events.first()) {
             (Some(first), Some(last)) => first.index..indexed_through.min(last.index + 1),

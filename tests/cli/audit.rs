@@ -77,6 +77,29 @@ fn a_page_is_a_table_that_says_how_to_go_on() {
 }
 
 #[test]
+fn a_filter_goes_to_the_server_and_what_it_costs_is_told() {
+    let server = FakeServer::start();
+    let mut first = page(&[event(9)], Some("c2"));
+    first["partial"] = true.into();
+    first["unindexed"] = serde_json::json!(["user_agent co \"curl\""]);
+    let target = "/audit/events?filter=user_agent+co+%22curl%22&order=desc";
+    server.on("GET", &format!("{target}&limit=50"), 200, first);
+    server.on(
+        "GET",
+        &format!("{target}&limit=49&after=c2"),
+        200,
+        page(&[event(3)], None),
+    );
+    let ended = Terminal::of(&server).run(&["audit", "search", "--filter", "user_agent co \"curl\""]);
+    assert_eq!((ended.code, ended.out.lines().count()), (0, 3), "{}", ended.out);
+    assert_eq!(
+        ended.err,
+        "no index answers this part of the filter: user_agent co \"curl\"\n\
+         the log is looked through a part at a time: this may take a while\n"
+    );
+}
+
+#[test]
 fn a_narrow_terminal_shows_the_rest_below_each_row() {
     let server = FakeServer::start();
     server.on("GET", "/audit/events?order=desc&limit=50", 200, page(&[event(9)], None));
@@ -222,7 +245,10 @@ fn a_page_that_the_server_cut_short_is_filled_up() {
     let ended = Terminal::of(&server).run(&["audit", "search", "--limit", "2"]);
     server.seen();
     assert_eq!(ended.out.lines().count(), 3, "{}", ended.out);
-    assert_eq!(ended.err, "there are more: repeat with --after e\n");
+    assert_eq!(
+        ended.err,
+        "the log is looked through a part at a time: this may take a while\nthere are more: repeat with --after e\n"
+    );
 }
 
 #[test]

@@ -30,6 +30,8 @@ BEYOND_A_SCHEMA = {
     "GET /audit/stats",
     "GET /audit/reports/{name}",
     "GET /admin/applications/{id}/diff",
+    "GET /audit/export",
+    "GET /audit/export/manifest",
     "POST /connect/token",
     "POST /id/connect/token",
     "POST /oauth2/token",
@@ -55,7 +57,8 @@ def subject(administrator):
     return subject_of
 
 
-@schema.parametrize()
+# It has no end to wait for: tests/http/audit_tail.rs.
+@schema.exclude(operation_id="followEvents").parametrize()
 def test_operation(case, server, administrator, subject):
     operation = case.operation.label
     # An id that nobody has is answered 404 and shows little.

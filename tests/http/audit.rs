@@ -107,6 +107,72 @@ async fn each_parameter_narrows_the_search_and_all_hold_together() {
 }
 
 #[tokio::test]
+async fn a_filter_narrows_the_search_with_the_parameters_and_over_its_pages() {
+    let scene = busy_scene().await;
+    for (filter, parameters, expected) in [
+        (r#"reason eq "secret_mismatch""#, "", 2),
+        (r#"reason eq "secret_mismatch" and source_ip eq "192.0.2.0/24""#, "", 1),
+        (
+            r#"source_ip eq "192.0.2.0/24" or source_ip eq "2001:db8::/32""#,
+            "type=TokenIssued",
+            4,
+        ),
+        (
+            r#"type sw "Token" and not (client_id sw "my." or actor eq "grantlog.admin")"#,
+            "",
+            3,
+        ),
+        (
+            r#"scope pr and time gt "1h""#,
+            "type=TokenIssued&client_id=orders-worker",
+            2,
+        ),
+        (r#"path sw "/admin/appl" and method eq "POST""#, "", 2),
+        (r#"source_ip eq "203.0.113.0/24""#, "", 0),
+    ] {
+        let filter = filter.replace(' ', "+").replace('"', "%22");
+        let page = scene.search(&format!("filter={filter}&{parameters}")).await;
+        assert_eq!(indexes(&page).len(), expected, "{filter} {page}");
+        assert!(page.get("partial").is_none());
+    }
+    let mut next = Some("/audit/events?limit=1&filter=type+sw+%22Token%22".to_owned());
+    let mut seen = Vec::new();
+    while let Some(path) = next {
+        let (page, after) = follow(&scene, &path).await;
+        seen.extend(indexes(&page));
+        next = after;
+    }
+    assert_eq!(seen, indexes(&scene.search("filter=type+sw+%22Token%22").await));
+}
+
+#[tokio::test]
+async fn what_no_index_answers_is_named() {
+    let scene = busy_scene().await;
+    let page = scene
+        .search("filter=token_hint+pr+and+data.scope+co+%22a%22+and+type+pr")
+        .await;
+    assert_eq!(page["unindexed"], json!(["token_hint pr", "data.scope co \"a\""]));
+    let page = scene.search("filter=jti+pr+or+not+(secret_id+eq+%22x%22)").await;
+    assert!(page.get("unindexed").is_none(), "{page}");
+}
+
+#[tokio::test]
+async fn a_bad_filter_is_answered_with_the_column_and_what_is_repeated_is_escaped() {
+    let scene = Scene::start().await;
+    let (status, problem) = scene.get("/audit/events?filter=client_id+%3D+%22a%22").await;
+    assert_eq!((status, &problem["column"]), (StatusCode::BAD_REQUEST, &json!(11)));
+    assert_eq!(
+        problem["detail"],
+        "filter: column 11: expected an operator such as eq, found `=`"
+    );
+    let (_, problem) = scene.get("/audit/events?filter=index+%1B%5B31m+1").await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(r"`\u{1b}["), "{detail}");
+    let (_, problem) = scene.get("/audit/events?limit=0").await;
+    assert!(problem.get("column").is_none());
+}
+
+#[tokio::test]
 async fn an_event_is_shown_as_the_contract_says_and_data_as_it_is_stored() {
     let scene = busy_scene().await;
     let page = scene
@@ -238,7 +304,13 @@ async fn a_query_that_cannot_be_used_names_its_parameter_and_leaves_no_reading()
         ("limit=0", "limit", "1 to 1000"),
         ("limit=1001", "limit", "1 to 1000"),
         ("after=abc", "after", "is not a cursor"),
-        ("filter=type%20eq%20%22x%22", "filter", "is not a parameter"),
+        (
+            "filter=type%20eq%20%22x%22",
+            "filter",
+            "column 9: this is not an event type",
+        ),
+        ("filter=", "filter", "column 1: expected an attribute"),
+        ("source_ip=10.0.0.0/33", "source_ip", "a network such as 10.0.0.0/8"),
         ("type=TokenIssued&type=TokenRefused", "type", "once"),
         ("%0d%0aset-cookie:%20x=1", "\\r\\nset-cookie: x", "is not a parameter"),
         ("client_id=", "client_id", "1 to 256"),

@@ -27,6 +27,10 @@ mod duties;
 
 mod audit;
 
+mod audit_tail;
+
+mod audit_export;
+
 mod transparency;
 
 mod health;

@@ -142,11 +142,7 @@ async fn whoever_asks_for_a_proof_is_on_the_trail_and_whoever_reads_hashes_is_no
         [
             (json!({"index": "2"}), json!(1)),
             (json!({"index": "1000000"}), json!(0)),
-            (
-                json!("proof"),
-                json!({"jti": "0190163d-8694-739b-aea5-966c26f8ad91"}),
-                json!(0)
-            ),
+            (json!({"jti": "0190163d-8694-739b-aea5-966c26f8ad91"}), json!(0)),
             (json!({"entries": "0"}), json!(2)),
         ]
     );

@@ -1,9 +1,12 @@
 //! The index database: complete segments only, so that its rows depend on the log alone, never on when they
 //! were written. It is safe to delete: it is built again from the log.
 
-use super::field::{Field, Term};
+use super::field::Field;
+use super::identifier::{self, Identifier};
+use super::listing;
 use super::offsets::{self, OffsetSet};
-use super::segment::Segment;
+use super::plan::ValueSet;
+use super::segment::{Row, Segment};
 use super::times::{self, TimeBounds};
 use crate::audit::query::Order;
 use crate::rebuildable;
@@ -12,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The layout of the tables and what the records' values mean: a change here makes older files other versions.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// Page cache of the writer, in KiB.
 const WRITER_CACHE_KIB: i64 = 16_384;
 /// Page cache of each reader, in KiB.
@@ -62,7 +65,6 @@ impl From<rusqlite::Error> for Unusable {
 /// The one connection that writes.
 pub(super) struct Writer {
     connection: Connection,
-    size: usize,
 }
 
 impl Writer {
@@ -82,31 +84,25 @@ impl Writer {
             transaction.commit()?;
         }
         let segments = rows(&connection, size)?;
-        Ok((Self { connection, size }, segments))
+        Ok((Self { connection }, segments))
     }
 
     /// Adds segments that are complete and follow what is there, all or none of them.
     pub fn append(&mut self, segments: &[Arc<Segment>]) -> rusqlite::Result<()> {
-        let mut postings: Vec<_> = segments
+        let mut rows: Vec<_> = segments
             .iter()
             .flat_map(|segment| {
-                segment
-                    .postings()
-                    .map(|(field, value, offsets)| (field, value, segment.number, offsets))
+                let rows = segment.rows().into_iter();
+                rows.map(|(row, value, content)| (row.number(), value, segment.number, content))
             })
             .collect();
         // In the order of the key, so that each page of the table is visited once.
-        postings.sort_unstable_by_key(|(field, value, number, _)| (*field as u8, *value, *number));
+        rows.sort_unstable();
         let transaction = self.connection.transaction()?;
         {
             let mut insert = transaction.prepare_cached("INSERT INTO posting VALUES (?1, ?2, ?3, ?4)")?;
-            for (field, value, number, offsets) in postings {
-                insert.execute(params![
-                    field as u8,
-                    value,
-                    number.cast_signed(),
-                    offsets::encode(offsets, self.size)
-                ])?;
+            for (row, value, number, content) in rows {
+                insert.execute(params![row, value, number.cast_signed(), content])?;
             }
             let mut insert = transaction.prepare_cached("INSERT INTO segment VALUES (?1, ?2, ?3, ?4, ?5)")?;
             for segment in segments {
@@ -150,9 +146,9 @@ impl Reader {
         self.connection.unchecked_transaction()
     }
 
-    /// The first segment in the given order, from `at` on, in which the value occurs, and where it does: one
-    /// look-up by primary key. `None` when there is no such segment.
-    pub fn seek(&self, term: &Term, at: u64, order: Order) -> rusqlite::Result<Option<Occurrence>> {
+    /// The first segment in the given order, from `at` on, with a row for this value, and the places that the row
+    /// holds: one look-up by primary key. `None` when there is no such segment.
+    pub fn seek(&self, row: Row, value: &[u8], at: u64, order: Order) -> rusqlite::Result<Option<(u64, OffsetSet)>> {
         let mut seek = self.connection.prepare_cached(match order {
             Order::Asc => {
                 "SELECT segment, offsets FROM posting WHERE field = ?1 AND value = ?2 AND segment >= ?3
@@ -163,16 +159,65 @@ impl Reader {
                  ORDER BY segment DESC LIMIT 1"
             }
         })?;
-        let found = seek.query_row(params![term.field as u8, &*term.value, at.cast_signed()], |row| {
-            let segment = row.get::<_, i64>(0)?.cast_unsigned();
-            // Where the search cannot use this segment yet, its places are not worth decoding.
-            let offsets = match segment == at {
-                true => Some(offsets::decode(row.get_ref(1)?.as_blob()?, self.size).ok_or_else(|| damaged("offsets"))?),
-                false => None,
-            };
-            Ok(Occurrence { segment, offsets })
+        let found = seek.query_row(params![row.number(), value, at.cast_signed()], |row| {
+            let offsets = offsets::decode(row.get_ref(1)?.as_blob()?, self.size).ok_or_else(|| damaged("offsets"))?;
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), offsets))
         });
         found.optional()
+    }
+
+    /// The places that a row of this segment holds: none when there is no such row.
+    pub fn places(&self, row: Row, value: &[u8], segment: u64) -> rusqlite::Result<OffsetSet> {
+        let places = self.content(row, value, segment, |content| {
+            offsets::decode(content, self.size).ok_or_else(|| damaged("offsets"))
+        });
+        Ok(places?.unwrap_or_else(|| OffsetSet::empty(self.size)))
+    }
+
+    /// Where in this segment the identifier may be.
+    pub fn identified(&self, identifier: Identifier, segment: u64) -> rusqlite::Result<OffsetSet> {
+        let found = self.content(Row::Identifiers, &[identifier.bucket()], segment, |content| {
+            identifier::find(identifier, content, self.size).ok_or_else(|| damaged("identifiers"))
+        });
+        Ok(found?.unwrap_or_else(|| OffsetSet::empty(self.size)))
+    }
+
+    /// Calls with each value that the field has in this segment, in order.
+    pub fn listed(&self, field: Field, segment: u64, then: impl FnMut(&[u8])) -> rusqlite::Result<()> {
+        let each = self.content(Row::Listing, &[field as u8], segment, |content| {
+            listing::each(content, then).ok_or_else(|| damaged("values"))
+        });
+        each.map(|_| ())
+    }
+
+    /// The first value of the range that is greater than `after`, whatever its segment.
+    pub fn next_value(&self, range: &ValueSet, after: Option<&[u8]>) -> rusqlite::Result<Option<Vec<u8>>> {
+        let mut next = self.connection.prepare_cached(match after {
+            None => "SELECT value FROM posting WHERE field = ?1 AND value >= ?2 ORDER BY value LIMIT 1",
+            Some(_) => "SELECT value FROM posting WHERE field = ?1 AND value > ?2 ORDER BY value LIMIT 1",
+        })?;
+        let row = Row::Value(range.field).number();
+        let found = next.query_row(params![row, after.unwrap_or(&range.from)], |row| {
+            row.get::<_, Vec<u8>>(0)
+        });
+        Ok(found.optional()?.filter(|value| range.contains(value)))
+    }
+
+    fn content<T>(
+        &self,
+        row: Row,
+        value: &[u8],
+        segment: u64,
+        read: impl FnOnce(&[u8]) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        let mut query = self
+            .connection
+            .prepare_cached("SELECT offsets FROM posting WHERE field = ?1 AND value = ?2 AND segment = ?3")?;
+        query
+            .query_row(params![row.number(), value, segment.cast_signed()], |row| {
+                read(row.get_ref(0)?.as_blob()?)
+            })
+            .optional()
     }
 
     /// The times of a segment's events.
@@ -184,13 +229,6 @@ impl Reader {
             times::decode(row.get_ref(0)?.as_blob()?, self.size).ok_or_else(|| damaged("times"))
         })
     }
-}
-
-/// Where a value occurs.
-pub(in crate::audit) struct Occurrence {
-    pub segment: u64,
-    /// Its places, when the segment is the one that was asked for.
-    pub offsets: Option<OffsetSet>,
 }
 
 fn rows(connection: &Connection, size: usize) -> Result<Vec<SegmentRow>, Unusable> {

@@ -99,7 +99,7 @@ impl<'a> Read<'a> {
 
     fn record(&self) -> AuditRecord<'_> {
         match self {
-            Self::Skimmed(record) => *record,
+            Self::Skimmed(record) => record.clone(),
             Self::Decoded(recorded) => AuditRecord::from(&**recorded),
         }
     }

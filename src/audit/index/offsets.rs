@@ -21,6 +21,9 @@ impl OffsetSet {
     pub fn range(size: usize, range: std::ops::Range<usize>) -> Self {
         let mut set = Self::empty(size);
         let end = range.end.min(size);
+        if range.start >= end {
+            return set;
+        }
         for (at, word) in set.words.iter_mut().enumerate() {
             let (low, high) = (at * 64, at * 64 + 64);
             if range.start < high && end > low {
@@ -56,6 +59,41 @@ impl OffsetSet {
         for (word, other) in self.words.iter_mut().zip(&other.words) {
             *word &= other;
         }
+    }
+
+    pub fn unite(&mut self, other: &Self) {
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word |= other;
+        }
+    }
+
+    pub fn subtract(&mut self, other: &Self) {
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word &= !other;
+        }
+    }
+
+    /// A set of the same size with no member.
+    pub fn emptied(&self) -> Self {
+        Self::empty(self.size)
+    }
+
+    /// The members whose events have these indexes; the segment's first has index `first`.
+    pub fn within(&self, indexes: &std::ops::Range<u64>, first: u64) -> Self {
+        let offset = |index: u64| usize::try_from(index.saturating_sub(first)).unwrap_or(usize::MAX);
+        let mut set = Self::range(self.size, offset(indexes.start)..offset(indexes.end));
+        set.intersect(self);
+        set
+    }
+
+    pub fn contains(&self, offset: usize) -> bool {
+        let word = self.words.get(offset / 64);
+        word.is_some_and(|word| word & (1 << (offset % 64)) != 0)
+    }
+
+    /// How many members it has.
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// Keeps the members that the test accepts.
@@ -131,9 +169,7 @@ pub(super) fn encode(offsets: &[u16], size: usize) -> Vec<u8> {
     if offsets.len() * 2 > size {
         let members = OffsetSet::of(size, offsets);
         let mut others = OffsetSet::range(size, 0..size);
-        for (word, member) in others.words.iter_mut().zip(&members.words) {
-            *word &= !member;
-        }
+        others.subtract(&members);
         let mut bytes = vec![ALL_BUT];
         push_gaps(&mut bytes, others.ascending());
         if bytes.len() < best.len() {
@@ -159,9 +195,7 @@ pub(super) fn decode(bytes: &[u8], size: usize) -> Option<OffsetSet> {
         ALL_BUT => {
             let others = from_gaps(rest, size)?;
             let mut set = OffsetSet::range(size, 0..size);
-            for (word, other) in set.words.iter_mut().zip(&others.words) {
-                *word &= !other;
-            }
+            set.subtract(&others);
             Some(set)
         }
         BITMAP => {

@@ -3,9 +3,10 @@
 
 use crate::event_store::{StoredEvent, codec};
 use grantlog_projections::audit_record::{AuditRecord, Outcome};
-use grantlog_projections::values::Timestamp;
+use grantlog_projections::values::{SecretId, Timestamp};
 use serde::Deserialize;
 use std::net::IpAddr;
+use uuid::Uuid;
 
 /// Types that are skimmed: successes of the application in their `application_uri`.
 const SKIMMED: [&str; 2] = ["TokenIssued", "ApiCallAuthorized"];
@@ -18,19 +19,32 @@ pub(super) fn skim(stored: &StoredEvent) -> Option<AuditRecord<'_>> {
     let skimmed: Skimmed<'_> = serde_json::from_slice(&stored.bytes).ok()?;
     Some(AuditRecord {
         index: stored.index,
+        id: skimmed.id,
         time: skimmed.time,
         event_type,
+        actor: skimmed.actor.into(),
+        trace_id: skimmed.trace_id,
         client_id: Some(skimmed.data.application_uri),
         outcome: Outcome::Success,
         source_ip: skimmed.source.map(|source| source.ip),
+        reason: None,
+        jti: Some(skimmed.data.jti),
+        session_id: None,
+        secret_id: skimmed.data.secret_id,
+        superseded: &[],
+        path: skimmed.data.path,
     })
 }
 
 #[derive(Deserialize)]
 struct Skimmed<'a> {
+    id: Uuid,
     time: Timestamp,
+    actor: &'a str,
     #[serde(default)]
     source: Option<SkimmedSource>,
+    #[serde(default)]
+    trace_id: Option<&'a str>,
     #[serde(borrow)]
     data: SkimmedData<'a>,
 }
@@ -43,6 +57,11 @@ struct SkimmedSource {
 #[derive(Deserialize)]
 struct SkimmedData<'a> {
     application_uri: &'a str,
+    jti: Uuid,
+    #[serde(default)]
+    secret_id: Option<SecretId>,
+    #[serde(default)]
+    path: Option<&'a str>,
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! The part of the index that is in memory, and what a search sees of the whole at one moment.
 
-use super::field::Term;
-use super::offsets::OffsetSet;
+use super::plan::{Plan, Sets};
 use super::segment::Segment;
-use super::times::{TimeBounds, TimeWindow};
+use super::times::TimeBounds;
 use grantlog_projections::audit_record::AuditRecord;
 use imbl::Vector;
 use std::collections::VecDeque;
@@ -29,7 +28,7 @@ pub(in crate::audit) struct View {
     /// The times of the segments that are in the database.
     pub written: Vector<TimeBounds>,
     /// The segments in memory, oldest first: the index of the first event, and which events match.
-    pub matching: Vec<(u64, OffsetSet)>,
+    pub matching: Vec<(u64, Sets)>,
     /// How many events are indexed.
     pub indexed_through: u64,
 }
@@ -86,19 +85,19 @@ impl Memory {
         }
     }
 
-    pub fn view(&self, terms: &[Term], window: TimeWindow) -> View {
+    pub fn view(&self, plan: &Plan) -> View {
         let (written, complete, open, indexed_through) = {
             let segments = self.lock();
             (
                 segments.written.clone(),
                 segments.complete.iter().cloned().collect::<Vec<_>>(),
-                (segments.open.first_index(), segments.open.matching(terms, window)),
+                (segments.open.first_index(), segments.open.matching(plan)),
                 segments.open.next_index(),
             )
         };
         let matching = complete
             .iter()
-            .map(|segment| (segment.first_index(), segment.matching(terms, window)));
+            .map(|segment| (segment.first_index(), segment.matching(plan)));
         View {
             written,
             matching: matching.chain([open]).collect(),

@@ -1,8 +1,8 @@
 //! The thread that follows the log: hashes each event, keeps full tiles, and holds the tree against what was
 //! published before. Now and then it publishes by itself, so that there is evidence even when nobody asks.
 
+use super::leaf::leaf_of;
 use super::log::{Progress, Shared, SignedCheckpoint, TransparencyError, mismatch};
-use super::merkle::leaf_hash;
 use super::tile_file::TileWriter;
 use super::tiles::Edge;
 use crate::event_store::{EventStore, MAX_EVENTS_PER_READ, ReadError, StoredEvent};
@@ -148,7 +148,7 @@ impl Follower {
                     found: event.index,
                 });
             }
-            self.edge.push(leaf_hash(&event.bytes), &mut full);
+            self.edge.push(leaf_of(&event.bytes), &mut full);
         }
         if !full.is_empty() {
             self.writer.append(&full)?;

@@ -6,7 +6,8 @@
 
 use super::checkpoint::Checkpoint;
 use super::follower;
-use super::merkle::{self, Hash, leaf_hash};
+use super::leaf::{leaf_of, removed};
+use super::merkle::{self, Hash};
 use super::note::{Note, Signature};
 use super::proof::TlogProof;
 use super::published::PublishedFile;
@@ -69,6 +70,12 @@ pub enum TransparencyError {
     /// An event is not the one that the tree was made of.
     #[error("event {index} of the log is not the one that its leaf hash was made of: run `grantlog audit verify`")]
     Altered {
+        /// Which.
+        index: u64,
+    },
+    /// Retention has removed an event: its hash is all that is left.
+    #[error("event {index} was removed; its hash is all that is left of it")]
+    Removed {
         /// Which.
         index: u64,
     },
@@ -147,8 +154,8 @@ pub(super) struct Shared {
     /// None when it has stopped before it began.
     opened: Option<Opened>,
     pub progress: watch::Sender<Progress>,
-    /// The published checkpoint over the most events, and when it was published by this run.
-    newest: watch::Sender<Option<(Arc<SignedCheckpoint>, Instant)>>,
+    /// The published checkpoint over the most events, and when this run published it; none: an earlier one did.
+    newest: watch::Sender<Option<(Arc<SignedCheckpoint>, Option<Instant>)>>,
 }
 
 /// Key and files.
@@ -194,7 +201,7 @@ impl Transparency {
                     is_proven: found.expected.is_none(),
                     failure: None,
                 };
-                let newest = found.expected.clone().map(|newest| (Arc::new(newest), Instant::now()));
+                let newest = found.expected.clone().map(|newest| (Arc::new(newest), None));
                 let shared = Arc::new(Shared {
                     opened: Some(found.opened),
                     progress: watch::Sender::new(progress),
@@ -279,8 +286,11 @@ impl Transparency {
             .await?;
         let mut bundle = Vec::new();
         for (event, leaf) in events.iter().zip(tile.hashes()) {
-            if leaf_hash(&event.bytes) != *leaf {
+            if leaf_of(&event.bytes) != *leaf {
                 return Err(TransparencyError::Altered { index: event.index });
+            }
+            if removed(&event.bytes).is_some() {
+                return Err(TransparencyError::Removed { index: event.index });
             }
             // An event is never longer: the store refuses it.
             let length = u16::try_from(event.bytes.len()).unwrap_or(u16::MAX);
@@ -317,7 +327,7 @@ impl Transparency {
             })
             .await?;
         let events = self.store.read_indexes(&[index]).await?;
-        if events.iter().any(|event| leaf_hash(&event.bytes) != leaf) {
+        if events.iter().any(|event| leaf_of(&event.bytes) != leaf) {
             return Err(TransparencyError::Altered { index });
         }
         Ok(EventProof {
@@ -388,7 +398,8 @@ impl Transparency {
     fn fresh(&self) -> Option<SignedCheckpoint> {
         let newest = self.shared.newest.borrow();
         let (newest, published) = newest.as_ref()?;
-        let is_fresh = newest.size >= self.store.log_size() || published.elapsed() < self.publish_interval;
+        let is_fresh =
+            newest.size >= self.store.log_size() || published.is_some_and(|at| at.elapsed() < self.publish_interval);
         is_fresh.then(|| (**newest).clone())
     }
 
@@ -480,7 +491,7 @@ impl Shared {
         self.newest.send_if_modified(|newest| {
             let is_newer = newest.as_ref().is_none_or(|(newest, _)| newest.size < size);
             if is_newer || newest.as_ref().is_some_and(|(newest, _)| newest.size == size) {
-                *newest = Some((Arc::new(checkpoint.clone()), Instant::now()));
+                *newest = Some((Arc::new(checkpoint.clone()), Some(Instant::now())));
             }
             is_newer
         });
@@ -757,7 +768,7 @@ async fn misfit(path: &Path, edge: &Edge, store: &dyn EventStore) -> Result<Opti
             let tile = reader.tile(TileId { level: 0, number }).map_err(of_tiles)?;
             let hashes = tile.as_ref().map_or(&[][..], Tile::hashes);
             for (place, event) in bundle.iter().enumerate() {
-                if hashes.get(place) != Some(&leaf_hash(&event.bytes)) {
+                if hashes.get(place) != Some(&leaf_of(&event.bytes)) {
                     return Ok(Some(Misfit::Altered(event.index)));
                 }
                 next = event.index + 1;
@@ -779,7 +790,7 @@ fn unusable(unusable: Unusable) -> TransparencyError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::merkle::{CompactRange, verify_consistency};
+    use super::super::merkle::{CompactRange, leaf_hash, verify_consistency};
     use super::*;
     use crate::audit::memory_log::{MemoryLog, tokens};
     use tempfile::TempDir;

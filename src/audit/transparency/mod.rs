@@ -5,11 +5,13 @@
 //!
 //! `merkle` is the tree's arithmetic, `tiles` how it is cut and named; `note`, `checkpoint`, `proof` and `verifier`
 //! are the texts; `tile_file` and `published` are what is kept; `follower` is the thread that follows the log, and
-//! `log` what the rest of the server asks.
+//! `log` what the rest of the server asks; `verify` is what an auditor runs.
 
 pub mod merkle;
 
 pub mod tiles;
+
+pub mod leaf;
 
 pub mod note;
 
@@ -26,6 +28,8 @@ pub mod published;
 mod follower;
 
 mod log;
+
+pub mod verify;
 
 pub use log::{EventProof, SignedCheckpoint, Transparency, TransparencyError, TransparencySettings};
 pub use verifier::VerifierKey;

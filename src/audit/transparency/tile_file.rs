@@ -115,26 +115,6 @@ impl TileReader {
     pub fn tile(&self, id: TileId) -> rusqlite::Result<Option<Tile>> {
         tile(&self.connection, id)
     }
-
-    /// Gives every tile of a level, in order, to `each`, until it is told enough.
-    pub fn for_each(&self, level: u8, mut each: impl FnMut(u64, Option<Tile>) -> bool) -> rusqlite::Result<()> {
-        let mut read = self
-            .connection
-            .prepare("SELECT id, hashes FROM tile WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
-        let last = (1 << NUMBER_BITS) - 1;
-        let mut rows = read.query(params![
-            key(TileId { level, number: 0 }),
-            key(TileId { level, number: last })
-        ])?;
-        while let Some(row) = rows.next()? {
-            let number = row.get::<_, i64>(0)?.cast_unsigned() & last;
-            let tile = Tile::from_bytes(row.get_ref(1)?.as_blob()?);
-            if !each(number, tile.filter(|tile| tile.hashes().len() as u64 == TILE_HASHES)) {
-                break;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn tile(connection: &Connection, id: TileId) -> rusqlite::Result<Option<Tile>> {

@@ -1,0 +1,212 @@
+//! Reads a filter: RFC 7644 §3.4.2.2, where `not` binds closest, then `and`, then `or`.
+
+use super::attribute::Attribute;
+use super::comparison::{Comparison, Literal, Operator};
+use super::lexer::{Placed, Token, tokens};
+use super::{Expression, InvalidFilter, MAX_COMPARISONS, MAX_FILTER_CHARS, MAX_NESTING};
+use grantlog_projections::values::Timestamp;
+
+/// Characters of a filter that an error repeats.
+const SHOWN: usize = 40;
+
+/// The expression that the text is. `now` is what spans back are counted from.
+pub(super) fn parse(filter: &str, now: Timestamp) -> Result<Expression, InvalidFilter> {
+    if filter.chars().nth(MAX_FILTER_CHARS).is_some() {
+        let message = format!("a filter may have {MAX_FILTER_CHARS} characters");
+        return Err(InvalidFilter::at(MAX_FILTER_CHARS + 1, message));
+    }
+    let mut parser = Parser {
+        tokens: tokens(filter)?.into_iter().peekable(),
+        end: filter.chars().count() + 1,
+        comparisons: 0,
+        now,
+    };
+    let expression = parser.any(0)?;
+    match parser.tokens.next() {
+        None => Ok(expression),
+        Some(Placed {
+            token: Token::Close,
+            column,
+        }) => Err(InvalidFilter::at(column, "this `)` has no `(` before it")),
+        Some(found) => Err(expected("and, or, or the end of the filter", Some(&found), parser.end)),
+    }
+}
+
+struct Parser<'a> {
+    tokens: std::iter::Peekable<std::vec::IntoIter<Placed<'a>>>,
+    /// The column behind the last character.
+    end: usize,
+    comparisons: usize,
+    now: Timestamp,
+}
+
+impl Parser<'_> {
+    /// What is joined by `or`.
+    fn any(&mut self, depth: usize) -> Result<Expression, InvalidFilter> {
+        let mut parts = vec![self.all(depth)?];
+        while self.take_word("or") {
+            parts.push(self.all(depth)?);
+        }
+        Ok(Expression::any(parts))
+    }
+
+    /// What is joined by `and`.
+    fn all(&mut self, depth: usize) -> Result<Expression, InvalidFilter> {
+        let mut parts = vec![self.one(depth)?];
+        while self.take_word("and") {
+            parts.push(self.one(depth)?);
+        }
+        Ok(Expression::all(parts))
+    }
+
+    /// A comparison, a group, or the opposite of a group.
+    fn one(&mut self, depth: usize) -> Result<Expression, InvalidFilter> {
+        if self.take_word("not") {
+            let opened = self.tokens.next();
+            return match opened {
+                Some(Placed {
+                    token: Token::Open,
+                    column,
+                }) => self.group(column, depth).map(Expression::not),
+                other => Err(expected("`(` after not, as in not (a eq 1)", other.as_ref(), self.end)),
+            };
+        }
+        let Some(found) = self.tokens.next() else {
+            return Err(expected("an attribute such as client_id", None, self.end));
+        };
+        match found.token {
+            Token::Open => self.group(found.column, depth),
+            Token::Word(name) if !is_keyword(name) => self.comparison(name, found.column),
+            _ => Err(expected("an attribute such as client_id", Some(&found), self.end)),
+        }
+    }
+
+    /// What is between parentheses, and the closing one.
+    fn group(&mut self, column: usize, depth: usize) -> Result<Expression, InvalidFilter> {
+        if depth == MAX_NESTING {
+            return Err(InvalidFilter::at(
+                column,
+                format!("groups may be nested {MAX_NESTING} deep"),
+            ));
+        }
+        let inner = self.any(depth + 1)?;
+        match self.tokens.next() {
+            Some(Placed {
+                token: Token::Close, ..
+            }) => Ok(inner),
+            None => Err(InvalidFilter::at(column, "this `(` has no `)` behind it")),
+            other => Err(expected("and, or, or `)`", other.as_ref(), self.end)),
+        }
+    }
+
+    fn comparison(&mut self, name: &str, column: usize) -> Result<Expression, InvalidFilter> {
+        if self.comparisons == MAX_COMPARISONS {
+            let message = format!("a filter may have {MAX_COMPARISONS} comparisons");
+            return Err(InvalidFilter::at(column, message));
+        }
+        self.comparisons += 1;
+        let attribute = Attribute::parse(name)
+            .map_err(|message| InvalidFilter::at(column, format!("{} {message}", shown(name))))?;
+        const OPERATORS: &str = "an operator such as eq";
+        let found = self.tokens.next();
+        let operator = match &found {
+            Some(Placed {
+                token: Token::Word(word),
+                ..
+            }) if word.eq_ignore_ascii_case("pr") => return Ok(Expression::Comparison(Comparison::Present(attribute))),
+            Some(Placed {
+                token: Token::Word(word),
+                ..
+            }) => Operator::parse(word).ok_or_else(|| expected(OPERATORS, found.as_ref(), self.end))?,
+            Some(Placed {
+                token: Token::Other(signs),
+                column,
+            }) => return Err(InvalidFilter::at(*column, not_an_operator(signs))),
+            _ => return Err(expected(OPERATORS, found.as_ref(), self.end)),
+        };
+        let found = self.tokens.next();
+        let column = found.as_ref().map_or(self.end, |found| found.column);
+        let literal = match found {
+            Some(Placed {
+                token: Token::Text(text),
+                ..
+            }) => Literal::Text(text),
+            // RFC 7644: true, false and null as in JSON, so in lower case.
+            Some(Placed {
+                token: Token::Word(word),
+                ..
+            }) => match serde_json::from_str(word) {
+                Ok(serde_json::Value::Null) => Literal::Null,
+                Ok(serde_json::Value::Bool(value)) => Literal::Bool(value),
+                Ok(serde_json::Value::Number(number)) => Literal::Number(number),
+                _ => {
+                    let message = format!("expected a value, found {}: put text in double quotes", shown(word));
+                    return Err(InvalidFilter::at(column, message));
+                }
+            },
+            other => {
+                let wanted = "a value: text in double quotes, a number, true, false or null";
+                return Err(expected(wanted, other.as_ref(), self.end));
+            }
+        };
+        Comparison::new(attribute, operator, literal, self.now)
+            .map(Expression::Comparison)
+            .map_err(|message| InvalidFilter::at(column, message))
+    }
+
+    fn take_word(&mut self, word: &str) -> bool {
+        let is_it = |found: &Placed<'_>| matches!(found.token, Token::Word(found) if found.eq_ignore_ascii_case(word));
+        self.tokens.next_if(is_it).is_some()
+    }
+}
+
+fn is_keyword(word: &str) -> bool {
+    ["and", "or", "not"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(word))
+}
+
+fn expected(wanted: &str, found: Option<&Placed<'_>>, end: usize) -> InvalidFilter {
+    let Some(Placed { token, column }) = found else {
+        return InvalidFilter::at(end, format!("expected {wanted}, found the end of the filter"));
+    };
+    let found = match token {
+        Token::Word(text) | Token::Other(text) => shown(text),
+        Token::Text(text) => format!("the text {}", shown(text)),
+        Token::Open => "`(`".into(),
+        Token::Close => "`)`".into(),
+    };
+    let hint = match token {
+        Token::Other("[" | "]" | "[]") => {
+            " (groups in brackets are not supported: name the field, as in changes.field)"
+        }
+        Token::Other(signs) if signs.starts_with('\'') => " (text stands in double quotes)",
+        Token::Other("&" | "&&") => " (write and)",
+        Token::Other("|" | "||" | ",") => " (write or)",
+        Token::Other("!") => " (write not)",
+        _ => "",
+    };
+    InvalidFilter::at(*column, format!("expected {wanted}, found {found}{hint}"))
+}
+
+/// What people write who know another language.
+fn not_an_operator(signs: &str) -> String {
+    let instead = match signs {
+        "=" | "==" | "===" | ":" => "eq",
+        "!=" | "<>" | "!==" => "ne",
+        "=~" | "~" => "co",
+        ">" => "gt",
+        ">=" => "ge",
+        "<" => "lt",
+        "<=" => "le",
+        _ => return format!("expected an operator such as eq, found {}", shown(signs)),
+    };
+    format!("expected an operator such as {instead}, found {}", shown(signs))
+}
+
+/// Text from outside, cut, and fit for an answer and a log line.
+fn shown(text: &str) -> String {
+    let cut: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    let more = if text.chars().count() > SHOWN { "…" } else { "" };
+    format!("`{cut}{more}`")
+}

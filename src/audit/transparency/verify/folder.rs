@@ -1,0 +1,469 @@
+//! A data folder, read and not changed, a server may be running over it: every event, every tile, every checkpoint.
+
+use super::export::ExportFile;
+use super::findings::{Check, Findings};
+use super::tree::{Expected, TreeCheck, expected};
+use crate::audit::transparency::leaf::{leaf_of, removed};
+use crate::audit::transparency::merkle::{self, Hash, verify_consistency, verify_inclusion};
+use crate::audit::transparency::published::PublishedFile;
+use crate::audit::transparency::tile_file::{TileReader, Unusable};
+use crate::audit::transparency::tiles::{Edge, Tile, TileId, TileNodes, Tiles};
+use crate::audit::transparency::verifier::VerifierKey;
+use crate::audit::transparency::{published_file, tile_file};
+use crate::event_store::{Direction, EventStore, ReadError, StoredEvent, codec};
+use futures_util::{StreamExt, stream};
+use grantlog_projections::Event;
+use grantlog_projections::values::StreamName;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Events that are read and hashed at a time.
+const BATCH_EVENTS: u64 = 1_024;
+/// Batches that are under way for each core.
+const BATCHES_PER_CORE: usize = 2;
+/// Events of which a proof is made from the tiles.
+const PROVEN_EVENTS: u64 = 64;
+/// Checkpoints of which a proof is made from the tiles.
+const PROVEN_CHECKPOINTS: usize = 64;
+
+/// Why a folder cannot be verified at all.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Database {
+        /// Which.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The work was broken off.
+    #[error("the verification was broken off: {0}")]
+    BrokenOff(String),
+}
+
+/// What a data folder says about its log, as it was when this was read: before the log is opened, so that a running
+/// server has published nothing that the log does not hold.
+pub struct Folder {
+    published: Vec<Expected>,
+    tiles: Option<(TileReader, Edge)>,
+}
+
+impl Folder {
+    /// Reads the published checkpoints and looks at the tiles.
+    pub async fn read(data_dir: &Path, key: &VerifierKey, findings: &mut Findings) -> Result<Self, FolderError> {
+        let (data_dir, key) = (data_dir.to_owned(), key.clone());
+        let (folder, found) = tokio::task::spawn_blocking(move || {
+            let mut findings = Findings::default();
+            let folder = Self::look(&data_dir, &key, &mut findings);
+            (folder, findings)
+        })
+        .await
+        .map_err(|error| FolderError::BrokenOff(error.to_string()))?;
+        for failure in found.failures {
+            (0..failure.count).for_each(|_| findings.failed(failure.check, failure.first.clone()));
+        }
+        found.notes.into_iter().for_each(|note| findings.note(note));
+        folder
+    }
+
+    fn look(data_dir: &Path, key: &VerifierKey, findings: &mut Findings) -> Result<Self, FolderError> {
+        let (published_path, tile_path) = (published_file(data_dir), tile_file(data_dir));
+        let mut published = Vec::new();
+        if published_path.exists() {
+            let read = PublishedFile::open_read_only(&published_path).and_then(|file| {
+                file.for_each(|kept| {
+                    let name = format!("checkpoint {}", kept.size);
+                    let said = expected(key, &kept.note, name.clone(), Check::Checkpoints, findings);
+                    if said
+                        .as_ref()
+                        .is_some_and(|said| said.size != kept.size || said.root[..] != kept.root[..])
+                    {
+                        findings.failed(
+                            Check::Checkpoints,
+                            format!("{name}: what is kept beside it is not what it says"),
+                        );
+                    }
+                    published.extend(said);
+                })
+            });
+            if let Err(error) = read {
+                findings.failed(Check::Checkpoints, format!("{}: {error}", published_path.display()));
+            }
+        } else {
+            findings.note(format!(
+                "{} is not there: no published checkpoint is kept",
+                published_path.display()
+            ));
+        }
+        let mut tiles = None;
+        if tile_path.exists() {
+            let reader = TileReader::open(&tile_path).map_err(|source| FolderError::Database {
+                path: tile_path.clone(),
+                source,
+            })?;
+            match reader.edge() {
+                Ok(edge) => tiles = Some((reader, edge)),
+                Err(Unusable::Stale(reason)) => findings.failed(Check::Tiles, reason),
+                Err(Unusable::Failed(error)) => findings.failed(Check::Tiles, error.to_string()),
+            }
+        } else {
+            findings.note(format!(
+                "{} is not there: it is made again when the server starts",
+                tile_path.display()
+            ));
+        }
+        Ok(Self { published, tiles })
+    }
+
+    /// Reads the whole log and holds everything against it. `progress` hears how many events are read.
+    pub async fn verify(
+        mut self,
+        store: Arc<dyn EventStore>,
+        remembered: Vec<Expected>,
+        mut export: Option<ExportFile>,
+        findings: &mut Findings,
+        mut progress: impl FnMut(u64, u64),
+    ) -> VerifiedLog {
+        let log_size = store.log_size();
+        let mut checkpoints = self.published.clone();
+        checkpoints.extend(remembered);
+        if checkpoints.is_empty() {
+            findings.note("an altered log cannot be told without a checkpoint: give one that you have kept");
+        }
+        let mut tree = TreeCheck::new(checkpoints);
+        let mut streams = Streams::default();
+        let mut tile_count = 0;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let batches = (0..log_size.div_ceil(BATCH_EVENTS)).map(|batch| {
+            let store = store.clone();
+            async move { examined(store, batch * BATCH_EVENTS, log_size).await }
+        });
+        let mut batches = stream::iter(batches).buffered(cores * BATCHES_PER_CORE);
+        let mut is_whole = true;
+        while let Some(batch) = batches.next().await {
+            for event in batch.events {
+                let index = tree.size();
+                if let Some(problem) = &event.problem {
+                    findings.failed(Check::Events, problem.clone());
+                }
+                streams.add(index, &event, findings);
+                if let Some(export) = &mut export {
+                    export.compare(index, &event.leaf, findings);
+                }
+                tree.push(event.leaf, findings, |id, tile, findings| {
+                    tile_count += u64::from(self.compare(id, &tile, findings));
+                });
+            }
+            progress(tree.size(), log_size);
+            if let Some(error) = batch.error {
+                findings.failed(Check::Events, error);
+                is_whole = false;
+                break;
+            }
+        }
+        drop(batches);
+        let size = tree.size();
+        findings.checked(
+            Check::Events,
+            size,
+            format!("{size} read, at dense indexes, each understood"),
+        );
+        streams.finish(findings);
+        if let Some((_, edge)) = &self.tiles
+            && is_whole
+        {
+            if edge.size() > log_size {
+                let what = format!("they are of {} events, the log has {log_size}", edge.size());
+                findings.failed(Check::Tiles, what);
+            }
+            findings.checked(
+                Check::Tiles,
+                tile_count,
+                format!("{tile_count} full tiles have the hashes of the events"),
+            );
+        }
+        let (root, edge) = (tree.root(), tree.edge().clone());
+        if is_whole {
+            self.prove(size, &root, &edge, findings);
+            tree.finish(findings);
+        } else {
+            findings.note(format!("checkpoints over more than {size} events could not be checked"));
+        }
+        if let Some(export) = export {
+            export.finish(Some(size), findings);
+        }
+        VerifiedLog { size, root }
+    }
+
+    /// Whether the tile is in the file, whose hashes must be these.
+    fn compare(&self, id: TileId, computed: &Tile, findings: &mut Findings) -> bool {
+        let Some((reader, edge)) = &self.tiles else {
+            return false;
+        };
+        if id.width_in(edge.size()) < computed.hashes().len() as u64 {
+            // Not written yet.
+            return false;
+        }
+        let what = match reader.tile(id) {
+            Ok(Some(kept)) if kept == *computed => return true,
+            Ok(Some(kept)) => {
+                let place = kept
+                    .hashes()
+                    .iter()
+                    .zip(computed.hashes())
+                    .position(|(kept, computed)| kept != computed);
+                let index = id.number * computed.hashes().len() as u64 + place.unwrap_or_default() as u64;
+                match id.level {
+                    0 => format!("event {index}: its leaf hash in tile {id} is another"),
+                    _ => format!("tile {id}: hash {} is another", place.unwrap_or_default()),
+                }
+            }
+            Ok(None) => format!("tile {id} is missing"),
+            Err(error) => format!("tile {id}: {error}"),
+        };
+        findings.failed(Check::Tiles, what);
+        true
+    }
+
+    /// Makes proofs as the server does, from the tiles, and verifies them as a client does.
+    fn prove(&mut self, size: u64, root: &Hash, edge: &Edge, findings: &mut Findings) {
+        let Some((reader, kept)) = self.tiles.take().filter(|(_, kept)| kept.size() <= size && size > 0) else {
+            return;
+        };
+        // Beyond the tiles in the file the computed ones stand in: the file's are compared already.
+        let mut tiles = Kept {
+            reader,
+            edge: edge.clone(),
+            is_current: kept.size() / 256 == size / 256,
+        };
+        if !tiles.is_current {
+            findings.note(format!(
+                "the tiles reach {} events only; the server makes the rest when it starts",
+                kept.size()
+            ));
+            return;
+        }
+        let mut count = 0;
+        let places =
+            (0..PROVEN_EVENTS.min(size)).map(|n| n * (size - 1) / PROVEN_EVENTS.min(size).saturating_sub(1).max(1));
+        for index in places {
+            let mut nodes = TileNodes(&mut tiles);
+            let proof = merkle::Nodes::node(&mut nodes, 0, index)
+                .and_then(|leaf| Ok((leaf, merkle::inclusion_proof(&mut nodes, index, size)?)));
+            let is_proven = proof.is_ok_and(|(leaf, proof)| verify_inclusion(&leaf, index, size, &proof, root).is_ok());
+            if !is_proven {
+                findings.failed(Check::Proofs, format!("event {index}: its proof does not prove it"));
+            }
+            count += 1;
+        }
+        let step = (self.published.len() / PROVEN_CHECKPOINTS).max(1);
+        for old in self
+            .published
+            .iter()
+            .step_by(step)
+            .filter(|old| (1..=size).contains(&old.size))
+        {
+            let proof = merkle::consistency_proof(&mut TileNodes(&mut tiles), old.size, size);
+            let is_proven =
+                proof.is_ok_and(|proof| verify_consistency((old.size, &old.root), (size, root), &proof).is_ok());
+            if !is_proven {
+                findings.failed(
+                    Check::Proofs,
+                    format!("{}: the log is not consistent with it", old.name),
+                );
+            }
+            count += 1;
+        }
+        findings.checked(
+            Check::Proofs,
+            count,
+            format!("{count} made from the tiles, of inclusion and consistency"),
+        );
+    }
+}
+
+/// How much of the log was read, and its root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifiedLog {
+    /// Events.
+    pub size: u64,
+    /// The root of their tree.
+    pub root: Hash,
+}
+
+struct Kept {
+    reader: TileReader,
+    edge: Edge,
+    is_current: bool,
+}
+
+impl Tiles for Kept {
+    type Error = rusqlite::Error;
+
+    fn tile(&mut self, id: TileId, width: u64) -> rusqlite::Result<Tile> {
+        let found = match self.edge.tile(id) {
+            Some(tile) => Some(tile),
+            None => self.reader.tile(id)?,
+        };
+        found
+            .filter(|tile| tile.hashes().len() as u64 >= width)
+            .ok_or(rusqlite::Error::QueryReturnedNoRows)
+    }
+}
+
+/// Events in the order of the log, up to the first that cannot be read.
+struct Batch {
+    events: Vec<Examined>,
+    error: Option<String>,
+}
+
+/// What is kept of an event once it is read.
+struct Examined {
+    leaf: Hash,
+    revision: u64,
+    /// Its id and stream, when it is understood.
+    place: Option<(Uuid, StreamName)>,
+    /// Why it is not.
+    problem: Option<String>,
+    is_removed: bool,
+    /// The range that it says was removed.
+    removes: Option<(u64, u64)>,
+}
+
+async fn examined(store: Arc<dyn EventStore>, from: u64, log_size: u64) -> Batch {
+    let count = BATCH_EVENTS.min(log_size - from);
+    let wanted = usize::try_from(count).unwrap_or(usize::MAX);
+    let (events, error) = match store.read_all(from, Direction::Forwards, wanted).await {
+        Ok(events) if events.len() as u64 == count => (events, None),
+        Ok(_) => one_by_one(&*store, from, count, None).await,
+        Err(error) => one_by_one(&*store, from, count, Some(error)).await,
+    };
+    let work = tokio::task::spawn_blocking(move || events.iter().map(examine).collect());
+    match work.await {
+        Ok(events) => Batch { events, error },
+        Err(stopped) => Batch {
+            events: Vec::new(),
+            error: Some(stopped.to_string()),
+        },
+    }
+}
+
+/// What can be read of a batch that cannot be read as a whole, and the first event that cannot.
+async fn one_by_one(
+    store: &dyn EventStore,
+    from: u64,
+    count: u64,
+    whole: Option<ReadError>,
+) -> (Vec<StoredEvent>, Option<String>) {
+    let mut events = Vec::new();
+    for index in from..from + count {
+        match store.read_indexes(&[index]).await {
+            Ok(mut read) => events.append(&mut read),
+            Err(error) => return (events, Some(format!("event {index}: {error}"))),
+        }
+    }
+    // Each can be read alone.
+    let error = whole.map(|error| format!("event {from} and those that follow it: {error}"));
+    (events, error)
+}
+
+fn examine(stored: &StoredEvent) -> Examined {
+    let decoded = codec::decode(stored);
+    let removes = match &decoded {
+        Ok(recorded) => match &recorded.envelope.event {
+            Event::EventsRemoved(removed) => Some((removed.from_index, removed.through_index)),
+            _ => None,
+        },
+        Err(_) => None,
+    };
+    let (place, problem) = match decoded {
+        Ok(recorded) => (Some((recorded.envelope.id, recorded.envelope.stream)), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    Examined {
+        leaf: leaf_of(&stored.bytes),
+        revision: stored.revision,
+        place,
+        problem,
+        is_removed: removed(&stored.bytes).is_some(),
+        removes,
+    }
+}
+
+/// The streams, by what follows in each; and what was removed.
+#[derive(Default)]
+struct Streams {
+    next: HashMap<StreamName, (u64, Uuid)>,
+    /// Ranges of indexes at which events were removed.
+    removed: Vec<(u64, u64)>,
+    /// Ranges that were said to be removed.
+    said: Vec<(u64, u64)>,
+}
+
+impl Streams {
+    fn add(&mut self, index: u64, event: &Examined, findings: &mut Findings) {
+        if let Some((id, stream)) = &event.place {
+            let (expected, last) = match self.next.get(stream) {
+                Some((next, last)) => (*next, Some(*last)),
+                None => (0, None),
+            };
+            if event.revision != expected {
+                let what = format!(
+                    "event {index}: revision {} of {}, {expected} follows",
+                    event.revision,
+                    stream.as_str()
+                );
+                findings.failed(Check::Streams, what);
+            } else if last == Some(*id) {
+                findings.failed(
+                    Check::Streams,
+                    format!(
+                        "event {index}: it has the id of the one before it in {}",
+                        stream.as_str()
+                    ),
+                );
+            }
+            match self.next.get_mut(stream) {
+                Some(known) => *known = (event.revision + 1, *id),
+                None => drop(self.next.insert(stream.clone(), (event.revision + 1, *id))),
+            }
+        }
+        if event.is_removed {
+            match self.removed.last_mut() {
+                Some((_, end)) if *end == index => *end += 1,
+                _ => self.removed.push((index, index + 1)),
+            }
+        }
+        self.said.extend(event.removes);
+    }
+
+    fn finish(self, findings: &mut Findings) {
+        let streams = self.next.len() as u64;
+        findings.checked(Check::Streams, streams, format!("{streams} with dense revisions"));
+        let mut count = 0;
+        for (begin, end) in &self.removed {
+            count += end - begin;
+            let is_said = |index: u64| {
+                self.said
+                    .iter()
+                    .any(|(from, through)| (*from..*through).contains(&index))
+            };
+            if let Some(index) = (*begin..*end).find(|index| !is_said(*index)) {
+                findings.failed(
+                    Check::Removals,
+                    format!("event {index} was removed, and the log does not say so"),
+                );
+            }
+        }
+        if count > 0 {
+            findings.checked(
+                Check::Removals,
+                count,
+                format!("{count} events removed on the record; their hashes stay"),
+            );
+        }
+    }
+}

@@ -1,0 +1,553 @@
+//! `audit verify` and `audit verifier-key`: for an auditor who trusts nobody.
+
+use crate::audit::transparency::VerifierKey;
+use crate::audit::transparency::leaf::leaf_of;
+use crate::audit::transparency::tiles::{TILE_HASHES, Tile, TileId};
+use crate::audit::transparency::verify::findings::{Check, Findings};
+use crate::audit::transparency::verify::folder::VerifiedLog;
+use crate::audit::transparency::verify::tree::expected;
+use crate::audit::transparency::verify::{Expected, ExportFile, TreeCheck};
+use crate::cli::client::{AUDIT_READ, Client};
+use crate::cli::connection::{Server, read_file};
+use crate::cli::exchange::Exchange;
+use crate::cli::{CliError, Console, GlobalOptions};
+use crate::config::{CliOverrides, Config, environment};
+use crate::event_store::{StoredEvent, codec};
+use crate::startup;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use futures_util::{StreamExt, stream};
+use reqwest::Method;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Tiles that are on their way at once.
+const TILES_AT_ONCE: usize = 8;
+/// Checkpoints that can be given.
+const MAX_CHECKPOINTS: usize = 1_024;
+/// Between two lines of progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+pub(super) const VERIFY_EXAMPLES: &str = "\
+Without --url it reads a data folder, stopped or served, and changes nothing in
+it. With --url it needs the verifier key and nothing else: it reads the hashes
+that everybody may read, and with --entries (scope audit:read) every event.
+With --export and --verifier-key alone it needs neither: an export of the format
+log from event 0 proves itself. Exit code 1 when anything fails.
+
+Examples:
+  grantlog audit verify
+  grantlog audit verify --data-dir /var/lib/grantlog --checkpoint kept.txt
+  grantlog audit verify --url https://id.example.com \\
+      --verifier-key id.example.com/audit+2f8a1c3d+AT1b... --checkpoint kept.txt
+  grantlog audit verify --export trail.log \\
+      --verifier-key id.example.com/audit+2f8a1c3d+AT1b...";
+
+pub(super) const KEY_EXAMPLES: &str = "\
+Whoever has this text, and got it from somebody they trust, can verify the log.
+
+Examples:
+  grantlog audit verifier-key
+  grantlog audit verifier-key --data-dir /var/lib/grantlog";
+
+/// What to verify, and against what.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// The log's verifier key; without it the data folder's own is believed
+    #[arg(long, value_name = "KEY")]
+    verifier_key: Option<String>,
+    /// A checkpoint that you have kept: the log must still be consistent with it. May be given again
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+    /// An export of the log, with its manifest beside it
+    #[arg(long, value_name = "FILE")]
+    export: Option<PathBuf>,
+    /// Read every event from the server too, not only the hashes
+    #[arg(long)]
+    entries: bool,
+    /// Do not build the state and the audit index again to compare them
+    #[arg(long)]
+    log_only: bool,
+    /// Configuration file of the server whose data folder it is
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Whose verifier key.
+#[derive(Debug, Args)]
+pub struct VerifierKeyArguments {
+    /// Configuration file of the server whose data folder it is
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl VerifierKeyArguments {
+    pub(super) fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
+        let config = config(self.config, options)?;
+        let key = startup::verifier_key(&config).map_err(|error| CliError::Verification(error.to_string()))?;
+        match options.remote.json {
+            true => console.json(&serde_json::json!({"verifier_key": key.to_string()}).to_string()),
+            false => console.line(&key.to_string()),
+        }
+    }
+}
+
+/// What a verification came to.
+struct Outcome {
+    findings: Findings,
+    log: VerifiedLog,
+    key: VerifierKey,
+    elapsed: Duration,
+}
+
+impl VerifyArguments {
+    pub(super) async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
+        if self.checkpoint.len() > MAX_CHECKPOINTS {
+            return Err(CliError::Usage(format!(
+                "--checkpoint can be given {MAX_CHECKPOINTS} times"
+            )));
+        }
+        let given = self
+            .verifier_key
+            .as_deref()
+            .map(|text| text.trim().parse::<VerifierKey>())
+            .transpose()
+            .map_err(|error| CliError::Usage(format!("--verifier-key: {error}")))?;
+        let is_online = options.remote.url.is_some() || options.remote.profile.is_some();
+        if self.entries && !is_online {
+            return Err(CliError::Usage(
+                "--entries is for --url: a data folder is always read whole".into(),
+            ));
+        }
+        let is_alone = self.export.is_some() && given.is_some() && options.data_dir.is_none() && self.config.is_none();
+        let json = options.remote.json;
+        let outcome = match (is_online, given) {
+            (true, Some(key)) => self.online(console, options, key).await?,
+            (true, None) => {
+                return Err(CliError::Usage(
+                    "--verifier-key is needed: a key that the server itself gives proves nothing".into(),
+                ));
+            }
+            (false, Some(key)) if is_alone => self.export_alone(key)?,
+            (false, given) => self.offline(console, options, given).await?,
+        };
+        outcome.tell(console, json)?;
+        match outcome.findings.are_good() {
+            true => Ok(()),
+            false => Err(CliError::Verification("the log does not verify".into())),
+        }
+    }
+
+    async fn offline(
+        self,
+        console: &mut Console<'_>,
+        options: &GlobalOptions,
+        given: Option<VerifierKey>,
+    ) -> Result<Outcome, CliError> {
+        let started = Instant::now();
+        let config = config(self.config.clone(), options)?;
+        let failed = |error: startup::ServeError| CliError::Verification(error.to_string());
+        let is_own_key = given.is_none();
+        let key = match given {
+            Some(key) => key,
+            None => startup::verifier_key(&config).map_err(failed)?,
+        };
+        let mut findings = Findings::default();
+        if is_own_key {
+            findings.note("the verifier key is the data folder's own: give --verifier-key with one that you have kept");
+        }
+        let remembered = self.remembered(&key, &mut findings)?;
+        let export = self.export(&key, &mut findings)?;
+        let mut expected = remembered;
+        let export = export.map(|(export, claimed)| {
+            expected.extend(claimed);
+            export
+        });
+        let mut progress = Progress::new(console);
+        let log = startup::verify(&config, &key, expected, export, &mut findings, |done, of| {
+            progress.tell("events", done, of);
+        })
+        .await
+        .map_err(failed)?;
+        if !self.log_only {
+            startup::verify_projections(&config, &mut findings).await;
+        }
+        Ok(Outcome {
+            findings,
+            log,
+            key,
+            elapsed: started.elapsed(),
+        })
+    }
+
+    /// An export from event 0 is the whole tree.
+    fn export_alone(self, key: VerifierKey) -> Result<Outcome, CliError> {
+        let started = Instant::now();
+        let mut findings = Findings::default();
+        let mut expected = self.remembered(&key, &mut findings)?;
+        let Some((mut export, claimed)) = self.export(&key, &mut findings)? else {
+            return Err(CliError::Usage("--export is missing".into()));
+        };
+        let through = export.manifest.through_index;
+        let is_whole = export.is_leaves() && export.manifest.from_index == 0;
+        expected.extend(claimed);
+        let has_root = expected.iter().any(|expected| expected.size <= through);
+        let mut tree = TreeCheck::new(expected);
+        if is_whole {
+            while tree.size() < through
+                && let Some(leaf) = export.leaf(&mut findings)
+            {
+                tree.push(leaf, &mut findings, |_, _, _| {});
+            }
+        } else {
+            findings.note(
+                "an export that does not begin with event 0, or has another format than log, needs the tree to be held \
+                 against: give --data-dir or --url",
+            );
+        }
+        let log = VerifiedLog {
+            size: tree.size(),
+            root: tree.root(),
+        };
+        if is_whole {
+            if !has_root {
+                findings.failed(
+                    Check::Export,
+                    "no checkpoint says what its root must be: give one with --checkpoint",
+                );
+            }
+            tree.finish(&mut findings);
+        }
+        export.finish(None, &mut findings);
+        if !is_whole {
+            findings.failed(Check::Export, "its events could not be held against the tree");
+        }
+        Ok(Outcome {
+            findings,
+            log,
+            key,
+            elapsed: started.elapsed(),
+        })
+    }
+
+    async fn online(
+        self,
+        console: &mut Console<'_>,
+        options: &GlobalOptions,
+        key: VerifierKey,
+    ) -> Result<Outcome, CliError> {
+        let started = Instant::now();
+        let mut findings = Findings::default();
+        let mut expected_roots = self.remembered(&key, &mut findings)?;
+        let export = self.export(&key, &mut findings)?;
+        let mut export = export.map(|(export, claimed)| {
+            expected_roots.extend(claimed);
+            export
+        });
+        // As somebody only when events are wanted, or the hashes are not for everybody.
+        let server = match self.entries {
+            true => Source::As(Client::sign_in(console, options, &[AUDIT_READ]).await?),
+            false => Source::Anybody(Exchange::new(&Server::find(console, options)?)?),
+        };
+        let note = server.bytes(&["checkpoint".to_owned()]).await?;
+        let note = String::from_utf8(note).map_err(|_| CliError::Verification("/checkpoint is not UTF-8".into()))?;
+        let newest = expected(&key, &note, "/checkpoint".into(), Check::Checkpoints, &mut findings);
+        let Some(newest) = newest else {
+            return Err(CliError::Verification(
+                "/checkpoint is not signed by this key, so nothing that the server says can be believed".into(),
+            ));
+        };
+        let size = newest.size;
+        expected_roots.push(newest);
+        let mut tree = TreeCheck::new(expected_roots);
+        let mut full = BTreeMap::new();
+        let mut fetched = 0_u64;
+        let mut progress = Progress::new(console);
+        {
+            let (server, entries) = (&server, self.entries);
+            let numbers = (0..size.div_ceil(TILE_HASHES)).map(|number| async move {
+                let id = TileId { level: 0, number };
+                let width = id.width_in(size);
+                let tile = server.tile(id, width).await?;
+                let bundle = match entries {
+                    true => Some(server.bundle(number, width).await?),
+                    false => None,
+                };
+                Ok::<_, CliError>((number, tile, bundle))
+            });
+            let mut tiles = stream::iter(numbers).buffered(TILES_AT_ONCE);
+            while let Some(next) = tiles.next().await {
+                let (number, tile, bundle) = next?;
+                fetched += 1;
+                if let Some(bundle) = bundle {
+                    check_bundle(number * TILE_HASHES, &bundle, &tile, &mut findings);
+                }
+                for leaf in tile.hashes() {
+                    if let Some(export) = &mut export {
+                        export.compare(tree.size(), leaf, &mut findings);
+                    }
+                    tree.push(*leaf, &mut findings, |id, tile, _| {
+                        if id.level > 0 {
+                            full.insert(id, tile);
+                        }
+                    });
+                }
+                progress.tell("events", tree.size(), size);
+            }
+        }
+        // The incomplete tiles above, too, are what the leaves give.
+        for level in 1..8 {
+            let id = TileId {
+                level,
+                number: size.checked_shr((u32::from(level) + 1) * 8).unwrap_or(0),
+            };
+            if let Some(tile) = tree.edge().tile(id) {
+                full.insert(id, tile);
+            }
+        }
+        for (id, computed) in &full {
+            fetched += 1;
+            if server.tile(*id, computed.hashes().len() as u64).await? != *computed {
+                findings.failed(Check::Tiles, format!("tile {id} is not what the tiles below it give"));
+            }
+        }
+        let log = VerifiedLog {
+            size,
+            root: tree.root(),
+        };
+        findings.checked(
+            Check::Tiles,
+            fetched,
+            format!("{fetched} read, each level is what the one below it gives"),
+        );
+        if self.entries && !findings.has_failed(Check::Events) {
+            findings.checked(
+                Check::Events,
+                size,
+                format!("{size} read, each has its leaf hash and is understood"),
+            );
+        }
+        tree.finish(&mut findings);
+        if let Some(export) = export {
+            export.finish(Some(size), &mut findings);
+        }
+        Ok(Outcome {
+            findings,
+            log,
+            key,
+            elapsed: started.elapsed(),
+        })
+    }
+
+    fn remembered(&self, key: &VerifierKey, findings: &mut Findings) -> Result<Vec<Expected>, CliError> {
+        let mut remembered = Vec::new();
+        for path in &self.checkpoint {
+            let text = String::from_utf8(read_file(path)?.to_vec()).map_err(|_| CliError::Misshapen {
+                path: path.clone(),
+                expected: "a signed checkpoint",
+            })?;
+            let name = path.display().to_string();
+            remembered.extend(expected(key, &text, name, Check::Remembered, findings));
+        }
+        Ok(remembered)
+    }
+
+    /// The export, and the checkpoint that its manifest has.
+    fn export(
+        &self,
+        key: &VerifierKey,
+        findings: &mut Findings,
+    ) -> Result<Option<(ExportFile, Option<Expected>)>, CliError> {
+        let Some(path) = &self.export else { return Ok(None) };
+        let export = ExportFile::open(path).map_err(|error| CliError::Verification(error.to_string()))?;
+        let name = format!("the checkpoint of {}", path.display());
+        let claimed = match &export.manifest.checkpoint {
+            Some(note) => expected(key, note, name, Check::Export, findings),
+            None => {
+                findings.note(format!("{}: its manifest has no checkpoint", path.display()));
+                None
+            }
+        };
+        if let Some(claimed) = claimed
+            .as_ref()
+            .filter(|claimed| claimed.size != export.manifest.through_index)
+        {
+            let through = export.manifest.through_index;
+            let what = format!(
+                "{}: it goes to event {through}, its checkpoint to {}",
+                path.display(),
+                claimed.size
+            );
+            findings.failed(Check::Export, what);
+        }
+        Ok(Some((export, claimed)))
+    }
+}
+
+impl Outcome {
+    fn tell(&self, console: &mut Console<'_>, json: bool) -> Result<(), CliError> {
+        let (findings, seconds) = (&self.findings, self.elapsed.as_secs_f64());
+        let root = STANDARD.encode(self.log.root);
+        if json {
+            let document = serde_json::json!({
+                "verified": findings.are_good(),
+                "log": self.key.name(),
+                "verifier_key": self.key.to_string(),
+                "events": self.log.size,
+                "root": root,
+                "checked": findings.checked,
+                "failures": findings.failures,
+                "notes": findings.notes,
+                "seconds": (seconds * 1_000.0).round() / 1_000.0,
+            });
+            return console.json(&document.to_string());
+        }
+        for checked in &findings.checked {
+            let mark = if findings.has_failed(checked.check) {
+                "FAILED "
+            } else {
+                "ok     "
+            };
+            console.line(&format!("{mark}{:<12} {}", checked.check.name(), checked.what))?;
+        }
+        for failure in &findings.failures {
+            let more = match failure.count {
+                1 => String::new(),
+                count => format!(" (and {} more)", count - 1),
+            };
+            console.line(&format!("FAILED {:<12} {}{more}", failure.check.name(), failure.first))?;
+        }
+        for note in &findings.notes {
+            console.line(&format!("note   {note}"))?;
+        }
+        let per_second = self.log.size as f64 / seconds.max(1e-9);
+        let verdict = if findings.are_good() {
+            "verified"
+        } else {
+            "NOT VERIFIED"
+        };
+        console.line(&format!(
+            "{verdict}: {}, {} events, root {root}, {seconds:.1} s ({per_second:.0} events/s)",
+            self.key.name(),
+            self.log.size
+        ))
+    }
+}
+
+/// Where tiles come from.
+enum Source {
+    /// What everybody may read.
+    Anybody(Exchange),
+    /// What a client with a token may read.
+    As(Client),
+}
+
+impl Source {
+    async fn bytes(&self, path: &[String]) -> Result<Vec<u8>, CliError> {
+        match self {
+            Self::Anybody(exchange) => {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                let request = exchange.request(Method::GET, exchange.url(&path));
+                exchange.bytes(request).await
+            }
+            Self::As(client) => {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                client.bytes(&path).await
+            }
+        }
+    }
+
+    async fn tile(&self, id: TileId, width: u64) -> Result<Tile, CliError> {
+        let bytes = self.bytes(&path_of(&id.to_string(), width)).await?;
+        Tile::from_bytes(&bytes)
+            .filter(|tile| tile.hashes().len() as u64 == width)
+            .ok_or_else(|| CliError::Verification(format!("tile {id} is not {width} hashes")))
+    }
+
+    async fn bundle(&self, number: u64, width: u64) -> Result<Vec<u8>, CliError> {
+        let path = TileId { level: 0, number }.to_string();
+        // `0/x001/000` is the bundle `entries/x001/000`.
+        let path = path.replacen('0', "entries", 1);
+        self.bytes(&path_of(&path, width)).await
+    }
+}
+
+/// The segments of a resource: `0/x001/067`, and of a partial one `0/x001/067.p/9`.
+fn path_of(path: &str, width: u64) -> Vec<String> {
+    let mut segments: Vec<String> = std::iter::once("tile")
+        .chain(path.split('/'))
+        .map(str::to_owned)
+        .collect();
+    if width < TILE_HASHES {
+        if let Some(last) = segments.last_mut() {
+            last.push_str(".p");
+        }
+        segments.push(width.to_string());
+    }
+    segments
+}
+
+fn check_bundle(first: u64, bundle: &[u8], tile: &Tile, findings: &mut Findings) {
+    let mut rest = bundle;
+    for (index, leaf) in (first..).zip(tile.hashes()) {
+        let entry = rest
+            .split_first_chunk::<2>()
+            .and_then(|(length, more)| more.split_at_checked(usize::from(u16::from_be_bytes(*length))));
+        let Some((entry, more)) = entry else {
+            findings.failed(Check::Events, format!("event {index} is missing in its bundle"));
+            return;
+        };
+        rest = more;
+        if leaf_of(entry) != *leaf {
+            findings.failed(
+                Check::Events,
+                format!("event {index} is not the one that its leaf hash was made of"),
+            );
+            continue;
+        }
+        let stored = StoredEvent {
+            index,
+            revision: 0, // a server's bundles do not say it
+            bytes: entry.into(),
+        };
+        if let Err(error) = codec::decode(&stored) {
+            findings.failed(Check::Events, error.to_string());
+        }
+    }
+    if !rest.is_empty() {
+        findings.failed(
+            Check::Events,
+            format!("the bundle of event {first} has more than its tile"),
+        );
+    }
+}
+
+/// Tells people at a terminal how far it has come.
+struct Progress<'a, 'b> {
+    console: &'a mut Console<'b>,
+    told: Instant,
+}
+
+impl<'a, 'b> Progress<'a, 'b> {
+    fn new(console: &'a mut Console<'b>) -> Self {
+        let told = Instant::now();
+        Self { console, told }
+    }
+
+    fn tell(&mut self, what: &str, done: u64, of: u64) {
+        if self.told.elapsed() >= PROGRESS_EVERY && self.console.err_is_terminal {
+            self.told = Instant::now();
+            self.console.note(&format!("{done} of {of} {what}"));
+        }
+    }
+}
+
+fn config(file: Option<PathBuf>, options: &GlobalOptions) -> Result<Config, CliError> {
+    let overrides = CliOverrides {
+        data_dir: options.data_dir.clone(),
+        ..CliOverrides::default()
+    };
+    Config::load(file.as_deref(), environment(), overrides).map_err(|error| CliError::Verification(error.to_string()))
+}

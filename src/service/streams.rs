@@ -1,0 +1,135 @@
+//! Answers that go on: tails and exports of the audit trail. They are few, each waits for its own reader and for
+//! nobody else, and all end when the server stops or their caller may no longer read.
+
+use crate::policy::authorize_call::authorize_call;
+use crate::service::authorize_call::{Caller, LEEWAY_SECONDS};
+use crate::service::{Service, ServiceError, now};
+use grantlog_projections::values::ApplicationId;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+/// Tails at the same time.
+pub const MAX_TAILS: usize = 64;
+/// Exports, and manifests of them, at the same time: each keeps a processor busy while its reader is quick.
+pub const MAX_EXPORTS: usize = 4;
+/// How often it is asked whether the caller may still read.
+pub const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// A reader that takes nothing for so long gives its place up; it can go on later where it was.
+const LONGEST_STALL: Duration = Duration::from_secs(300);
+/// Parts that wait for the reader.
+const MAX_WAITING_PARTS: usize = 1;
+
+/// Why a stream ended before its reader did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The token has expired: come back with a new one.
+    TokenExpired,
+    /// The application is disabled or deleted, or lost the scope.
+    NotAuthorized,
+    /// The server stops: come back when it is there again.
+    ServerStopping,
+    /// The log cannot be read any further.
+    LogEnded,
+    /// The reader took nothing for too long.
+    ReaderTooSlow,
+}
+
+/// The places for streams, and the sign that all have to end.
+pub(super) struct Streams {
+    pub tails: Arc<Semaphore>,
+    pub exports: Arc<Semaphore>,
+    closing: watch::Sender<bool>,
+}
+
+impl Streams {
+    pub fn new() -> Self {
+        Self {
+            tails: Arc::new(Semaphore::new(MAX_TAILS)),
+            exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
+            closing: watch::Sender::new(false),
+        }
+    }
+
+    /// A place, if there is one.
+    pub fn place(places: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, ServiceError> {
+        places
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| ServiceError::Busy(format!("there are as many {what} as this server serves at a time")))
+    }
+
+    /// A stream's two ends.
+    pub fn open<T>(&self, place: OwnedSemaphorePermit) -> (Outlet<T>, mpsc::Receiver<T>) {
+        let (parts, reader) = mpsc::channel(MAX_WAITING_PARTS);
+        let outlet = Outlet {
+            parts,
+            closing: self.closing.subscribe(),
+            _place: place,
+        };
+        (outlet, reader)
+    }
+}
+
+/// Where a stream's parts go to. Its place is free again when it is dropped.
+pub(super) struct Outlet<T> {
+    parts: mpsc::Sender<T>,
+    closing: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The stream has no reader any more, or must have none.
+pub(super) enum Ended {
+    /// The reader has gone.
+    ReaderGone,
+    /// It has to end.
+    Because(EndReason),
+}
+
+impl<T> Outlet<T> {
+    /// Hands a part over as soon as the reader has taken the one before.
+    pub async fn send(&mut self, part: T) -> Result<(), Ended> {
+        tokio::select! {
+            biased;
+            _ = self.closing.wait_for(|closing| *closing) => Err(Ended::Because(EndReason::ServerStopping)),
+            sent = self.parts.send(part) => sent.map_err(|_| Ended::ReaderGone),
+            () = tokio::time::sleep(LONGEST_STALL) => Err(Ended::Because(EndReason::ReaderTooSlow)),
+        }
+    }
+
+    /// Hands a last part over if the reader is ready for it.
+    pub fn send_last(self, part: T) {
+        // Whoever is not there to hear it sees that the stream has ended.
+        let _ = self.parts.try_send(part);
+    }
+
+    /// Resolves when the stream has to end, and not before.
+    pub async fn must_end(&mut self) -> Ended {
+        tokio::select! {
+            _ = self.closing.wait_for(|closing| *closing) => Ended::Because(EndReason::ServerStopping),
+            () = self.parts.closed() => Ended::ReaderGone,
+        }
+    }
+}
+
+impl Service {
+    /// Ends all tails and exports: they would keep the server from stopping.
+    pub fn end_streams(&self) {
+        self.streams.closing.send_replace(true);
+    }
+
+    /// Whether who was let through would still be.
+    pub(super) fn may_still(&self, caller: &Caller, required_scope: &str) -> Result<(), EndReason> {
+        if now() >= caller.token_expires_at.plus_seconds(i64::from(LEEWAY_SECONDS)) {
+            return Err(EndReason::TokenExpired);
+        }
+        let snapshot = self.snapshot();
+        let application = snapshot
+            .directory
+            .application(ApplicationId::of(&caller.application_uri));
+        authorize_call(application.map(|found| &**found), &caller.scope, required_scope)
+            .map_err(|_| EndReason::NotAuthorized)
+    }
+}

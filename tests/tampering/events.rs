@@ -1,0 +1,230 @@
+//! The log itself is tampered with.
+
+use crate::folder::{Folder, LARGE, SMALL, checkpoint, copy, size_of};
+use proptest::prelude::*;
+use reqwest::StatusCode;
+
+#[test]
+fn an_untouched_folder_passes_served_or_stopped() {
+    let folder = Folder::large();
+    let said = folder.verify(&[]);
+    said.passed();
+    assert!(said.report["events"].as_u64().unwrap() > LARGE, "{said:?}");
+    let checks: Vec<_> = said.report["checked"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|checked| checked["check"].clone())
+        .collect();
+    assert_eq!(
+        checks,
+        [
+            "events",
+            "streams",
+            "tiles",
+            "proofs",
+            "checkpoints",
+            "state",
+            "audit_index"
+        ]
+    );
+    let counts = |check: &str| {
+        let checked = said.report["checked"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|checked| checked["check"] == check);
+        checked.unwrap()["count"].as_u64().unwrap()
+    };
+    assert_eq!(
+        counts("tiles"),
+        LARGE / 256,
+        "and not one of level 1, which takes 65,536 events"
+    );
+    assert!(
+        counts("checkpoints") >= 2 && counts("proofs") > 64 && counts("audit_index") > 0,
+        "{said:?}"
+    );
+
+    let kept = folder.write("kept.txt", &folder.kept);
+    let server = folder.start();
+    folder
+        .verify(&["--checkpoint", &kept, "--verifier-key", &folder.verifier_key()])
+        .passed();
+    drop(server);
+    folder.verify_log(&["--checkpoint", &kept]).passed();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 8, ..ProptestConfig::default() })]
+    #[test]
+    fn a_byte_of_any_event_that_is_another_is_found(place in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), bit in 0..8_u32) {
+        let folder = Folder::small();
+        let index = place.index(folder.log_size() as usize) as u64;
+        let mut bytes = folder.event(index);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        folder.put(index, &bytes);
+        let said = folder.verify_log(&[]).failed();
+        if index < SMALL / 256 * 256 {
+            let named = format!("event {index}: its leaf hash in tile ");
+            prop_assert!(said.failure("tiles").starts_with(&named), "{:?}", said);
+        }
+        // Every checkpoint that covers it, the smallest of them by name.
+        let first = if index < size_of(&folder.kept) { size_of(&folder.kept) } else { folder.log_size() };
+        let named = format!("checkpoint {first}: the first {first} events have another root");
+        prop_assert_eq!(said.failure("checkpoints"), named.as_str());
+    }
+}
+
+#[test]
+fn an_event_that_is_missing_is_named() {
+    let folder = Folder::small();
+    folder.execute("events.db", "DELETE FROM events WHERE position = 300");
+    let said = folder.verify_log(&[]).failed();
+    assert!(said.failure("events").starts_with("event 300: "), "{said:?}");
+}
+
+#[test]
+fn an_event_whose_gap_was_closed_is_named() {
+    let folder = Folder::small();
+    folder.execute("events.db", "DELETE FROM events WHERE position = 300");
+    // Bottom up, so that no two have one position.
+    let size = folder.log_size() as i64;
+    for position in 301..=size {
+        folder.execute(
+            "events.db",
+            &format!(
+                "UPDATE events SET position = {} WHERE position = {position}",
+                position - 1
+            ),
+        );
+    }
+    let said = folder.verify_log(&[]).failed();
+    assert!(said.failure("tiles").starts_with("event 300: "), "{said:?}");
+    assert!(said.failure("streams").starts_with("event "), "{said:?}");
+}
+
+#[test]
+fn two_events_that_were_swapped_are_named() {
+    let folder = Folder::small();
+    let (one, other) = (folder.event(40), folder.event(43));
+    assert_ne!(one, other);
+    folder.put(40, &other);
+    folder.put(43, &one);
+    let said = folder.verify_log(&[]).failed();
+    assert!(said.failure("tiles").starts_with("event 40: "), "{said:?}");
+}
+
+#[test]
+fn a_log_whose_end_was_cut_off_is_told_by_the_first_checkpoint_beyond_it() {
+    let folder = Folder::small();
+    let kept = size_of(&folder.kept);
+    folder.execute(
+        "events.db",
+        &format!("DELETE FROM events WHERE position >= {}", kept - 1),
+    );
+    let said = folder.verify_log(&[]).failed();
+    let expected = format!("checkpoint {kept}: it is over {kept} events, the log has {}", kept - 1);
+    assert_eq!(said.failure("checkpoints"), expected);
+}
+
+#[test]
+fn a_revision_that_was_changed_is_named() {
+    let folder = Folder::small();
+    folder.execute(
+        "events.db",
+        "UPDATE events SET revision = revision + 1000000 WHERE position = 30",
+    );
+    let said = folder.verify_log(&[]).failed();
+    assert!(
+        said.failure("streams").starts_with("event 30: revision 10000"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn an_event_that_was_removed_behind_the_log_s_back_is_named_though_its_hash_is_right() {
+    use base64::Engine;
+    let folder = Folder::small();
+    let hash = grantlog::audit::transparency::merkle::leaf_hash(&folder.event(9));
+    let mut event: serde_json::Value = serde_json::from_slice(&folder.event(9)).unwrap();
+    let hash = base64::engine::general_purpose::STANDARD.encode(hash);
+    let remains = format!(
+        r#"{{"id":{},"stream":{},"type":"EventRemoved","time":{},"actor":"system","data":{{"leaf_hash":"{hash}"}}}}"#,
+        event["id"].take(),
+        event["stream"].take(),
+        event["time"].take(),
+    );
+    folder.put(9, remains.as_bytes());
+    let said = folder.verify_log(&[]).failed();
+    assert_eq!(
+        said.failure("removals"),
+        "event 9 was removed, and the log does not say so"
+    );
+    assert_eq!(said.report["failures"].as_array().unwrap().len(), 1, "{said:?}");
+}
+
+#[test]
+fn a_folder_that_was_rolled_back_no_longer_fits_what_the_world_has_seen() {
+    let folder = Folder::small();
+    let older = folder.path("older");
+    copy(&folder.data(), &older);
+    let server = folder.start();
+    let seen = checkpoint(&server);
+    server.stop();
+    let seen_file = folder.write("seen.txt", &seen);
+    folder.verify_log(&["--checkpoint", &seen_file]).passed();
+
+    std::fs::rename(folder.data(), folder.path("newer")).unwrap();
+    std::fs::rename(&older, folder.data()).unwrap();
+    folder.verify_log(&[]).passed(); // nothing in it says that it is old
+    let said = folder.verify_log(&["--checkpoint", &seen_file]).failed();
+    assert!(said.failure("remembered").contains("seen.txt: it is over "), "{said:?}");
+
+    // It goes on from there, and is another log for ever.
+    folder.start().stop();
+    folder.start().stop();
+    let said = folder.verify_log(&["--checkpoint", &seen_file]).failed();
+    assert!(said.failure("remembered").contains("seen.txt: the first "), "{said:?}");
+}
+
+#[test]
+fn a_server_whose_log_alone_was_rolled_back_publishes_nothing_and_says_why() {
+    let folder = Folder::small();
+    let older = folder.path("older.db");
+    std::fs::copy(folder.data().join("events.db"), &older).unwrap();
+    let server = folder.start();
+    let seen = checkpoint(&server);
+    server.stop();
+    for companion in ["events.db-wal", "events.db-shm"] {
+        let _ = std::fs::remove_file(folder.data().join(companion));
+    }
+    std::fs::copy(&older, folder.data().join("events.db")).unwrap();
+
+    let server = folder.start();
+    crate::folder::wait(async {
+        let get = async |path: &str| {
+            let answer = reqwest::get(format!("{}{path}", server.url)).await.unwrap();
+            (answer.status(), answer.text().await.unwrap())
+        };
+        for path in ["/checkpoint", "/tile/0/000"] {
+            assert_eq!(get(path).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        }
+        let (status, why) = get("/health/ready").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(why.contains("the log was rolled back: it has "), "{why}");
+    });
+    assert!(
+        server.stderr().contains("the log was rolled back: it has "),
+        "{}",
+        server.stderr()
+    );
+    server.stop();
+    let said = folder.verify_log(&[]).failed();
+    let size = size_of(&seen);
+    assert!(
+        said.failure("checkpoints").starts_with(&format!("checkpoint {size}: ")),
+        "{said:?}"
+    );
+}

@@ -1,0 +1,93 @@
+//! What is kept beside the log is tampered with.
+
+use crate::folder::{Folder, size_of};
+
+#[test]
+fn a_tile_that_was_edited_is_named_by_its_first_event() {
+    let folder = Folder::small();
+    folder.execute(
+        "tiles.db",
+        "UPDATE tile SET hashes = CAST(substr(hashes, 1, 64) || x'00' || substr(hashes, 66) AS BLOB) WHERE id = 1",
+    );
+    let said = folder.verify_log(&[]).failed();
+    assert_eq!(
+        said.failure("tiles"),
+        "event 258: its leaf hash in tile 0/001 is another"
+    );
+    assert!(said.failure("proofs").starts_with("event "), "{said:?}");
+}
+
+#[test]
+fn a_tile_that_is_missing_is_named() {
+    let folder = Folder::small();
+    folder.execute("tiles.db", "DELETE FROM tile WHERE id = 0");
+    let said = folder.verify_log(&[]).failed();
+    assert!(said.failure("tiles").contains("tile 0/000 is missing"), "{said:?}");
+}
+
+#[test]
+fn tiles_that_are_lost_are_no_failure_for_they_are_made_again() {
+    let folder = Folder::small();
+    std::fs::remove_file(folder.data().join("tiles.db")).unwrap();
+    folder.verify_log(&[]).passed();
+    folder.start().stop();
+    let said = folder.verify_log(&[]);
+    said.passed();
+    assert!(folder.data().join("tiles.db").exists());
+}
+
+#[test]
+fn a_published_checkpoint_that_was_edited_is_named() {
+    for edit in [
+        "note = replace(note, char(10) || size || char(10), char(10) || (size + 1) || char(10))",
+        "note = replace(note, 'audit', 'Audit')",
+        "note = substr(note, 1, length(note) - 10) || 'AAAAAAAA=' || char(10)",
+        "root = zeroblob(32)",
+    ] {
+        let folder = Folder::small();
+        let size = size_of(&folder.kept);
+        folder.execute(
+            "checkpoints.db",
+            &format!("UPDATE checkpoint SET {edit} WHERE size = {size}"),
+        );
+        let said = folder.verify_log(&[]).failed();
+        assert!(
+            said.failure("checkpoints").starts_with(&format!("checkpoint {size}: ")),
+            "{edit}: {said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_size_than_it_is_kept_as_is_named() {
+    let folder = Folder::small();
+    let size = size_of(&folder.kept);
+    folder.execute(
+        "checkpoints.db",
+        &format!("UPDATE checkpoint SET size = size - 5 WHERE size = {size}"),
+    );
+    let said = folder.verify_log(&[]).failed();
+    assert!(
+        said.failure("checkpoints")
+            .starts_with(&format!("checkpoint {}: ", size - 5)),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn an_audit_index_that_was_edited_is_found() {
+    let folder = Folder::large();
+    folder.execute(
+        "audit.db",
+        "UPDATE posting SET value = CAST('nobody' AS BLOB) WHERE value = CAST('orders' AS BLOB)",
+    );
+    let said = folder.verify(&[]).failed();
+    assert!(said.failure("audit_index").contains("'nobody'"), "{said:?}");
+}
+
+#[test]
+fn a_key_that_is_not_the_log_s_verifies_nothing() {
+    let (folder, other) = (Folder::small(), Folder::large());
+    let said = folder.verify_log(&["--verifier-key", &other.verifier_key()]).failed();
+    assert!(said.failure("checkpoints").contains("has not signed it"), "{said:?}");
+}

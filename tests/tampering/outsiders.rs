@@ -1,0 +1,151 @@
+//! What somebody verifies who has no access to the folder: a server, a kept checkpoint, an export.
+
+use crate::folder::{Folder, checkpoint, size_of, verify};
+use sha2::{Digest, Sha256};
+
+/// A witness's line below the log's: another name, another key, the type of a cosignature.
+const COSIGNATURE: &str =
+    "— witness.example/w1 jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZ\n";
+
+#[test]
+fn a_server_is_verified_with_its_verifier_key_and_nothing_else() {
+    let folder = Folder::large();
+    let server = folder.start();
+    let key = folder.verifier_key();
+    let kept = folder.write("kept.txt", &format!("{}{COSIGNATURE}", folder.kept));
+    let online = ["--url", &server.url, "--verifier-key", &key];
+    let said = verify(&[&online[..], &["--checkpoint", &kept]].concat());
+    said.passed();
+    assert_eq!(said.report["events"], size_of(&checkpoint(&server)), "{said:?}");
+
+    let profile = folder.data().join("admin.json");
+    let profile = ["--entries", "--profile", profile.to_str().unwrap()];
+    let said = verify(&[&online[..], &profile].concat());
+    said.passed();
+    let checked = said.report["checked"].as_array().unwrap();
+    assert!(checked.iter().any(|checked| checked["check"] == "events"), "{said:?}");
+
+    let other = Folder::small();
+    let said = verify(&["--url", &server.url, "--verifier-key", &other.verifier_key()]);
+    assert!(
+        said.code == Some(1) && said.stderr.contains("not signed by this key"),
+        "{said:?}"
+    );
+    let foreign = other.write("foreign.txt", &other.kept);
+    let said = verify(&[&online[..], &["--checkpoint", &foreign]].concat()).failed();
+    assert!(
+        said.failure("remembered")
+            .contains("foreign.txt: the log's key has not signed it"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_server_that_shows_another_log_than_it_did_is_found_from_outside() {
+    let folder = Folder::small();
+    let older = folder.path("older");
+    crate::folder::copy(&folder.data(), &older);
+    let server = folder.start();
+    let seen = folder.write("seen.txt", &checkpoint(&server));
+    server.stop();
+    std::fs::remove_dir_all(folder.data()).unwrap();
+    std::fs::rename(&older, folder.data()).unwrap();
+    // The same key, the same name, another history.
+    folder.start().stop();
+    let server = folder.start();
+    let key = folder.verifier_key();
+    let said = verify(&["--url", &server.url, "--verifier-key", &key, "--checkpoint", &seen]).failed();
+    assert!(said.failure("remembered").contains("seen.txt: the first "), "{said:?}");
+}
+
+#[test]
+fn an_export_from_the_first_event_proves_itself() {
+    let folder = Folder::small();
+    let key = folder.verifier_key();
+    let size = size_of(&folder.kept);
+    let export = write_export(&folder, 0, size, |_| {});
+    let alone = ["--export", export.as_str(), "--verifier-key", key.as_str()];
+    verify(&alone).passed();
+    folder.verify_log(&["--export", &export]).passed();
+
+    let altered = write_export(&folder, 0, size, |lines| lines[7][40] ^= 1);
+    let said = verify(&["--export", &altered, "--verifier-key", &key]).failed();
+    assert!(said.failure("export").contains("the first "), "{said:?}");
+    let said = folder.verify_log(&["--export", &altered]).failed();
+    assert!(
+        said.failure("export").contains("event 7 is not the one in the log"),
+        "{said:?}"
+    );
+
+    let shorter = write_export(&folder, 0, size, |lines| drop(lines.pop()));
+    let said = verify(&["--export", &shorter, "--verifier-key", &key]).failed();
+    assert!(
+        said.failure("export")
+            .contains(&format!("event {} is missing", size - 1)),
+        "{said:?}"
+    );
+    let longer = write_export(&folder, 0, size, |lines| lines.push(b"{}".to_vec()));
+    verify(&["--export", &longer, "--verifier-key", &key]).failed();
+}
+
+#[test]
+fn an_export_of_later_events_is_held_against_the_tree_of_a_folder_or_a_server() {
+    let folder = Folder::small();
+    let key = folder.verifier_key();
+    let size = size_of(&folder.kept);
+    let export = write_export(&folder, 300, size, |_| {});
+    folder.verify_log(&["--export", &export]).passed();
+    let said = verify(&["--export", &export, "--verifier-key", &key]);
+    assert_eq!(said.code, Some(1), "alone it proves nothing: {said:?}");
+    let altered = write_export(&folder, 300, size, |lines| lines[7][40] ^= 1);
+    let server = folder.start();
+    let online = ["--url", server.url.as_str(), "--verifier-key", key.as_str(), "--export"];
+    verify(&[&online[..], &[&export]].concat()).passed();
+    let said = verify(&[&online[..], &[&altered]].concat()).failed();
+    assert!(
+        said.failure("export").contains("event 307 is not the one in the log"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn an_export_that_is_not_as_its_manifest_says_is_found() {
+    let folder = Folder::small();
+    let export = write_export(&folder, 0, size_of(&folder.kept), |_| {});
+    let text = std::fs::read_to_string(&export).unwrap();
+    std::fs::write(&export, format!("{text}\n")).unwrap();
+    let said = folder.verify_log(&["--export", &export]).failed();
+    assert!(said.failure("export").contains("1 lines more than events"), "{said:?}");
+}
+
+#[test]
+fn what_does_not_go_together_is_refused_as_wrong_usage() {
+    for arguments in [
+        &["--url", "http://127.0.0.1:1"][..],
+        &["--verifier-key", "not+a+key"],
+        &["--entries"],
+    ] {
+        assert_eq!(verify(arguments).code, Some(2), "{arguments:?}");
+    }
+}
+
+/// An export of the format `log` with its manifest, whatever is done to its lines before.
+fn write_export(folder: &Folder, from: u64, through: u64, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> String {
+    let mut lines: Vec<Vec<u8>> = (from..through).map(|index| folder.event(index)).collect();
+    change(&mut lines);
+    let mut bytes = lines.join(&b'\n');
+    bytes.push(b'\n');
+    let name = format!("export-{:x}.log", Sha256::digest(&bytes)[0]);
+    let path = folder.path(&name);
+    std::fs::write(&path, &bytes).unwrap();
+    let sha256: String = Sha256::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let manifest = serde_json::json!({
+        "manifest": 1, "format": "log", "from_index": from, "through_index": through, "filter": {},
+        "count": lines.len(), "bytes": bytes.len(), "sha256": sha256, "checkpoint": folder.kept,
+    });
+    folder.write(&format!("{name}.manifest.json"), &manifest.to_string());
+    path.to_str().unwrap().to_owned()
+}
