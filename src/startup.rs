@@ -15,8 +15,11 @@ use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
 use crate::event_store::EventStore;
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
+use crate::forwarding::Forwarding;
+use crate::forwarding::sink::Origin;
 use crate::http::{Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
+use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{ADMINISTRATOR, AUDITOR, FIRST_APPLICATIONS, FirstApplication, PolicySettings};
 use crate::service::checkpoint::Checkpoint;
@@ -47,6 +50,8 @@ const BACKLOG: i32 = 1_024;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often signing keys are looked after.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether something is to be given up.
+const RETAIN_EVERY: Duration = Duration::from_secs(10);
 /// After the log has failed, requests in flight get their 503 within this time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -158,8 +163,10 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     // What the log says about its failure names the file and tells what to do.
     begun.map_err(|error| store.failure().map_or(error, ServeError::LogFailed))?;
 
+    let forwarding = Arc::new(forward(&config, &issuer, store.clone(), service.metrics().clone()).await?);
     let doors = web::Data::new(Doors {
         service: service.clone(),
+        forwarding: forwarding.clone(),
         issuer_path: issuer.path().to_owned(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         transparency: Exposure {
@@ -189,8 +196,9 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     let handle = server.handle();
     let serving = tokio::spawn(server);
     // Two tasks: a flood of reports must not keep the signing keys waiting.
-    let reports = tokio::spawn(report(service.clone()));
+    let reports = tokio::spawn(report(service.clone(), forwarding.clone()));
     let upkeep = tokio::spawn(look_after(service.clone()));
+    let retention = tokio::spawn(retain(service.clone()));
     say(&format!("listening on {url}"))?;
 
     let outcome = tokio::select! {
@@ -199,12 +207,14 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     };
     reports.abort();
     upkeep.abort();
+    retention.abort();
     match outcome {
         Ok(signal) => {
             tracing::info!(signal, "stopping: finishing what is in flight");
             service.end_streams();
             handle.stop(true).await;
             let _ = serving.await;
+            stop_forwarding(forwarding).await;
             service.stop(signal).await;
             stop_telemetry(telemetry).await;
             // The stop itself may be what could not be recorded.
@@ -217,6 +227,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
             tracing::error!(%failure, "stopping: nothing more can be recorded, so nothing more is granted");
             tokio::time::sleep(LAST_ANSWERS).await;
             handle.stop(false).await;
+            stop_forwarding(forwarding).await;
             stop_telemetry(telemetry).await;
             Err(failure)
         }
@@ -282,8 +293,15 @@ pub async fn verify_projections(config: &Config, findings: &mut Findings) {
         Err(error) => return findings.failed(Check::State, error.to_string()),
     };
     let differences = state.differences.iter().map(|difference| (Check::State, difference));
-    let differences = differences.chain(usage.differences.iter().map(|difference| (Check::Usage, difference)));
-    for (check, difference) in differences.chain(index.difference.iter().map(|found| (Check::AuditIndex, found))) {
+    let differences = differences
+        .chain(usage.differences.iter().map(|difference| (Check::Usage, difference)))
+        .chain(
+            index
+                .difference
+                .iter()
+                .map(|difference| (Check::AuditIndex, difference)),
+        );
+    for (check, difference) in differences {
         findings.failed(check, difference.clone());
     }
     match state.is_compared {
@@ -297,17 +315,19 @@ pub async fn verify_projections(config: &Config, findings: &mut Findings) {
         ),
         false => findings.note("no state is saved to compare with"),
     }
-    match usage.is_compared {
-        true => findings.checked(
+    match (usage.is_compared, usage.removed) {
+        (false, _) => findings.note("no uses are saved to compare with"),
+        (true, 0) => findings.checked(
             Check::Usage,
-            usage.events,
+            usage.applications as u64,
             format!(
                 "{} applications, folded from {} events",
                 usage.applications, usage.events
             ),
         ),
-        false if usage.removed > 0 => findings.note("the saved usage counts events that were removed since"),
-        false => findings.note("no usage is saved to compare with"),
+        (true, removed) => findings.note(&format!(
+            "the saved uses speak of {removed} facts that were removed since: they cannot be compared with the log"
+        )),
     }
     match index.is_compared {
         true => findings.checked(
@@ -461,6 +481,12 @@ fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, Serv
         },
         rsa_bits: RsaBits::try_from(u32::from(config.keys.rsa_bits)).map_err(ServeError::part)?,
         default_overlap_seconds: seconds(config.secrets.default_overlap),
+        retention: RetentionRules {
+            index_after_seconds: config.retention.index_after.map(seconds),
+            index_max_bytes: config.retention.index_max_bytes,
+            log_after_seconds: config.retention.log_after.map(seconds),
+            log_max_bytes: config.retention.log_max_bytes,
+        },
         store_kind: "sqlite",
         config_digest: config.digest(),
     })
@@ -597,12 +623,14 @@ fn write_profile(path: &Path, profile: &Profile) -> Result<(), ServeError> {
     write().map_err(ServeError::file(path))
 }
 
-async fn report(service: Arc<Service>) {
+async fn report(service: Arc<Service>, forwarding: Arc<Forwarding>) {
     let mut ticks = tokio::time::interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         service.report_suppressed(false).await;
+        // Also for those who do not scrape: the lag of a dead sink grows without anything that it does.
+        forwarding.gauge();
     }
 }
 
@@ -614,6 +642,17 @@ async fn look_after(service: Arc<Service>) {
     }
 }
 
+async fn retain(service: Arc<Service>) {
+    let mut ticks = tokio::time::interval(RETAIN_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = service.retain().await {
+            tracing::warn!(%error, "what is to be given up could not be yet");
+        }
+    }
+}
+
 async fn stop_signal() -> io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -621,6 +660,29 @@ async fn stop_signal() -> io::Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
+}
+
+/// From here on audit events leave as they happen. Reading certificates and checkpoints blocks.
+async fn forward(
+    config: &Config,
+    issuer: &IssuerUrl,
+    store: Arc<dyn EventStore>,
+    metrics: Metrics,
+) -> Result<Forwarding, ServeError> {
+    let sinks = config.forwarding.clone();
+    let folder = config.data_dir.join("forwarding");
+    let origin = Origin {
+        issuer: issuer.as_str().to_owned(),
+    };
+    tokio::task::spawn_blocking(move || Forwarding::start(sinks, &folder, &origin, store, metrics))
+        .await
+        .map_err(ServeError::part)?
+        .map_err(ServeError::part)
+}
+
+/// What is on its way may take seconds to arrive.
+async fn stop_forwarding(forwarding: Arc<Forwarding>) {
+    let _ = tokio::task::spawn_blocking(move || forwarding.stop()).await;
 }
 
 /// Exporting what is left may take seconds, and blocks.

@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "http",
             "service",
+            "forwarding",
             "audit",
             "policy",
             "credentials",
@@ -40,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "http",
         &[
             "service",
+            "forwarding",
             "audit",
             "policy",
             "oauth",
@@ -60,13 +62,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics",
         ],
     ),
+    ("forwarding", &["audit", "event_store", "metrics"]),
     ("audit", &["credentials", "event_store", "rebuildable"]),
     ("policy", &["oauth"]),
     ("oauth", &[]),
     ("credentials", &[]),
     ("event_store", &[]),
     ("rebuildable", &[]),
-    ("config", &["credentials"]),
+    ("config", &["credentials", "forwarding"]),
     ("telemetry", &["config"]),
     ("metrics", &[]),
 ];

@@ -309,6 +309,7 @@ impl Scene {
 fn settings() -> ServiceSettings {
     let issuer = Audience::parse("https://id.example.com").unwrap();
     ServiceSettings {
+        retention: Default::default(),
         issuer: issuer.to_string(),
         policy: PolicySettings {
             default_audience: issuer.clone(),
@@ -393,6 +394,14 @@ impl EventStore for HeldBack {
 
     fn read_indexes(&self, indexes: &[u64]) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
         self.store.read_indexes(indexes)
+    }
+
+    fn remove(&self, removed: Vec<StoredEvent>) -> BoxFuture<'static, Result<(), AppendError>> {
+        self.store.remove(removed)
+    }
+
+    fn used_bytes(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
+        self.store.used_bytes()
     }
 
     fn subscribe_to_all(&self, from: u64) -> Box<dyn Subscription> {

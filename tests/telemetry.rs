@@ -84,6 +84,10 @@ async fn traces_metrics_and_logs_reach_the_collector_joined_by_the_callers_trace
     metrics.projection_lag("audit_index", 2);
     metrics.request_throttled();
     metrics.signing_keys(SigningAlgorithm::EdDsa, "announced", 1);
+    metrics.forwarding_delivered("siem", 8, 0);
+    metrics.forwarding_failure("siem", "timeout");
+    metrics.forwarding_lag("siem", 40);
+    metrics.forwarding_is_up("siem", true);
 
     let handed_over = tokio::task::spawn_blocking(move || telemetry.shutdown()).await.unwrap();
     assert!(handed_over);
@@ -143,6 +147,10 @@ async fn traces_metrics_and_logs_reach_the_collector_joined_by_the_callers_trace
         ("grantlog.projection_lag_events{projection=audit_index}", 2.0),
         ("grantlog.requests_throttled{}", 1.0),
         ("grantlog.signing_keys{alg=EdDSA,state=announced}", 1.0),
+        ("grantlog.forwarding_delivered_events{sink=siem}", 8.0),
+        ("grantlog.forwarding_failures{class=timeout,sink=siem}", 1.0),
+        ("grantlog.forwarding_lag_events{sink=siem}", 40.0),
+        ("grantlog.forwarding_up{sink=siem}", 1.0),
     ] {
         assert_eq!(figures.get(name), Some(&value), "{name} in {figures:#?}");
     }

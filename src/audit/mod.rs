@@ -21,6 +21,9 @@ pub mod search;
 
 pub mod event;
 
+pub mod selection;
+
+pub mod export;
 pub mod usage;
 
 pub mod changes;
@@ -30,10 +33,6 @@ pub mod diff;
 pub mod reports;
 
 pub mod statistics;
-
-pub mod selection;
-
-pub mod export;
 
 pub mod transparency;
 

@@ -24,12 +24,6 @@ pub enum AuditCommand {
     /// Find events, the newest first
     #[command(after_help = SEARCH_EXAMPLES)]
     Search(SearchArguments),
-    /// Show what differs in an application between two points in time, and who made it so
-    #[command(after_help = DIFF_EXAMPLES)]
-    Diff(DiffArguments),
-    /// Count events by type, outcome, application, reason or source network
-    #[command(after_help = STATS_EXAMPLES)]
-    Stats(StatsArguments),
     /// Show events as they happen
     #[command(after_help = audit_tail::EXAMPLES)]
     Tail(TailArguments),
@@ -42,6 +36,12 @@ pub enum AuditCommand {
     /// Print the key that verifies the log of a data folder
     #[command(after_help = KEY_EXAMPLES)]
     VerifierKey(VerifierKeyArguments),
+    /// Show what differs in an application between two points in time, and who made it so
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(DiffArguments),
+    /// Count events by type, outcome, application, reason or source network
+    #[command(after_help = STATS_EXAMPLES)]
+    Stats(StatsArguments),
 }
 
 const SEARCH_EXAMPLES: &str = "\
@@ -114,12 +114,12 @@ impl AuditCommand {
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
         match self {
             Self::Search(arguments) => arguments.run(console, options).await,
-            Self::Diff(arguments) => arguments.run(console, options).await,
-            Self::Stats(arguments) => arguments.run(console, options).await,
             Self::Tail(arguments) => arguments.run(console, options).await,
             Self::Export(arguments) => arguments.run(console, options).await,
             Self::Verify(arguments) => arguments.run(console, options).await,
             Self::VerifierKey(arguments) => arguments.run(console, options),
+            Self::Diff(arguments) => arguments.run(console, options).await,
+            Self::Stats(arguments) => arguments.run(console, options).await,
         }
     }
 }

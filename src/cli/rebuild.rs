@@ -107,13 +107,13 @@ fn lines(state: &StateComparison, usage: &UsageComparison, index: &RebuildCompar
             false => "state        nothing saved to compare".to_owned(),
         },
         match usage.is_compared {
-            true => format!(
+            true if usage.removed == 0 => format!(
                 "usage        {} events, {} applications, {:.0} events/s",
                 usage.events,
                 usage.applications,
                 rate(usage.events, usage.elapsed)
             ),
-            false if usage.removed > 0 => format!(
+            true => format!(
                 "usage        counts {} events that retention has removed since: not compared",
                 usage.removed
             ),

@@ -5,6 +5,7 @@
 //! is a setting that silently does not hold. `grantlog.example.toml` explains every key.
 
 mod error;
+mod forwarding;
 mod issuer;
 mod master_key;
 mod sections;
@@ -14,10 +15,11 @@ pub use error::{ConfigError, Origin, Problem};
 pub use issuer::{InvalidIssuerUrl, IssuerUrl};
 pub use master_key::MasterKeySource;
 pub use sections::{
-    KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, SecretsConfig, ServerConfig, StoreConfig, StoreLocation,
-    TelemetryConfig, TlsConfig, TokensConfig, TransparencyConfig,
+    KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, RetentionConfig, SecretsConfig, ServerConfig, StoreConfig,
+    StoreLocation, TelemetryConfig, TlsConfig, TokensConfig, TransparencyConfig,
 };
 
+use crate::forwarding::SinkSettings;
 use settings::Settings;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -51,8 +53,12 @@ pub struct Config {
     pub projections: ProjectionsConfig,
     /// What outsiders check the log with.
     pub transparency: TransparencyConfig,
+    /// What is kept of the log and its index.
+    pub retention: RetentionConfig,
     /// Logs and OpenTelemetry.
     pub telemetry: TelemetryConfig,
+    /// Where audit events go as they happen.
+    pub forwarding: Vec<SinkSettings>,
     effective: BTreeMap<&'static str, serde_json::Value>,
 }
 
@@ -109,7 +115,9 @@ impl Config {
         let keys = KeysConfig::read(&mut settings, &data_dir);
         let projections = ProjectionsConfig::read(&mut settings);
         let transparency = TransparencyConfig::read(&mut settings, &data_dir);
+        let retention = RetentionConfig::read(&mut settings);
         let telemetry = TelemetryConfig::read(&mut settings);
+        let forwarding = forwarding::read(&mut settings, &telemetry.service_name);
         let effective = settings.finish()?;
         Ok(Config {
             data_dir,
@@ -122,7 +130,9 @@ impl Config {
             keys,
             projections,
             transparency,
+            retention,
             telemetry,
+            forwarding,
             effective,
         })
     }

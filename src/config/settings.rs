@@ -24,6 +24,10 @@ pub type Accepted = Cow<'static, str>;
 pub struct Settings {
     given: BTreeMap<String, Setting>,
     tables: BTreeMap<String, Origin>,
+    /// Tables of which there may be several, `[[name]]`, each with its own layer: a key is the same in all of them.
+    lists_of_tables: BTreeMap<String, Vec<Settings>>,
+    /// Where such a table begins.
+    begins: Option<Origin>,
     /// Where a value stood that a variable has replaced.
     replaced: BTreeMap<String, Origin>,
     misnamed_variables: Vec<String>,
@@ -285,6 +289,67 @@ impl Settings {
         })
     }
 
+    /// The tables `[[name]]`, each read by `read` with keys such as `name.key`. They are set in the file alone.
+    pub fn each_table<T>(
+        &mut self,
+        name: &'static str,
+        max_tables: usize,
+        mut read: impl FnMut(&mut Settings) -> Option<T>,
+    ) -> Vec<T> {
+        self.known.push(name);
+        let wanted = format!("tables: [[{name}]]");
+        if let Some(origin) = self.tables.get(name).cloned() {
+            self.invalid(name, origin, "a table".to_owned(), wanted.clone().into());
+        }
+        if let Some(setting) = self.given.remove(name) {
+            self.invalid(name, setting.origin, setting.value.to_string(), wanted.into());
+        }
+        let prefix = format!("{name}.");
+        let of_environment: Vec<Origin> = self
+            .given
+            .extract_if(.., |key, setting| {
+                key.starts_with(&prefix) && matches!(setting.origin, Origin::Environment(_))
+            })
+            .map(|(_, setting)| setting.origin)
+            .collect();
+        for origin in of_environment {
+            let message = format!("[[{name}]] is set in the file alone; its secrets by secret_env or secret_file");
+            self.contradiction(origin, message);
+        }
+        let tables = self.lists_of_tables.remove(name).unwrap_or_default();
+        if let Some(beyond) = tables.get(max_tables) {
+            let message = format!(
+                "there are {} [[{name}]]; at most {max_tables} are accepted",
+                tables.len()
+            );
+            self.problems.push(Problem::Contradiction {
+                origin: beyond.beginning(),
+                message,
+            });
+        }
+        let (mut all, mut effective) = (Vec::new(), Vec::new());
+        for mut table in tables.into_iter().take(max_tables) {
+            let one = read(&mut table);
+            match table.finish() {
+                Ok(keys) => effective.push(json!(keys)),
+                Err(ConfigError::Invalid(problems)) => self.problems.extend(problems),
+                // Only reading a file fails in another way.
+                Err(_) => {}
+            }
+            all.extend(one);
+        }
+        // Without any, the configuration is the same as before there could be some.
+        if !effective.is_empty() {
+            self.effective.insert(name, effective.into());
+        }
+        all
+    }
+
+    /// Where this table begins.
+    pub fn beginning(&self) -> Origin {
+        self.begins.clone().unwrap_or(Origin::Default)
+    }
+
     /// A secret: from the environment alone, shown nowhere, no part of the digest.
     pub fn secret<T>(
         &mut self,
@@ -328,6 +393,14 @@ impl Settings {
         value
     }
 
+    /// A key that somebody may try, and that is none: a secret, which must not be here.
+    pub fn misplaced_secret(&mut self, key: &str) {
+        if let Some(setting) = self.given.remove(key) {
+            let message = format!("{key} is a secret and has no place in this file; set {key}_env or {key}_file");
+            self.contradiction(setting.origin, message);
+        }
+    }
+
     /// Where the key's value comes from; ask before reading it.
     pub fn origin(&self, key: &str) -> Origin {
         self.given
@@ -367,6 +440,18 @@ impl Settings {
                 self.unknown(table.clone(), origin.clone(), &sections);
             }
         }
+        for (name, list) in std::mem::take(&mut self.lists_of_tables) {
+            let origin = list.first().map_or(Origin::Default, Settings::beginning);
+            match sections.contains(name.as_str()) || self.known.contains(&name.as_str()) {
+                true => self.invalid(
+                    &name,
+                    origin,
+                    "several tables".to_owned(),
+                    format!("one: [{name}]").into(),
+                ),
+                false => self.unknown(name, origin, &sections),
+            }
+        }
         for name in std::mem::take(&mut self.misnamed_variables) {
             let rest = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or_default();
             self.unknown(
@@ -386,7 +471,18 @@ impl Settings {
         for (name, value) in table {
             let key = join(prefix, name.get_ref());
             let origin_of_key = origin(Spanned::span(name).start);
-            if let DeValue::Table(inner) = value.get_ref() {
+            if let (Some(tables), true) = (tables_of(value.get_ref()), prefix.is_empty()) {
+                let tables = tables.into_iter().map(|(begin, inner)| {
+                    let mut one = Settings {
+                        begins: Some(origin(begin)),
+                        ..Settings::default()
+                    };
+                    one.add_table(&key, inner, origin);
+                    one
+                });
+                let tables = tables.collect();
+                self.lists_of_tables.insert(key, tables);
+            } else if let DeValue::Table(inner) = value.get_ref() {
                 self.tables.insert(key.clone(), origin_of_key);
                 self.add_table(&key, inner, origin);
             } else {
@@ -547,6 +643,20 @@ impl Display for Value {
             Value::Table => f.write_str("a table"),
         }
     }
+}
+
+/// The tables of a list that holds nothing else, and where each begins.
+fn tables_of<'a, 'b>(value: &'a DeValue<'b>) -> Option<Vec<(usize, &'a DeTable<'b>)>> {
+    let DeValue::Array(items) = value else { return None };
+    let table = |item: &'a Spanned<DeValue<'b>>| match item.get_ref() {
+        DeValue::Table(table) => Some((item.span().start, table)),
+        _ => None,
+    };
+    items
+        .iter()
+        .map(table)
+        .collect::<Option<Vec<_>>>()
+        .filter(|tables| !tables.is_empty())
 }
 
 /// The environment's name for a key.

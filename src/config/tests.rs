@@ -114,6 +114,11 @@ fn every_key_takes_a_value_from_the_file() {
             public = true
             public_entries = true
             publish_interval_milliseconds = 5
+            [retention]
+            index_days = 90
+            index_max_bytes = 1_000_000
+            log_days = 400
+            log_max_bytes = 2_000_000
             [telemetry]
             log_format = "json"
             log_filter = "warn,grantlog=debug"
@@ -152,6 +157,10 @@ fn every_key_takes_a_value_from_the_file() {
     assert_eq!((config.lockout.max_failures, config.lockout.max_tracked), (6, 1_000));
     assert_eq!(config.lockout.max_refusals_per_source, 8);
     assert_eq!(config.lockout.window, Duration::from_secs(7));
+    assert_eq!(config.retention.index_after, Some(Duration::from_secs(90 * 86_400)));
+    assert_eq!(config.retention.log_after, Some(Duration::from_secs(400 * 86_400)));
+    assert_eq!(config.retention.index_max_bytes, Some(1_000_000));
+    assert_eq!(config.retention.log_max_bytes, Some(2_000_000));
     assert_eq!(config.secrets.default_overlap, Duration::ZERO);
     assert_eq!(config.keys.rotate_after, Duration::from_secs(9 * 86_400));
     assert_eq!(config.keys.announce_ahead, Duration::from_secs(8 * 86_400));
@@ -271,7 +280,7 @@ fn an_unknown_key_is_named_with_its_path_its_line_and_the_nearest_known_key() {
         ),
         (
             "[[gateway]]\nprefix = \"/api\"",
-            "line 1: unknown key gateway; the sections are keys, lockout, projections, secrets, server, store, telemetry, tls, tokens, transparency",
+            "line 1: unknown key gateway; the sections are keys, lockout, projections, retention, secrets, server, store, telemetry, tls, tokens, transparency",
         ),
     ] {
         assert_eq!(file_error(file), message);
@@ -610,4 +619,135 @@ fn error(file: &str, environment: &[(&str, &str)]) -> String {
 fn file_error(file: &str) -> String {
     let error = error(file, &[]);
     error.split_once(", ").unwrap().1.to_owned()
+}
+
+const WEBHOOK: &str = "[[forwarding]]\nname = \"siem\"\nkind = \"webhook\"\nurl = \"https://siem.example.com/h\"\nsecret_env = \"SIEM\"\n";
+
+#[test]
+fn the_examples_sinks_are_accepted_as_they_stand_there() {
+    let sinks: String = EXAMPLE
+        .lines()
+        .skip_while(|line| *line != "#   [[forwarding]]")
+        .map(|line| line.strip_prefix("#   ").unwrap_or("").to_owned() + "\n")
+        .collect();
+    let config = load(&sinks, &[]).unwrap();
+    let kinds: Vec<_> = config
+        .forwarding
+        .iter()
+        .map(|sink| (sink.name.as_str(), sink.target.kind(), sink.batch_events))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            ("siem", "webhook", 1),
+            ("syslog", "syslog", 256),
+            ("collector", "otlp", 256)
+        ]
+    );
+    assert_ne!(config.digest(), load("", &[]).unwrap().digest());
+    assert!(load("", &[]).unwrap().forwarding.is_empty());
+}
+
+#[test]
+fn a_sink_is_read_with_its_defaults() {
+    let config = load(WEBHOOK, &[]).unwrap();
+    let [sink] = &config.forwarding[..] else { panic!() };
+    assert_eq!(sink.target.place(), "https://siem.example.com:443");
+    assert_eq!((sink.filter.to_string(), sink.batch_events), (String::new(), 1));
+    assert_eq!(
+        (sink.timeout, sink.retry_max),
+        (Duration::from_secs(10), Duration::from_secs(60))
+    );
+    assert_eq!(sink.from, crate::forwarding::settings::StartAt::Now);
+}
+
+#[test]
+fn what_is_wrong_with_a_sink_is_told_with_its_line() {
+    for (text, expected) in [
+        (
+            format!("{WEBHOOK}urll = 1\n"),
+            "line 6: unknown key forwarding.urll; did you mean forwarding.url?",
+        ),
+        (
+            format!("{WEBHOOK}secret = \"whsec_TOPSECRET\"\n"),
+            "line 6: forwarding.secret is a secret and has no place in this file; set forwarding.secret_env or",
+        ),
+        (
+            WEBHOOK.replace("SIEM", "whsec_TOPSECRET"),
+            "line 5: forwarding.secret_env is not the name of a variable",
+        ),
+        (
+            WEBHOOK.replace("https://", "https://user:TOPSECRET@"),
+            "line 4: forwarding.url names a user or a password",
+        ),
+        (
+            WEBHOOK.replace("https://", "http://"),
+            "line 4: forwarding.url: found the string",
+        ),
+        (
+            WEBHOOK.replace("secret_env", "secret_file") + "secret_env = \"X\"\n",
+            "forwarding.secret_env and forwarding.secret_file are both set",
+        ),
+        (
+            WEBHOOK.replace("secret_env = \"SIEM\"", ""),
+            "line 1: [[forwarding]] has no secret_env or secret_file",
+        ),
+        (
+            WEBHOOK.replace("name = \"siem\"", ""),
+            "line 1: [[forwarding]] has no name",
+        ),
+        (WEBHOOK.replace("\"siem\"", "\"a/b\""), "line 2: forwarding.name: found"),
+        (format!("{WEBHOOK}{WEBHOOK}"), "line 7: two sinks are named siem"),
+        (
+            format!("{WEBHOOK}filter = 'outcome eq'\n"),
+            "line 6: forwarding.filter: found the string",
+        ),
+        (
+            format!("{WEBHOOK}facility = \"local0\"\n"),
+            "line 6: forwarding.facility is for the kind syslog alone",
+        ),
+        (
+            format!("{WEBHOOK}client_key_file = \"k.pem\"\n"),
+            "line 6: forwarding.client_certificate_file and forwarding.client_key_file go together",
+        ),
+        (
+            "[[forwarding]]\nname=\"s\"\nkind=\"syslog\"\nurl=\"tcp://h:1\"\nca_file=\"ca.pem\"\n".to_owned(),
+            "line 5: files for TLS are set, but forwarding.url is tcp",
+        ),
+        (
+            "[[forwarding]]\nname=\"s\"\nkind=\"syslog\"\nurl=\"tcp://h\"\n".to_owned(),
+            "line 4: forwarding.url: found",
+        ),
+        (
+            "[forwarding]\nname = \"siem\"\n".to_owned(),
+            "line 1: forwarding: found a table; accepted is tables: [[forwarding]]",
+        ),
+        ("forwarding = 3\n".to_owned(), "line 1: forwarding: found the integer 3"),
+        (
+            "[[server]]\nlisten = \"x\"\n".to_owned(),
+            "line 1: server: found several tables",
+        ),
+        (
+            "[[forwardin]]\nname = \"x\"\n".to_owned(),
+            "line 1: unknown key forwardin; did you mean forwarding?",
+        ),
+        (
+            WEBHOOK.replace("siem\"", "siem\"\nx.y = 1"),
+            "line 3: unknown key forwarding.x",
+        ),
+    ] {
+        let message = load(&text, &[]).unwrap_err().to_string();
+        assert!(message.contains(expected), "{text}\n{message}");
+        assert!(!message.contains("TOPSECRET"), "{message}");
+    }
+    let many: String = (0..17).map(|n| WEBHOOK.replace("siem", &format!("siem-{n}"))).collect();
+    let message = load(&many, &[]).unwrap_err().to_string();
+    assert!(message.contains("there are 17 [[forwarding]]; at most 16"), "{message}");
+}
+
+#[test]
+fn a_sink_is_not_set_by_the_environment() {
+    let variable = [("GRANTLOG__FORWARDING__URL", "https://attacker.example.com")];
+    let message = load(WEBHOOK, &variable).unwrap_err().to_string();
+    assert!(message.contains("[[forwarding]] is set in the file alone"), "{message}");
 }

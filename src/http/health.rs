@@ -32,6 +32,7 @@ async fn ready(doors: web::Data<Doors>) -> HttpResponse {
 
 async fn figures(doors: web::Data<Doors>) -> HttpResponse {
     doors.service.gauge();
+    doors.forwarding.gauge();
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::CONTENT_TYPE, metrics::CONTENT_TYPE))

@@ -12,14 +12,16 @@ pub mod admin_keys;
 
 pub mod audit;
 
-pub mod reports;
-
-pub mod statistics;
-
 pub mod audit_tail;
 
 pub mod audit_export;
 
+pub mod reports;
+
+pub mod statistics;
+
+pub mod audit_forwarding;
+pub mod retention;
 pub mod transparency;
 
 pub mod health;
@@ -38,6 +40,7 @@ pub mod observed;
 
 pub mod problem;
 
+use crate::forwarding::Forwarding;
 use crate::service::Service;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, Resource, Responder, guard};
@@ -49,6 +52,8 @@ use std::time::Duration;
 pub struct Doors {
     /// What is behind them.
     pub service: Arc<Service>,
+    /// What leaves as it happens.
+    pub forwarding: Arc<Forwarding>,
     /// The path of the issuer, `/id`; empty when it has none. Everything is served below it too.
     pub issuer_path: String,
     /// Whose word about a request's origin is believed.
@@ -104,10 +109,12 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_apis::routes(config);
     admin_keys::routes(config);
     audit::routes(config);
-    reports::routes(config);
-    statistics::routes(config);
     audit_tail::routes(config);
     audit_export::routes(config);
+    reports::routes(config);
+    statistics::routes(config);
     transparency::routes(config);
+    audit_forwarding::routes(config);
+    retention::routes(config);
     openapi::routes(config);
 }

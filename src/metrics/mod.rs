@@ -2,7 +2,7 @@
 //! collector: the same atomics are read for both.
 //!
 //! Labels come from the code alone, never from a request: every parameter that becomes one is `&'static str`,
-//! an enum or a status code.
+//! an enum or a status code. The one exception is the name of a forwarding sink, which is the configuration's.
 
 mod family;
 mod histogram;
@@ -69,6 +69,11 @@ struct Figures {
     projection_lag: Family<ProjectionLabels, GaugeU64>,
     requests_throttled: Counter,
     signing_keys: Family<SigningKeyLabels, GaugeU64>,
+    forwarding_delivered: Family<SinkLabels, Counter>,
+    forwarding_rejected: Family<SinkLabels, Counter>,
+    forwarding_failures: Family<SinkFailureLabels, Counter>,
+    forwarding_lag: Family<SinkLabels, GaugeU64>,
+    forwarding_up: Family<SinkLabels, GaugeU64>,
     exported: Option<ExportedHistograms>,
 }
 
@@ -110,6 +115,18 @@ struct SigningKeyLabels {
     state: &'static str,
 }
 
+/// A sink's name is the operator's: there are few of them, and none comes from a request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+struct SinkLabels {
+    sink: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+struct SinkFailureLabels {
+    sink: String,
+    class: &'static str,
+}
+
 impl Metrics {
     /// Figures at zero, which leave by OTLP too when there is a meter ([`Telemetry::meter`](crate::telemetry::Telemetry::meter)).
     pub fn new(meter: Option<&Meter>) -> Self {
@@ -125,6 +142,11 @@ impl Metrics {
             projection_lag: Family::default(),
             requests_throttled: Counter::default(),
             signing_keys: Family::default(),
+            forwarding_delivered: Family::default(),
+            forwarding_rejected: Family::default(),
+            forwarding_failures: Family::default(),
+            forwarding_lag: Family::default(),
+            forwarding_up: Family::default(),
             exported: meter.map(ExportedHistograms::new),
         });
         if let Some(meter) = meter {
@@ -208,6 +230,39 @@ impl Metrics {
         );
     }
 
+    /// A sink of forwarded events has acknowledged so many, and refused so many for good.
+    pub fn forwarding_delivered(&self, sink: &str, events: u64, rejected: u64) {
+        let labels = SinkLabels { sink: sink.to_owned() };
+        self.figures
+            .forwarding_delivered
+            .with(&labels, |counter| counter.inc_by(events));
+        self.figures
+            .forwarding_rejected
+            .with(&labels, |counter| counter.inc_by(rejected));
+    }
+
+    /// A delivery was not acknowledged; `class` is the failure's, from the code.
+    pub fn forwarding_failure(&self, sink: &str, class: &'static str) {
+        let sink = sink.to_owned();
+        self.figures
+            .forwarding_failures
+            .with(&SinkFailureLabels { sink, class }, Counter::inc);
+    }
+
+    /// How many events of the log a sink has not acknowledged.
+    pub fn forwarding_lag(&self, sink: &str, events: u64) {
+        let labels = SinkLabels { sink: sink.to_owned() };
+        self.figures.forwarding_lag.with(&labels, |gauge| gauge.set(events));
+    }
+
+    /// Whether a sink's last delivery went well.
+    pub fn forwarding_is_up(&self, sink: &str, is_up: bool) {
+        let labels = SinkLabels { sink: sink.to_owned() };
+        self.figures
+            .forwarding_up
+            .with(&labels, |gauge| gauge.set(u64::from(is_up)));
+    }
+
     /// All figures as OpenMetrics text, with [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -266,6 +321,31 @@ impl Figures {
             self.requests_throttled.clone(),
         );
         all.register("signing_keys", "Signing keys", self.signing_keys.clone());
+        all.register(
+            "forwarding_delivered_events",
+            "Events that a sink has acknowledged",
+            self.forwarding_delivered.clone(),
+        );
+        all.register(
+            "forwarding_rejected_events",
+            "Events that a sink has refused for good",
+            self.forwarding_rejected.clone(),
+        );
+        all.register(
+            "forwarding_failures",
+            "Deliveries that a sink has not acknowledged",
+            self.forwarding_failures.clone(),
+        );
+        all.register(
+            "forwarding_lag_events",
+            "Events of the log that a sink has not acknowledged",
+            self.forwarding_lag.clone(),
+        );
+        all.register(
+            "forwarding_up",
+            "Whether a sink's last delivery went well",
+            self.forwarding_up.clone(),
+        );
         all
     }
 
@@ -335,6 +415,55 @@ impl Figures {
                     .each(|labels, keys| observer.observe(keys.get(), &labels.attributes()));
             })
             .build();
+        let figures = Arc::clone(self);
+        meter
+            .u64_observable_counter("grantlog.forwarding_delivered_events")
+            .with_unit("{event}")
+            .with_callback(move |observer| {
+                figures
+                    .forwarding_delivered
+                    .each(|labels, count| observer.observe(count.get(), &labels.attributes()));
+            })
+            .build();
+        let figures = Arc::clone(self);
+        meter
+            .u64_observable_counter("grantlog.forwarding_rejected_events")
+            .with_unit("{event}")
+            .with_callback(move |observer| {
+                figures
+                    .forwarding_rejected
+                    .each(|labels, count| observer.observe(count.get(), &labels.attributes()));
+            })
+            .build();
+        let figures = Arc::clone(self);
+        meter
+            .u64_observable_counter("grantlog.forwarding_failures")
+            .with_unit("{delivery}")
+            .with_callback(move |observer| {
+                figures
+                    .forwarding_failures
+                    .each(|labels, count| observer.observe(count.get(), &labels.attributes()));
+            })
+            .build();
+        let figures = Arc::clone(self);
+        meter
+            .u64_observable_gauge("grantlog.forwarding_lag_events")
+            .with_unit("{event}")
+            .with_callback(move |observer| {
+                figures
+                    .forwarding_lag
+                    .each(|labels, lag| observer.observe(lag.get(), &labels.attributes()));
+            })
+            .build();
+        let figures = Arc::clone(self);
+        meter
+            .u64_observable_gauge("grantlog.forwarding_up")
+            .with_callback(move |observer| {
+                figures
+                    .forwarding_up
+                    .each(|labels, up| observer.observe(up.get(), &labels.attributes()));
+            })
+            .build();
     }
 }
 
@@ -401,6 +530,21 @@ impl Labels for SigningKeyLabels {
     }
 }
 
+impl Labels for SinkLabels {
+    fn attributes(&self) -> Vec<KeyValue> {
+        vec![KeyValue::new("sink", self.sink.clone())]
+    }
+}
+
+impl Labels for SinkFailureLabels {
+    fn attributes(&self) -> Vec<KeyValue> {
+        vec![
+            KeyValue::new("sink", self.sink.clone()),
+            KeyValue::new("class", self.class),
+        ]
+    }
+}
+
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -426,6 +570,10 @@ mod tests {
         metrics.request_throttled();
         metrics.signing_keys(SigningAlgorithm::Es256, "active", 1);
         metrics.signing_keys(SigningAlgorithm::Es256, "active", 2);
+        metrics.forwarding_delivered("siem", 8, 1);
+        metrics.forwarding_failure("siem", "timeout");
+        metrics.forwarding_lag("siem", 40);
+        metrics.forwarding_is_up("siem", false);
         let text = metrics.encode();
         let version = format!(r#"grantlog_build_info{{version="{}"}} 1"#, env!("CARGO_PKG_VERSION"));
         for line in [
@@ -456,6 +604,11 @@ mod tests {
             r#"grantlog_projection_lag_events{projection="audit_index"} 12"#,
             "grantlog_requests_throttled_total 1",
             r#"grantlog_signing_keys{alg="ES256",state="active"} 2"#,
+            r#"grantlog_forwarding_delivered_events_total{sink="siem"} 8"#,
+            r#"grantlog_forwarding_rejected_events_total{sink="siem"} 1"#,
+            r#"grantlog_forwarding_failures_total{sink="siem",class="timeout"} 1"#,
+            r#"grantlog_forwarding_lag_events{sink="siem"} 40"#,
+            r#"grantlog_forwarding_up{sink="siem"} 0"#,
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "no line {line} in\n{text}");

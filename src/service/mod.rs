@@ -24,6 +24,11 @@ pub mod signing_keys;
 
 pub mod read_audit;
 
+pub mod streams;
+
+pub mod follow_audit;
+
+pub mod export_audit;
 pub mod usage;
 
 pub mod time_travel;
@@ -32,13 +37,8 @@ pub mod reports;
 
 pub mod statistics;
 
-pub mod streams;
-
-pub mod follow_audit;
-
-pub mod export_audit;
-
 pub mod prove;
+pub mod retention;
 
 pub mod run;
 
@@ -52,6 +52,7 @@ use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
 use crate::event_store::{AppendError, EventStore, ReadError, codec};
 use crate::metrics::Metrics;
+use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{CommandRefused, PolicySettings};
 use chrono::Utc;
@@ -59,6 +60,7 @@ use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use streams::Streams;
 use throttle::Throttle;
 
@@ -75,6 +77,8 @@ pub struct ServiceSettings {
     pub rsa_bits: RsaBits,
     /// How long old secrets stay valid when a rotation does not say, in seconds.
     pub default_overlap_seconds: i64,
+    /// What is kept.
+    pub retention: RetentionRules,
     /// The kind of event store, for the record.
     pub store_kind: &'static str,
     /// SHA-256 of the configuration without its secrets, for the record.
@@ -95,6 +99,8 @@ pub struct Service {
     throttle: Throttle,
     metrics: Metrics,
     streams: Streams,
+    /// Whether a removal that an earlier run began has been completed.
+    is_removal_resumed: AtomicBool,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -189,6 +195,7 @@ impl Service {
             throttle,
             metrics,
             streams: Streams::new(),
+            is_removal_resumed: AtomicBool::new(false),
         }
     }
 

@@ -25,7 +25,7 @@ pub enum Check {
     Proofs,
     /// The saved state is what the log gives.
     State,
-    /// The saved usage is what the log gives.
+    /// The saved uses of each application are what the log gives.
     Usage,
     /// The audit index is what the log gives.
     AuditIndex,
