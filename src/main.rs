@@ -51,8 +51,13 @@ fn rebuild(arguments: RebuildArguments, data_dir: Option<PathBuf>) -> anyhow::Re
         ..CliOverrides::default()
     };
     let config = Config::load(arguments.config.as_deref(), environment(), overrides)?;
-    let (state, index) = runtime()?.block_on(startup::rebuild(&config, cli::rebuild::progress()))?;
-    Ok(cli::rebuild::report(&state, &index, arguments.no_remote_options.json))
+    let (state, usage, index) = runtime()?.block_on(startup::rebuild(&config, cli::rebuild::progress()))?;
+    Ok(cli::rebuild::report(
+        &state,
+        &usage,
+        &index,
+        arguments.no_remote_options.json,
+    ))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

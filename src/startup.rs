@@ -6,6 +6,8 @@ use crate::audit::transparency::verify::findings::{Check, Findings};
 use crate::audit::transparency::verify::folder::{Folder, VerifiedLog};
 use crate::audit::transparency::verify::{Expected, ExportFile};
 use crate::audit::transparency::{Transparency, TransparencySettings, VerifierKey};
+use crate::audit::usage::UsageProjection;
+use crate::audit::usage::rebuild::{UsageComparison, rebuild_usage};
 use crate::config::{Config, IssuerUrl, MasterKeySource, StoreLocation};
 use crate::credentials::client_secret::ClientSecret;
 use crate::credentials::log_key::{LogKeyError, PublicLogKey};
@@ -17,6 +19,7 @@ use crate::forwarding::Forwarding;
 use crate::forwarding::sink::Origin;
 use crate::http::{Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
+use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{ADMINISTRATOR, AUDITOR, FIRST_APPLICATIONS, FirstApplication, PolicySettings};
 use crate::service::checkpoint::Checkpoint;
@@ -47,6 +50,8 @@ const BACKLOG: i32 = 1_024;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often signing keys are looked after.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether something is to be given up.
+const RETAIN_EVERY: Duration = Duration::from_secs(10);
 /// After the log has failed, requests in flight get their 503 within this time.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -193,6 +198,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     // Two tasks: a flood of reports must not keep the signing keys waiting.
     let reports = tokio::spawn(report(service.clone(), forwarding.clone()));
     let upkeep = tokio::spawn(look_after(service.clone()));
+    let retention = tokio::spawn(retain(service.clone()));
     say(&format!("listening on {url}"))?;
 
     let outcome = tokio::select! {
@@ -201,6 +207,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     };
     reports.abort();
     upkeep.abort();
+    retention.abort();
     match outcome {
         Ok(signal) => {
             tracing::info!(signal, "stopping: finishing what is in flight");
@@ -232,7 +239,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
 pub async fn rebuild(
     config: &Config,
     progress: impl Fn(&'static str, u64) + Clone + Send + 'static,
-) -> Result<(StateComparison, RebuildComparison), ServeError> {
+) -> Result<(StateComparison, UsageComparison, RebuildComparison), ServeError> {
     let StoreLocation::Sqlite(path) = &config.store.location;
     let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
     let store: Arc<dyn EventStore> = Arc::new(store);
@@ -240,11 +247,15 @@ pub async fn rebuild(
     let report = progress.clone();
     let state = rebuild_state(&*store, checkpoint.as_ref(), move |events| report("state", events));
     let state = state.await.map_err(ServeError::part)?;
+    let report = progress.clone();
+    let usage_file = usage_file(config);
+    let usage = rebuild_usage(&usage_file, &*store, move |events| report("usage", events));
+    let usage = usage.await.map_err(ServeError::part)?;
     let report = move |now: RebuildProgress| progress("audit index", now.events);
     let index = rebuild_and_compare(&index_file(config), store, report)
         .await
         .map_err(ServeError::part)?;
-    Ok((state, index))
+    Ok((state, usage, index))
 }
 
 /// The key that verifies the log of a data folder.
@@ -277,12 +288,20 @@ pub async fn verify(
 
 /// Builds the projections of a data folder again and compares them with the saved ones.
 pub async fn verify_projections(config: &Config, findings: &mut Findings) {
-    let (state, index) = match rebuild(config, |_, _| {}).await {
+    let (state, usage, index) = match rebuild(config, |_, _| {}).await {
         Ok(compared) => compared,
         Err(error) => return findings.failed(Check::State, error.to_string()),
     };
     let differences = state.differences.iter().map(|difference| (Check::State, difference));
-    for (check, difference) in differences.chain(index.difference.iter().map(|found| (Check::AuditIndex, found))) {
+    let differences = differences
+        .chain(usage.differences.iter().map(|difference| (Check::Usage, difference)))
+        .chain(
+            index
+                .difference
+                .iter()
+                .map(|difference| (Check::AuditIndex, difference)),
+        );
+    for (check, difference) in differences {
         findings.failed(check, difference.clone());
     }
     match state.is_compared {
@@ -295,6 +314,20 @@ pub async fn verify_projections(config: &Config, findings: &mut Findings) {
             ),
         ),
         false => findings.note("no state is saved to compare with"),
+    }
+    match (usage.is_compared, usage.removed) {
+        (false, _) => findings.note("no uses are saved to compare with"),
+        (true, 0) => findings.checked(
+            Check::Usage,
+            usage.applications as u64,
+            format!(
+                "{} applications, folded from {} events",
+                usage.applications, usage.events
+            ),
+        ),
+        (true, removed) => findings.note(&format!(
+            "the saved uses speak of {removed} facts that were removed since: they cannot be compared with the log"
+        )),
     }
     match index.is_compared {
         true => findings.checked(
@@ -375,6 +408,10 @@ async fn build(
         Ok(audit) => audit,
         Err(error) => AuditIndex::stopped(&index_file(config), store.clone(), &error),
     };
+    let usage = match UsageProjection::open(&usage_file(config), store.clone()).await {
+        Ok(usage) => usage,
+        Err(error) => UsageProjection::stopped(&usage_file(config), &error),
+    };
     let transparency = TransparencySettings {
         data_dir: config.data_dir.clone(),
         key_file: config.transparency.key_file.clone(),
@@ -398,6 +435,7 @@ async fn build(
             keys,
             master_key,
             audit,
+            usage,
             transparency,
             throttle,
             metrics,
@@ -443,6 +481,12 @@ fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, Serv
         },
         rsa_bits: RsaBits::try_from(u32::from(config.keys.rsa_bits)).map_err(ServeError::part)?,
         default_overlap_seconds: seconds(config.secrets.default_overlap),
+        retention: RetentionRules {
+            index_after_seconds: config.retention.index_after.map(seconds),
+            index_max_bytes: config.retention.index_max_bytes,
+            log_after_seconds: config.retention.log_after.map(seconds),
+            log_max_bytes: config.retention.log_max_bytes,
+        },
         store_kind: "sqlite",
         config_digest: config.digest(),
     })
@@ -598,6 +642,17 @@ async fn look_after(service: Arc<Service>) {
     }
 }
 
+async fn retain(service: Arc<Service>) {
+    let mut ticks = tokio::time::interval(RETAIN_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = service.retain().await {
+            tracing::warn!(%error, "what is to be given up could not be yet");
+        }
+    }
+}
+
 async fn stop_signal() -> io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -674,6 +729,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 fn state_file(config: &Config) -> PathBuf {
     config.data_dir.join("projections.db")
+}
+
+fn usage_file(config: &Config) -> PathBuf {
+    config.data_dir.join("usage.db")
 }
 
 fn index_file(config: &Config) -> PathBuf {

@@ -4,6 +4,7 @@
 
 use grantlog::audit::AuditIndex;
 use grantlog::audit::transparency::{Transparency, TransparencySettings};
+use grantlog::audit::usage::UsageProjection;
 use grantlog::credentials::sealing::MasterKey;
 use grantlog::credentials::signing_key::RsaBits;
 use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
@@ -188,6 +189,7 @@ impl Scene {
             .await
             .unwrap();
         let audit = AuditIndex::open(&file("audit.db"), store.clone()).await.unwrap();
+        let usage = UsageProjection::open(&file("usage.db"), store.clone()).await.unwrap();
         let transparency = TransparencySettings {
             data_dir: folder.path().to_owned(),
             key_file: file("transparency.key"),
@@ -210,6 +212,7 @@ impl Scene {
             keys,
             master_key,
             audit,
+            usage,
             transparency,
             throttle,
             metrics,
@@ -306,6 +309,7 @@ impl Scene {
 fn settings() -> ServiceSettings {
     let issuer = Audience::parse("https://id.example.com").unwrap();
     ServiceSettings {
+        retention: Default::default(),
         issuer: issuer.to_string(),
         policy: PolicySettings {
             default_audience: issuer.clone(),
@@ -390,6 +394,14 @@ impl EventStore for HeldBack {
 
     fn read_indexes(&self, indexes: &[u64]) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
         self.store.read_indexes(indexes)
+    }
+
+    fn remove(&self, removed: Vec<StoredEvent>) -> BoxFuture<'static, Result<(), AppendError>> {
+        self.store.remove(removed)
+    }
+
+    fn used_bytes(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
+        self.store.used_bytes()
     }
 
     fn subscribe_to_all(&self, from: u64) -> Box<dyn Subscription> {

@@ -19,6 +19,8 @@ pub mod key_ring;
 
 pub mod service_run;
 
+pub mod usage;
+
 pub mod retention;
 
 pub mod audit_record;

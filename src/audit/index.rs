@@ -31,6 +31,8 @@ mod feeder;
 
 mod view;
 
+mod pruning;
+
 pub mod rebuild;
 
 pub(super) use database::Reader;
@@ -47,6 +49,7 @@ use crate::rebuildable;
 use database::{SegmentRow, Unusable, Writer};
 use plan::Plan;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, watch};
@@ -114,6 +117,8 @@ pub(super) struct Shared {
     pub settings: Settings,
     memory: Memory,
     progress: watch::Sender<Progress>,
+    /// Searches find nothing before this index.
+    pruned_through: AtomicU64,
     readers: Mutex<Vec<Reader>>,
 }
 
@@ -163,6 +168,7 @@ impl AuditIndex {
         settings: Settings,
     ) -> Result<Self, AuditIndexError> {
         let (writer, segments) = open_database(path, &*store, settings.segment_events).await?;
+        let pruned = writer.pruned_segments();
         let failed = |source| AuditIndexError::Database {
             path: path.into(),
             source,
@@ -181,6 +187,7 @@ impl AuditIndex {
                 indexed_through,
                 failure: None,
             }),
+            pruned_through: AtomicU64::new(pruned.map_err(failed)? * settings.segment_events as u64),
             readers: Mutex::new(readers),
         });
         let (stop, stopped) = watch::channel(false);
@@ -204,6 +211,7 @@ impl AuditIndex {
             settings,
             memory: Memory::new([].into_iter(), settings.segment_events),
             progress: watch::Sender::new(Progress::default()),
+            pruned_through: AtomicU64::new(0),
             readers: Mutex::new(Vec::new()),
         });
         shared.stop(reason.to_string());
@@ -270,7 +278,11 @@ impl Drop for AuditIndex {
 impl Shared {
     /// What is indexed now, and what of the memory the plan asks for.
     pub fn view(&self, plan: &Plan) -> View {
-        self.memory.view(plan)
+        let pruned_through = self.pruned_through.load(Ordering::Relaxed);
+        View {
+            pruned_through,
+            ..self.memory.view(plan)
+        }
     }
 
     /// Lends a reader of the database. The caller holds a permit of `running`.

@@ -259,6 +259,26 @@ impl EventStore for MemoryLog {
         Box::pin(async { events })
     }
 
+    fn remove(&self, removed: Vec<StoredEvent>) -> BoxFuture<'static, Result<(), AppendError>> {
+        let mut events = self.events.lock().unwrap();
+        for left in removed {
+            let index = left.index as usize;
+            events[index] = left;
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn used_bytes(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
+        let bytes = self
+            .events
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|event| event.bytes.len() as u64)
+            .sum();
+        Box::pin(async move { Ok(bytes) })
+    }
+
     fn subscribe_to_all(&self, from: u64) -> Box<dyn Subscription> {
         Box::new(Follower {
             events: self.events.clone(),

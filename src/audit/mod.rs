@@ -3,7 +3,9 @@
 //! `index` follows the log and keeps where each searched value occurs, `query` is a search as the caller
 //! puts it, `filter` the expression in it, `search` answers it a page at a time, `event` is one event as a page
 //! shows it. `selection` asks the same of one event at a time, for those who follow the log (a tail) or take a
-//! copy of it (`export`). `transparency` is what an outsider checks the log with.
+//! copy of it (`export`). `transparency` is what an outsider checks the log with. `usage` follows the log, too, and
+//! counts what each application uses; `changes` puts a change of configuration in words, and `reports` are read out
+//! of the log.
 
 pub mod index;
 
@@ -22,6 +24,15 @@ pub mod event;
 pub mod selection;
 
 pub mod export;
+pub mod usage;
+
+pub mod changes;
+
+pub mod diff;
+
+pub mod reports;
+
+pub mod statistics;
 
 pub mod transparency;
 

@@ -50,6 +50,9 @@ pub struct AuditPage {
     pub indexed_through: u64,
     /// How many events the log has.
     pub log_size: u64,
+    /// What happened before this index is no longer found: it was given up. Absent when nothing was.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub indexed_from: u64,
     /// The search stopped at the bound on its work: the page may have fewer events than asked for although
     /// there are more. `next` goes on from there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -143,6 +146,7 @@ impl AuditIndex {
             next: position.map(|position| Cursor::new(&query, position)),
             indexed_through,
             log_size,
+            indexed_from: self.pruned_through(),
             partial: !more && !cut && found.stopped_at.is_some(),
             unindexed,
         })
@@ -163,6 +167,10 @@ impl AuditIndex {
         }
         Ok(events)
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn as_text<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -239,15 +247,20 @@ impl Search<'_> {
     /// Goes through the segments of the database. False when the search is at its end.
     fn run_database(&mut self, plan: Plan, view: &View, reader: &Reader) -> Result<bool, AuditSearchError> {
         let order = self.query.order;
+        // What was given up is not looked at: it may be half there.
+        let first = view.pruned_through / self.size as u64;
         let mut at = match (order, view.written.len() as u64) {
-            (_, 0) => return Ok(true),
+            (_, segments) if segments <= first => return Ok(true),
             (Order::Desc, segments) => segments - 1,
-            (Order::Asc, _) => 0,
+            (Order::Asc, _) => first,
         };
         let _look = reader.look()?;
         let mut written = Written::new(plan, reader, order, self.size, &view.written, &mut self.budget)?;
         let mut is_first = true;
         while let Some(segment) = written.next(at, &mut self.budget)? {
+            if segment < first {
+                return Ok(true);
+            }
             // However much the first one costs: a search that goes on has to come further.
             if self.budget.is_spent() && !is_first {
                 let size = self.size as u64;

@@ -6,6 +6,7 @@ use crate::cli::duration;
 use crate::cli::exchange::Answer;
 use crate::cli::registered::{APPLICATION, PageArguments, check_agreement, tell_of_more, with_reason};
 use crate::cli::table::{Column, Details, Table, time};
+use crate::cli::usage::{USAGE_EXAMPLES, UsageArguments};
 use crate::cli::{CliError, Console, GlobalOptions};
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -47,6 +48,9 @@ pub enum AppCommand {
     /// Show everything that happened to an application, with old and new values
     #[command(after_help = HISTORY_EXAMPLES)]
     History(HistoryArguments),
+    /// Show what an application uses: which secret and scope, when last, from where
+    #[command(after_help = USAGE_EXAMPLES)]
+    Usage(UsageArguments),
 }
 
 const REGISTER_EXAMPLES: &str = "\
@@ -336,6 +340,7 @@ impl AppCommand {
             Self::RotateSecret(arguments) => arguments.run(console, options).await,
             Self::RevokeSecret(arguments) => arguments.run(console, options).await,
             Self::History(arguments) => APPLICATION.history(console, options, &arguments.app).await,
+            Self::Usage(arguments) => arguments.run(console, options).await,
         }
     }
 }

@@ -1,11 +1,14 @@
 //! `audit`: reading the trail.
 
 use crate::cli::audit_export::{self, ExportArguments};
+use crate::cli::audit_forwarding::{self, ForwardingArguments};
 use crate::cli::audit_tail::{self, TailArguments};
 use crate::cli::audit_verify::{KEY_EXAMPLES, VERIFY_EXAMPLES, VerifierKeyArguments, VerifyArguments};
 use crate::cli::client::{AUDIT_READ, Call, Client};
+use crate::cli::diff::{DIFF_EXAMPLES, DiffArguments};
 use crate::cli::event_rows::AuditEvent;
 use crate::cli::registered::tell_of_more;
+use crate::cli::stats::{STATS_EXAMPLES, StatsArguments};
 use crate::cli::table::{Column, Table};
 use crate::cli::{CliError, Console, GlobalOptions};
 use clap::{Args, Subcommand, ValueEnum};
@@ -31,9 +34,18 @@ pub enum AuditCommand {
     /// Check every event, checkpoint and projection of a log, here or on a server
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArguments),
+    /// Show how the places that events are forwarded to are doing
+    #[command(after_help = audit_forwarding::EXAMPLES)]
+    Forwarding(ForwardingArguments),
     /// Print the key that verifies the log of a data folder
     #[command(after_help = KEY_EXAMPLES)]
     VerifierKey(VerifierKeyArguments),
+    /// Show what differs in an application between two points in time, and who made it so
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(DiffArguments),
+    /// Count events by type, outcome, application, reason or source network
+    #[command(after_help = STATS_EXAMPLES)]
+    Stats(StatsArguments),
 }
 
 const SEARCH_EXAMPLES: &str = "\
@@ -109,7 +121,10 @@ impl AuditCommand {
             Self::Tail(arguments) => arguments.run(console, options).await,
             Self::Export(arguments) => arguments.run(console, options).await,
             Self::Verify(arguments) => arguments.run(console, options).await,
+            Self::Forwarding(arguments) => arguments.run(console, options).await,
             Self::VerifierKey(arguments) => arguments.run(console, options),
+            Self::Diff(arguments) => arguments.run(console, options).await,
+            Self::Stats(arguments) => arguments.run(console, options).await,
         }
     }
 }

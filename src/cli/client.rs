@@ -41,6 +41,8 @@ pub struct Call<'a> {
     pub body: Option<Map<String, Value>>,
     /// The revision that must still be the last one.
     pub if_revision: Option<u64>,
+    /// How long to wait for the answer, where that is longer than usual.
+    pub patience: Option<Duration>,
 }
 
 impl Client {
@@ -115,6 +117,9 @@ impl Client {
             .exchange
             .request(method, url)
             .header(AUTHORIZATION, self.bearer.clone());
+        if let Some(patience) = call.patience {
+            request = request.timeout(patience);
+        }
         if let Some(revision) = call.if_revision {
             request = request.header(IF_MATCH, format!("\"{revision}\""));
         }

@@ -9,9 +9,11 @@ pub mod api;
 pub mod app;
 pub mod audit;
 mod audit_export;
+mod audit_forwarding;
 mod audit_tail;
 pub mod audit_verify;
 pub mod key;
+pub mod report;
 pub mod token;
 
 pub mod rebuild;
@@ -20,6 +22,7 @@ mod audit_conditions;
 mod back_off;
 mod client;
 pub mod connection;
+mod diff;
 mod exchange;
 mod exported_file;
 mod records;
@@ -29,7 +32,9 @@ mod duration;
 mod event_rows;
 mod printable;
 mod registered;
+mod stats;
 mod table;
+mod usage;
 
 pub mod error;
 
@@ -152,6 +157,8 @@ pub enum RemoteCommand {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Reports for reviews and audits, printable
+    Report(report::ReportArguments),
 }
 
 /// Carries out a command that calls a server, on this process's own standard streams, and says how it
@@ -180,6 +187,7 @@ async fn carry_out(console: &mut Console<'_>, command: RemoteCommand, options: &
         RemoteCommand::Token(command) => command.run(console, options).await,
         RemoteCommand::Key(command) => command.run(console, options).await,
         RemoteCommand::Audit(command) => command.run(console, options).await,
+        RemoteCommand::Report(arguments) => arguments.run(console, options).await,
     }
 }
 

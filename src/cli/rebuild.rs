@@ -1,6 +1,7 @@
 //! `grantlog rebuild`: its arguments, and how its outcome is told.
 
 use crate::audit::index::rebuild::RebuildComparison;
+use crate::audit::usage::rebuild::UsageComparison;
 use crate::cli::{NoRemoteOptions, console};
 use crate::service::rebuild::StateComparison;
 use clap::Args;
@@ -9,12 +10,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
-Builds the directory, the signing keys and the audit index from the log alone
-and compares them with what is saved. It only reads: a server may be serving
+Builds the directory, the signing keys, the usage and the audit index from the
+log alone and compares them with what is saved. It only reads: a server may be serving
 from the folder. Exit code 1 when anything differs; then stop the server and
-delete projections.db and audit.db: the next start builds them anew.
+delete projections.db, usage.db and audit.db: the next start builds them anew.
 
 Examples:
   grantlog rebuild
@@ -49,13 +51,15 @@ pub fn progress() -> impl Fn(&'static str, u64) + Clone + Send + 'static {
 }
 
 /// Prints what the comparison found; the exit code says whether anything differs.
-pub fn report(state: &StateComparison, index: &RebuildComparison, json: bool) -> ExitCode {
-    let is_different = differences(state, index).next().is_some();
+pub fn report(state: &StateComparison, usage: &UsageComparison, index: &RebuildComparison, json: bool) -> ExitCode {
+    let is_different = differences(state, usage, index).next().is_some();
     console::on_standard_streams(|console| {
         let told = if json {
-            console.json(&document(state, index).to_string())
+            console.json(&document(state, usage, index).to_string())
         } else {
-            lines(state, index).iter().try_for_each(|line| console.line(line))
+            lines(state, usage, index)
+                .iter()
+                .try_for_each(|line| console.line(line))
         };
         match told {
             Ok(()) => u8::from(is_different),
@@ -64,13 +68,20 @@ pub fn report(state: &StateComparison, index: &RebuildComparison, json: bool) ->
     })
 }
 
-fn document(state: &StateComparison, index: &RebuildComparison) -> serde_json::Value {
+fn document(state: &StateComparison, usage: &UsageComparison, index: &RebuildComparison) -> serde_json::Value {
     serde_json::json!({
         "state": {
             "compared": state.is_compared,
             "events": state.events,
             "applications": state.applications,
             "events_per_second": state_rate(state).round(),
+        },
+        "usage": {
+            "compared": usage.is_compared,
+            "events": usage.events,
+            "applications": usage.applications,
+            "removed_events": usage.removed,
+            "events_per_second": rate(usage.events, usage.elapsed).round(),
         },
         "audit_index": {
             "compared": index.is_compared,
@@ -79,11 +90,11 @@ fn document(state: &StateComparison, index: &RebuildComparison) -> serde_json::V
             "compared_rows": index.compared_rows,
             "events_per_second": index.events_per_second().round(),
         },
-        "differences": differences(state, index).collect::<Vec<_>>(),
+        "differences": differences(state, usage, index).collect::<Vec<_>>(),
     })
 }
 
-fn lines(state: &StateComparison, index: &RebuildComparison) -> Vec<String> {
+fn lines(state: &StateComparison, usage: &UsageComparison, index: &RebuildComparison) -> Vec<String> {
     let mut lines = vec![
         match state.is_compared {
             true => format!(
@@ -93,6 +104,19 @@ fn lines(state: &StateComparison, index: &RebuildComparison) -> Vec<String> {
                 state_rate(state)
             ),
             false => "state        nothing saved to compare".to_owned(),
+        },
+        match usage.is_compared {
+            true => format!(
+                "usage        {} events, {} applications, {:.0} events/s",
+                usage.events,
+                usage.applications,
+                rate(usage.events, usage.elapsed)
+            ),
+            false if usage.removed > 0 => format!(
+                "usage        counts {} events that retention has removed since: not compared",
+                usage.removed
+            ),
+            false => "usage        nothing saved to compare".to_owned(),
         },
         match index.is_compared {
             true => format!(
@@ -105,32 +129,54 @@ fn lines(state: &StateComparison, index: &RebuildComparison) -> Vec<String> {
             false => "audit index  nothing saved to compare".to_owned(),
         },
     ];
-    lines.extend(differences(state, index).map(|difference| format!("DIFFERS: {difference}")));
-    let is_any_compared = state.is_compared || index.is_compared;
-    if is_any_compared && differences(state, index).next().is_none() {
+    lines.extend(differences(state, usage, index).map(|difference| format!("DIFFERS: {difference}")));
+    let is_any_compared = state.is_compared || usage.is_compared || index.is_compared;
+    if is_any_compared && differences(state, usage, index).next().is_none() {
         lines.push("what is saved is what the log gives".to_owned());
     }
     lines
 }
 
-fn differences<'a>(state: &'a StateComparison, index: &'a RebuildComparison) -> impl Iterator<Item = &'a String> {
-    state.differences.iter().chain(&index.difference)
+fn differences<'a>(
+    state: &'a StateComparison,
+    usage: &'a UsageComparison,
+    index: &'a RebuildComparison,
+) -> impl Iterator<Item = &'a String> {
+    state
+        .differences
+        .iter()
+        .chain(&usage.differences)
+        .chain(&index.difference)
 }
 
 fn state_rate(state: &StateComparison) -> f64 {
-    state.events as f64 / state.elapsed.as_secs_f64().max(1e-9)
+    rate(state.events, state.elapsed)
+}
+
+fn rate(events: u64, elapsed: Duration) -> f64 {
+    events as f64 / elapsed.as_secs_f64().max(1e-9)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn state(is_compared: bool) -> StateComparison {
         StateComparison {
             is_compared,
             events: 7,
             applications: 2,
+            differences: Vec::new(),
+            elapsed: Duration::from_secs(1),
+        }
+    }
+
+    fn usage(is_compared: bool) -> UsageComparison {
+        UsageComparison {
+            is_compared,
+            events: 7,
+            applications: 2,
+            removed: 0,
             differences: Vec::new(),
             elapsed: Duration::from_secs(1),
         }
@@ -150,18 +196,22 @@ mod tests {
     #[test]
     fn what_is_not_saved_is_no_difference_and_the_other_is_told_of() {
         assert_eq!(
-            lines(&state(false), &index(false, None)),
+            lines(&state(false), &usage(false), &index(false, None)),
             [
                 "state        nothing saved to compare",
+                "usage        nothing saved to compare",
                 "audit index  nothing saved to compare"
             ]
         );
-        let one = lines(&state(false), &index(true, None));
+        let one = lines(&state(false), &usage(false), &index(true, None));
         assert_eq!(one[0], "state        nothing saved to compare");
-        assert!(one[1].starts_with("audit index  7 events"), "{one:?}");
-        assert_eq!(one[2], "what is saved is what the log gives");
-        let differing = lines(&state(false), &index(true, Some("row 3")));
-        assert_eq!(differing[2..], ["DIFFERS: row 3"]);
-        assert_eq!(document(&state(false), &index(true, None))["state"]["compared"], false);
+        assert!(one[2].starts_with("audit index  7 events"), "{one:?}");
+        assert_eq!(one[3], "what is saved is what the log gives");
+        let differing = lines(&state(false), &usage(false), &index(true, Some("row 3")));
+        assert_eq!(differing[3..], ["DIFFERS: row 3"]);
+        assert_eq!(
+            document(&state(false), &usage(false), &index(true, None))["state"]["compared"],
+            false
+        );
     }
 }

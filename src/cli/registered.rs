@@ -229,6 +229,17 @@ impl Kind {
     }
 
     /// The id of one that was deleted, from the event that registered it.
+    /// The same for one that may be deleted: the trail knows it still.
+    pub async fn find_even_deleted(&self, client: &Client, name_or_id: &str) -> Result<String, CliError> {
+        match canonical_id(name_or_id) {
+            Some(id) => Ok(id),
+            None => match self.named(client, name_or_id).await? {
+                Some(id) => Ok(id),
+                None => self.deleted(client, name_or_id).await,
+            },
+        }
+    }
+
     async fn deleted(&self, client: &Client, name: &str) -> Result<String, CliError> {
         let (event_type, name_member, id_member) = self.registered;
         let mut query = vec![("type", event_type.to_owned()), ("limit", "1000".to_owned())];

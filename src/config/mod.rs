@@ -15,8 +15,8 @@ pub use error::{ConfigError, Origin, Problem};
 pub use issuer::{InvalidIssuerUrl, IssuerUrl};
 pub use master_key::MasterKeySource;
 pub use sections::{
-    KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, SecretsConfig, ServerConfig, StoreConfig, StoreLocation,
-    TelemetryConfig, TlsConfig, TokensConfig, TransparencyConfig,
+    KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, RetentionConfig, SecretsConfig, ServerConfig, StoreConfig,
+    StoreLocation, TelemetryConfig, TlsConfig, TokensConfig, TransparencyConfig,
 };
 
 use crate::forwarding::SinkSettings;
@@ -53,6 +53,8 @@ pub struct Config {
     pub projections: ProjectionsConfig,
     /// What outsiders check the log with.
     pub transparency: TransparencyConfig,
+    /// What is kept of the log and its index.
+    pub retention: RetentionConfig,
     /// Logs and OpenTelemetry.
     pub telemetry: TelemetryConfig,
     /// Where audit events go as they happen.
@@ -113,6 +115,7 @@ impl Config {
         let keys = KeysConfig::read(&mut settings, &data_dir);
         let projections = ProjectionsConfig::read(&mut settings);
         let transparency = TransparencyConfig::read(&mut settings, &data_dir);
+        let retention = RetentionConfig::read(&mut settings);
         let telemetry = TelemetryConfig::read(&mut settings);
         let forwarding = forwarding::read(&mut settings, &telemetry.service_name);
         let effective = settings.finish()?;
@@ -127,6 +130,7 @@ impl Config {
             keys,
             projections,
             transparency,
+            retention,
             telemetry,
             forwarding,
             effective,

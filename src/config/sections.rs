@@ -141,6 +141,19 @@ pub struct TransparencyConfig {
     pub publish_interval: Duration,
 }
 
+/// `[retention]`. Nothing is given up by default.
+#[derive(Debug, Clone)]
+pub struct RetentionConfig {
+    /// Searches find what is not older than this.
+    pub index_after: Option<Duration>,
+    /// The audit index may take so many bytes.
+    pub index_max_bytes: Option<u64>,
+    /// Facts of the trail that are older than this are removed from the log.
+    pub log_after: Option<Duration>,
+    /// The log may take so many bytes.
+    pub log_max_bytes: Option<u64>,
+}
+
 /// `[telemetry]`
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
@@ -358,6 +371,24 @@ impl TransparencyConfig {
                 1_000,
                 0..=3_600_000,
             )),
+        }
+    }
+}
+
+impl RetentionConfig {
+    pub(super) fn read(settings: &mut Settings) -> Self {
+        const MOST_DAYS: u64 = 36_500;
+        const MOST_BYTES: u64 = 1 << 50;
+        // 0 keeps everything.
+        let wanted = |number: u64| (number > 0).then_some(number);
+        let mut days = |key| wanted(settings.integer(key, 0, 0..=MOST_DAYS)).map(|days| seconds(days * DAY_SECONDS));
+        let (index_after, log_after) = (days("retention.index_days"), days("retention.log_days"));
+        let mut bytes = |key| wanted(settings.integer(key, 0, 0..=MOST_BYTES));
+        Self {
+            index_after,
+            index_max_bytes: bytes("retention.index_max_bytes"),
+            log_after,
+            log_max_bytes: bytes("retention.log_max_bytes"),
         }
     }
 }

@@ -114,6 +114,11 @@ fn every_key_takes_a_value_from_the_file() {
             public = true
             public_entries = true
             publish_interval_milliseconds = 5
+            [retention]
+            index_days = 90
+            index_max_bytes = 1_000_000
+            log_days = 400
+            log_max_bytes = 2_000_000
             [telemetry]
             log_format = "json"
             log_filter = "warn,grantlog=debug"
@@ -152,6 +157,10 @@ fn every_key_takes_a_value_from_the_file() {
     assert_eq!((config.lockout.max_failures, config.lockout.max_tracked), (6, 1_000));
     assert_eq!(config.lockout.max_refusals_per_source, 8);
     assert_eq!(config.lockout.window, Duration::from_secs(7));
+    assert_eq!(config.retention.index_after, Some(Duration::from_secs(90 * 86_400)));
+    assert_eq!(config.retention.log_after, Some(Duration::from_secs(400 * 86_400)));
+    assert_eq!(config.retention.index_max_bytes, Some(1_000_000));
+    assert_eq!(config.retention.log_max_bytes, Some(2_000_000));
     assert_eq!(config.secrets.default_overlap, Duration::ZERO);
     assert_eq!(config.keys.rotate_after, Duration::from_secs(9 * 86_400));
     assert_eq!(config.keys.announce_ahead, Duration::from_secs(8 * 86_400));
@@ -271,7 +280,7 @@ fn an_unknown_key_is_named_with_its_path_its_line_and_the_nearest_known_key() {
         ),
         (
             "[[gateway]]\nprefix = \"/api\"",
-            "line 1: unknown key gateway; the sections are keys, lockout, projections, secrets, server, store, telemetry, tls, tokens, transparency",
+            "line 1: unknown key gateway; the sections are keys, lockout, projections, retention, secrets, server, store, telemetry, tls, tokens, transparency",
         ),
     ] {
         assert_eq!(file_error(file), message);

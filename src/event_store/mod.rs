@@ -3,6 +3,8 @@
 
 pub mod codec;
 
+pub mod removal;
+
 pub mod sqlite;
 
 use std::future::Future;
@@ -19,6 +21,8 @@ pub const MAX_EVENT_BYTES: usize = 65_535;
 pub const MAX_EVENTS_PER_APPEND: usize = 128;
 /// A stream's name may be at most this many bytes.
 pub const MAX_STREAM_NAME_BYTES: usize = 256;
+/// Events in one removal.
+pub const MAX_EVENTS_PER_REMOVAL: usize = 1_024;
 /// Events that one read answers with at the most.
 pub const MAX_EVENTS_PER_READ: usize = 4_096;
 
@@ -175,6 +179,15 @@ pub trait EventStore: Send + Sync + 'static {
     /// Follows the log from index `from`: what is there first, then what is committed as it is
     /// committed. From beyond the log's end: nothing until the log has grown to there.
     fn subscribe_to_all(&self, from: u64) -> Box<dyn Subscription>;
+
+    /// Puts what is left of removed events (see `removal`) in their places, all or none: the only change that a
+    /// log knows. The future resolves when it is on stable storage. Who follows the log closely may still get an
+    /// event as it was. More than [`MAX_EVENTS_PER_REMOVAL`] events, one that is not there, and a store that
+    /// cannot change what it holds are answered with `OutOfBounds`.
+    fn remove(&self, removed: Vec<StoredEvent>) -> BoxFuture<'static, Result<(), AppendError>>;
+
+    /// Bytes that the log takes on disk; what can be used again is not counted.
+    fn used_bytes(&self) -> BoxFuture<'_, Result<u64, ReadError>>;
 
     /// How many events are durable: the index that the next one gets.
     fn log_size(&self) -> u64;

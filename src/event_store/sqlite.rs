@@ -22,13 +22,16 @@ use self::answers::Answer;
 use self::opening::{LogFile, LogLock};
 use self::reading::Readers;
 use self::tail::Tail;
-use self::writer::{Queued, Writer};
-use super::{Append, AppendError, Appended, BoxFuture, Direction, EventStore, ReadError, StoredEvent, Subscription};
+use self::writer::{Queued, Removal, Work, Writer};
+use super::{
+    Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_REMOVAL, ReadError, StoredEvent,
+    Subscription,
+};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::opening::OpenError;
 
@@ -86,7 +89,7 @@ impl SqliteOptions {
 /// [`EventStore::close`] also tells when that is done.
 pub struct SqliteEventStore {
     /// `None` once the store is closed, and always when it is for reading only.
-    intake: RwLock<Option<mpsc::Sender<Queued>>>,
+    intake: RwLock<Option<mpsc::Sender<Work>>>,
     log: Arc<Log>,
     /// Closed when the writer's thread has let go of the files.
     writer_is_gone: watch::Receiver<()>,
@@ -179,7 +182,7 @@ impl SqliteEventStore {
             self.log.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(AppendError::Overloaded);
         }
-        queue.try_send(queued).map_err(|refused| {
+        queue.try_send(Work::Append(queued)).map_err(|refused| {
             self.log.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             match refused {
                 mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
@@ -233,6 +236,29 @@ impl EventStore for SqliteEventStore {
                 .readers
                 .run(move |log| reading::read_indexes(log, &indexes, size)),
         )
+    }
+
+    fn remove(&self, removed: Vec<StoredEvent>) -> BoxFuture<'static, Result<(), AppendError>> {
+        let log = self.log.clone();
+        if removed.len() > MAX_EVENTS_PER_REMOVAL {
+            return Box::pin(async { Err(AppendError::OutOfBounds("more events than one removal may have")) });
+        }
+        let intake = self.intake.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Box::pin(async move {
+            let Some(queue) = intake else { return Err(log.refusal()) };
+            let (reply, answer) = oneshot::channel();
+            // It waits for a place like anybody, but nobody waits for it.
+            let removal = Work::Remove(Removal { removed, reply });
+            if queue.send(removal).await.is_err() {
+                return Err(log.refusal());
+            }
+            drop(queue);
+            answer.await.unwrap_or_else(|_| Err(log.refusal()))
+        })
+    }
+
+    fn used_bytes(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
+        Box::pin(self.log.readers.run(reading::used_bytes))
     }
 
     fn subscribe_to_all(&self, from: u64) -> Box<dyn Subscription> {

@@ -1,7 +1,7 @@
 //! `/admin/apis`: registered APIs.
 
 use crate::http::Doors;
-use crate::http::admin_applications::{History, as_of, lifetime, limit};
+use crate::http::admin_applications::{History, as_of_parameter, lifetime, limit};
 use crate::http::call::{AuthorizedCall, if_match, ok, with_revision};
 use crate::http::fields::{Fields, InvalidField, Parameters};
 use crate::http::problem::{Problem, use_methods};
@@ -71,12 +71,15 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let mut parameters = Parameters::parse(request.query_string())?;
     let audience = parameters.take("audience");
     let limit = limit(&mut parameters)?;
+    let as_of = as_of_parameter(&mut parameters)?;
     let after = parameters.take("after").map(|text| Audience::parse(&text)).transpose();
     let after = after.map_err(|_| InvalidField::new("after", "must be `next` of the page before"))?;
     parameters.finish()?;
-    let snapshot = call.service.snapshot();
-    let mut found = snapshot
-        .directory
+    let directory = match as_of {
+        None => call.service.snapshot().directory.clone(),
+        Some(as_of) => call.service.directory_as_of(as_of).await?,
+    };
+    let mut found = directory
         .apis_after(after.as_ref())
         .filter(|api| !api.is_deleted())
         .filter(|api| audience.as_deref().is_none_or(|wanted| api.audience.as_str() == wanted));
@@ -92,7 +95,7 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
     let id = api_id(&path)?;
     let mut parameters = Parameters::parse(request.query_string())?;
-    let as_of = parameters.take("as_of").map(|text| as_of(&text)).transpose()?;
+    let as_of = as_of_parameter(&mut parameters)?;
     parameters.finish()?;
     let api = match as_of {
         None => call.service.api(id)?,
@@ -129,7 +132,10 @@ async fn delete(request: HttpRequest, path: web::Path<String>, body: Payload, do
 
 async fn history(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, HISTORY).await?;
-    let events = call.service.api_history(api_id(&path)?).await?;
+    let events = call
+        .service
+        .api_history(api_id(&path)?, &call.caller.application_uri, &call.circumstances)
+        .await?;
     Ok(ok(&History { events }))
 }
 

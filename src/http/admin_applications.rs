@@ -6,7 +6,9 @@ use crate::http::call::{AuthorizedCall, if_match, ok, with_revision};
 use crate::http::fields::{Fields, InvalidField, Parameters};
 use crate::http::problem::{Problem, use_methods};
 use crate::policy::applications::ApplicationPatch;
+use crate::service::Service;
 use crate::service::applications::{AsOf, Registration, WithSecret};
+use crate::service::usage::MAX_USAGE_DAYS;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
@@ -30,6 +32,9 @@ const HISTORY: &str = "audit:read";
 const DEFAULT_LIMIT: usize = 100;
 /// Applications on a page at the most.
 const MAX_LIMIT: usize = 1_000;
+/// Days that a question for usage is about when the caller does not say.
+const DEFAULT_USAGE_DAYS: u32 = 30;
+const USAGE_DAYS: &str = "1 to 100";
 /// Applications that one list request looks at: a search that finds little goes on from where it stopped.
 const MAX_VISITED: usize = 20_000;
 
@@ -70,6 +75,16 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 .default_service(web::to(use_methods("DELETE"))),
         )
         .service(
+            of("/{id}/usage")
+                .route(web::get().to(usage))
+                .default_service(web::to(use_methods("GET"))),
+        )
+        .service(
+            of("/{id}/diff")
+                .route(web::get().to(diff))
+                .default_service(web::to(use_methods("GET"))),
+        )
+        .service(
             of("/{id}/history")
                 .route(web::get().to(history))
                 .default_service(web::to(use_methods("GET"))),
@@ -96,13 +111,16 @@ async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) 
 async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
     let search = Search::parse(request.query_string())?;
-    let snapshot = call.service.snapshot();
+    let directory = match search.as_of {
+        None => call.service.snapshot().directory.clone(),
+        Some(as_of) => call.service.directory_as_of(as_of).await?,
+    };
     if let Some(client_id) = &search.client_id {
-        let found = snapshot.directory.application(ApplicationId::of_client_id(client_id));
+        let found = directory.application(ApplicationId::of_client_id(client_id));
         let found = found.filter(|application| search.accepts(application));
         let applications: Vec<_> = found
             .into_iter()
-            .map(|application| ShownApplication::of(application, call.circumstances.now))
+            .map(|application| search.shown(application, &call))
             .collect();
         return Ok(ok(&Page {
             applications,
@@ -112,14 +130,14 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let mut applications = Vec::new();
     let mut next = None;
     let mut last_visited: Option<&Arc<TrustedApplication>> = None;
-    for (visited, application) in snapshot.directory.applications_after(search.after.as_ref()).enumerate() {
+    for (visited, application) in directory.applications_after(search.after.as_ref()).enumerate() {
         if applications.len() == search.limit || visited == MAX_VISITED {
             next = last_visited.map(|last| last.uri.to_string());
             break;
         }
         last_visited = Some(application);
         if search.accepts(application) {
-            applications.push(ShownApplication::of(application, call.circumstances.now));
+            applications.push(search.shown(application, &call));
         }
     }
     Ok(ok(&Page { applications, next }))
@@ -129,7 +147,7 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
     let id = application_id(&path)?;
     let mut parameters = Parameters::parse(request.query_string())?;
-    let as_of = parameters.take("as_of").map(|text| as_of(&text)).transpose()?;
+    let as_of = as_of_parameter(&mut parameters)?;
     parameters.finish()?;
     let now = call.circumstances.now;
     let application = match as_of {
@@ -142,11 +160,13 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
         Some(AsOf::Index(_)) => application.changed_at,
         None => now,
     };
-    Ok(with_revision(
-        StatusCode::OK,
-        application.revision,
-        &ShownApplication::of(&application, at),
-    ))
+    let shown = ShownApplication::of(&application, at);
+    // Uses are of now: they are no part of an answer about the past.
+    let shown = match as_of {
+        None => shown.with_usage(call.service),
+        Some(_) => shown,
+    };
+    Ok(with_revision(StatusCode::OK, application.revision, &shown))
 }
 
 async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
@@ -264,8 +284,51 @@ async fn revoke(
 
 async fn history(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, HISTORY).await?;
-    let events = call.service.application_history(application_id(&path)?).await?;
+    let events = call
+        .service
+        .application_history(
+            application_id(&path)?,
+            &call.caller.application_uri,
+            &call.circumstances,
+        )
+        .await?;
     Ok(ok(&History { events }))
+}
+
+async fn diff(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, HISTORY).await?;
+    let id = application_id(&path)?;
+    let mut parameters = Parameters::parse(request.query_string())?;
+    let mut end = |name: &'static str| {
+        let text = parameters
+            .take(name)
+            .ok_or_else(|| InvalidField::new(name, "is needed: a time (RFC 3339) or the index of an event"))?;
+        as_of(name, &text)
+    };
+    let (from, to) = (end("from")?, end("to")?);
+    parameters.finish()?;
+    let reader = &call.caller.application_uri;
+    let diff = call
+        .service
+        .application_diff(id, from, to, reader, &call.circumstances)
+        .await?;
+    Ok(ok(&diff))
+}
+
+async fn usage(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, HISTORY).await?;
+    let id = application_id(&path)?;
+    let mut parameters = Parameters::parse(request.query_string())?;
+    let days: u32 = parameters.parsed("days", USAGE_DAYS)?.unwrap_or(DEFAULT_USAGE_DAYS);
+    parameters.finish()?;
+    if !(1..=MAX_USAGE_DAYS).contains(&days) {
+        return Err(Problem::invalid("days", format!("must be {USAGE_DAYS}")));
+    }
+    let answer = call
+        .service
+        .application_usage(id, days, &call.caller.application_uri, &call.circumstances)
+        .await?;
+    Ok(ok(&answer))
 }
 
 #[derive(Serialize)]
@@ -306,6 +369,9 @@ struct ShownApplication<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted_at: Option<Timestamp>,
     revision: u64,
+    /// How many events of the log the secrets' uses speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_through: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -316,6 +382,11 @@ struct ShownSecret<'a> {
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
     accepted: bool,
+    /// Not in an answer about the past.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uses: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<Timestamp>,
 }
 
 impl<'a> ShownApplication<'a> {
@@ -328,6 +399,8 @@ impl<'a> ShownApplication<'a> {
             expires_at: secret.expires_at,
             revoked_at: secret.revoked_at,
             accepted: secret.is_accepted_at(at),
+            uses: None,
+            last_used: None,
         });
         Self {
             id: application.id,
@@ -352,7 +425,20 @@ impl<'a> ShownApplication<'a> {
             changed_at: application.changed_at,
             deleted_at: application.deleted_at,
             revision: application.revision,
+            usage_through: None,
         }
+    }
+
+    /// The same with how often each secret was used, as of now.
+    fn with_usage(mut self, service: &Service) -> Self {
+        let usage = service.usage();
+        self.usage_through = Some(usage.through());
+        for secret in &mut self.secrets {
+            let used = usage.secret(self.id, secret.id);
+            secret.uses = Some(used.map_or(0, |(count, _)| count));
+            secret.last_used = used.map(|(_, last)| last);
+        }
+        self
     }
 }
 
@@ -476,9 +562,18 @@ struct Search {
     query: Option<String>,
     limit: usize,
     after: Option<ApplicationUri>,
+    as_of: Option<AsOf>,
 }
 
 impl Search {
+    fn shown<'a>(&self, application: &'a TrustedApplication, call: &AuthorizedCall<'_>) -> ShownApplication<'a> {
+        match self.as_of {
+            None => ShownApplication::of(application, call.circumstances.now).with_usage(call.service),
+            Some(AsOf::Time(time)) => ShownApplication::of(application, time),
+            Some(AsOf::Index(_)) => ShownApplication::of(application, application.changed_at),
+        }
+    }
+
     fn parse(query: &str) -> Result<Self, InvalidField> {
         let mut parameters = Parameters::parse(query)?;
         let search = Self {
@@ -492,6 +587,7 @@ impl Search {
                 .map(|text| ApplicationUri::parse(&text))
                 .transpose()
                 .map_err(|_| InvalidField::new("after", "must be `next` of the page before"))?,
+            as_of: as_of_parameter(&mut parameters)?,
         };
         parameters.finish()?;
         Ok(search)
@@ -527,16 +623,17 @@ pub(super) fn limit(parameters: &mut Parameters) -> Result<usize, InvalidField> 
     }
 }
 
-pub(super) fn as_of(text: &str) -> Result<AsOf, InvalidField> {
+pub(super) fn as_of(name: &'static str, text: &str) -> Result<AsOf, InvalidField> {
     if let Ok(index) = text.parse() {
         return Ok(AsOf::Index(index));
     }
-    Timestamp::parse(text).map(AsOf::Time).map_err(|_| {
-        InvalidField::new(
-            "as_of",
-            "must be RFC 3339 (2026-03-16T09:30:00Z) or the index of an event",
-        )
-    })
+    Timestamp::parse(text)
+        .map(AsOf::Time)
+        .map_err(|_| InvalidField::new(name, "must be RFC 3339 (2026-03-16T09:30:00Z) or the index of an event"))
+}
+
+pub(super) fn as_of_parameter(parameters: &mut Parameters) -> Result<Option<AsOf>, InvalidField> {
+    parameters.take("as_of").map(|text| as_of("as_of", &text)).transpose()
 }
 
 fn application_id(text: &str) -> Result<ApplicationId, Problem> {

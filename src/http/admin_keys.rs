@@ -1,8 +1,9 @@
 //! `/admin/signing-keys`: list, rotate, retire.
 
 use crate::http::Doors;
+use crate::http::admin_applications::{History, as_of_parameter};
 use crate::http::call::{AuthorizedCall, ok};
-use crate::http::fields::Fields;
+use crate::http::fields::{Fields, Parameters};
 use crate::http::problem::{Problem, use_methods};
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 const WRITE: &str = "keys:write";
+const HISTORY: &str = "audit:read";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     let of = |pattern: &str| web::resource(format!("/admin/signing-keys{pattern}"));
@@ -19,6 +21,11 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(
             of("")
                 .route(web::get().to(list))
+                .default_service(web::to(use_methods("GET"))),
+        )
+        .service(
+            of("/history")
+                .route(web::get().to(history))
                 .default_service(web::to(use_methods("GET"))),
         )
         .service(
@@ -37,7 +44,22 @@ type Answer = Result<HttpResponse, Problem>;
 
 async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
-    Ok(shown(&call.service.snapshot().key_ring))
+    let mut parameters = Parameters::parse(request.query_string())?;
+    let as_of = as_of_parameter(&mut parameters)?;
+    parameters.finish()?;
+    Ok(match as_of {
+        None => shown(&call.service.snapshot().key_ring),
+        Some(as_of) => shown(&call.service.key_ring_as_of(as_of).await?),
+    })
+}
+
+async fn history(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
+    let call = AuthorizedCall::of(&request, &doors, HISTORY).await?;
+    let events = call
+        .service
+        .signing_key_history(&call.caller.application_uri, &call.circumstances)
+        .await?;
+    Ok(ok(&History { events }))
 }
 
 async fn rotate(request: HttpRequest, body: Payload, doors: web::Data<Doors>) -> Answer {

@@ -15,8 +15,13 @@ pub mod audit;
 pub mod audit_tail;
 
 pub mod audit_export;
+pub mod reports;
+
+pub mod statistics;
 
 pub mod audit_forwarding;
+pub mod retention;
+
 pub mod transparency;
 
 pub mod health;
@@ -106,7 +111,10 @@ fn below_issuer(config: &mut ServiceConfig) {
     audit::routes(config);
     audit_tail::routes(config);
     audit_export::routes(config);
+    reports::routes(config);
+    statistics::routes(config);
     transparency::routes(config);
     audit_forwarding::routes(config);
+    retention::routes(config);
     openapi::routes(config);
 }

@@ -131,6 +131,12 @@ pub fn no_such_token() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
+/// There is no such report.
+pub fn no_such_report(names: &str) -> Problem {
+    let detail = format!("There is no such report; there are {names}");
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
 /// The service cannot do its work now, and says why.
 pub fn not_ready(readiness: &Readiness) -> HttpResponse {
     let mut response = HttpResponse::ServiceUnavailable();

@@ -13,6 +13,8 @@ pub mod apis;
 
 pub mod signing_keys;
 
+pub mod retention;
+
 use grantlog_projections::event::FromTo;
 use grantlog_projections::values::{ApplicationId, Audience, Scope, SigningAlgorithm, TokenLifetime};
 

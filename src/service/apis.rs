@@ -1,6 +1,5 @@
 //! Commands on APIs, from decision to durable change.
 
-use crate::audit::event::AuditEvent;
 use crate::event_store::{AppendError, ExpectedRevision};
 use crate::policy::CommandRefused;
 use crate::policy::apis::{self, ApiPatch};
@@ -62,15 +61,6 @@ impl Service {
             .take_while(|recorded| as_of.includes(recorded))
             .fold(None, Api::fold)
             .ok_or_else(|| CommandRefused::NotFound(format!("there was no API {id} then")).into())
-    }
-
-    /// All that ever happened to the API's configuration, oldest first.
-    pub async fn api_history(&self, id: ApiId) -> Result<Vec<AuditEvent>, ServiceError> {
-        let history = self.stored_history(&StreamName::api(id)).await?;
-        if history.is_empty() {
-            return Err(CommandRefused::NotFound(format!("there is no API {id}")).into());
-        }
-        Ok(history.iter().map(AuditEvent::read).collect::<Result<_, _>>()?)
     }
 
     /// Changes attributes.

@@ -1,6 +1,5 @@
 //! Commands on Trusted Applications, from decision to durable change.
 
-use crate::audit::event::AuditEvent;
 use crate::credentials::client_secret::ClientSecret;
 use crate::event_store::{AppendError, ExpectedRevision, MAX_EVENTS_PER_READ, StoredEvent, codec};
 use crate::policy::applications::{ApplicationPatch, RegisterApplication};
@@ -155,15 +154,6 @@ impl Service {
             .take_while(|recorded| as_of.includes(recorded))
             .fold(None, TrustedApplication::fold)
             .ok_or_else(|| CommandRefused::NotFound(format!("there was no application {id} then")).into())
-    }
-
-    /// All that ever happened to the application's configuration, oldest first.
-    pub async fn application_history(&self, id: ApplicationId) -> Result<Vec<AuditEvent>, ServiceError> {
-        let history = self.stored_history(&StreamName::application(id)).await?;
-        if history.is_empty() {
-            return Err(CommandRefused::NotFound(format!("there is no application {id}")).into());
-        }
-        Ok(history.iter().map(AuditEvent::read).collect::<Result<_, _>>()?)
     }
 
     /// Changes attributes.

@@ -29,8 +29,16 @@ pub mod streams;
 pub mod follow_audit;
 
 pub mod export_audit;
+pub mod usage;
+
+pub mod time_travel;
+
+pub mod reports;
+
+pub mod statistics;
 
 pub mod prove;
+pub mod retention;
 
 pub mod run;
 
@@ -38,11 +46,13 @@ pub mod rebuild;
 
 use crate::audit::AuditIndex;
 use crate::audit::transparency::{Transparency, TransparencyError};
+use crate::audit::usage::UsageProjection;
 use crate::credentials::NoRandomness;
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
 use crate::event_store::{AppendError, EventStore, ReadError, codec};
 use crate::metrics::Metrics;
+use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{CommandRefused, PolicySettings};
 use chrono::Utc;
@@ -50,6 +60,7 @@ use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use streams::Streams;
 use throttle::Throttle;
 
@@ -66,6 +77,8 @@ pub struct ServiceSettings {
     pub rsa_bits: RsaBits,
     /// How long old secrets stay valid when a rotation does not say, in seconds.
     pub default_overlap_seconds: i64,
+    /// What is kept.
+    pub retention: RetentionRules,
     /// The kind of event store, for the record.
     pub store_kind: &'static str,
     /// SHA-256 of the configuration without its secrets, for the record.
@@ -80,10 +93,14 @@ pub struct Service {
     keys: Arc<Keys>,
     master_key: Arc<MasterKey>,
     audit: AuditIndex,
+    usage: UsageProjection,
     transparency: Transparency,
+    log_readers: reports::LogReaders,
     throttle: Throttle,
     metrics: Metrics,
     streams: Streams,
+    /// Whether a removal that an earlier run began has been completed.
+    is_removal_resumed: AtomicBool,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -160,6 +177,7 @@ impl Service {
         keys: Arc<Keys>,
         master_key: Arc<MasterKey>,
         audit: AuditIndex,
+        usage: UsageProjection,
         transparency: Transparency,
         throttle: Throttle,
         metrics: Metrics,
@@ -171,10 +189,13 @@ impl Service {
             keys,
             master_key,
             audit,
+            usage,
             transparency,
+            log_readers: reports::LogReaders::new(),
             throttle,
             metrics,
             streams: Streams::new(),
+            is_removal_resumed: AtomicBool::new(false),
         }
     }
 
@@ -191,6 +212,11 @@ impl Service {
     /// The published keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// What applications use.
+    pub fn usage(&self) -> &UsageProjection {
+        &self.usage
     }
 
     /// The figures that are scraped.

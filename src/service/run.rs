@@ -189,6 +189,7 @@ impl Service {
         }
         self.live.close().await;
         self.audit.close().await;
+        self.usage.close().await;
         self.transparency.close().await;
         self.store.close().await;
     }

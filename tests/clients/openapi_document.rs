@@ -179,7 +179,10 @@ fn served() -> (RunningServer, tempfile::TempDir) {
 async fn request(server: &RunningServer, path: &str, method: &str) -> reqwest::Response {
     const AN_ID: &str = "6f1c2a34-0000-5000-8000-000000000001";
     let path = path.replace("{id}", AN_ID).replace("{secret_id}", AN_ID);
-    let path = path.replace("{kid}", "2026-03-16").replace("{index}", "0");
+    let path = path
+        .replace("{kid}", "2026-03-16")
+        .replace("{index}", "0")
+        .replace("{name}", "inventory");
     let path = path.replace("{jti}", AN_ID).replace("{level}", "0");
     let path = path.replace("{number}", "000").replace("{width}", "1");
     let method: Method = method.to_uppercase().parse().expect("a method");

@@ -128,8 +128,9 @@ const ESCAPED: &percent_encoding::AsciiSet = percent_encoding::NON_ALPHANUMERIC;
 
 /// Builds the saved projections anew with the library and compares them, as `grantlog rebuild` does.
 pub async fn compare_saved(scene: &Scene) {
-    let (state, index) = startup::rebuild(&scene.config(), |_, _| {}).await.expect("a rebuild");
+    let (state, usage, index) = startup::rebuild(&scene.config(), |_, _| {}).await.expect("a rebuild");
     assert!(state.differences.is_empty(), "{:?}", state.differences);
+    assert!(usage.differences.is_empty(), "{:?}", usage.differences);
     assert_eq!(index.difference, None);
 }
 

@@ -4,7 +4,7 @@ use crate::events::{append, append_many, append_one, events, padded, whole_log};
 use crate::{Log, the_contract_holds_for};
 use grantlog::event_store::ExpectedRevision::{Any, Exact, NoStream};
 use grantlog::event_store::sqlite::{OpenError, SqliteEventStore, SqliteOptions};
-use grantlog::event_store::{AppendError, BoxFuture, Direction, EventStore};
+use grantlog::event_store::{AppendError, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_REMOVAL, StoredEvent};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -327,4 +327,103 @@ async fn an_event_that_someone_removed_from_the_file_is_missed() {
     store.read_stream("a", 0, 10).await.unwrap_err();
     store.subscribe_to_all(4).next_batch(1).await.unwrap_err();
     assert_eq!(store.read_all(5, Direction::Forwards, 10).await.unwrap().len(), 5);
+}
+
+/// What is left of an event: shorter, in its place.
+fn left_of(event: &StoredEvent) -> StoredEvent {
+    StoredEvent {
+        bytes: b"{}".as_slice().into(),
+        ..event.clone()
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_stands_in_the_place_of_what_was_removed_also_after_reopening() {
+    let log = LogInAFile::new();
+    let store = log.open().await;
+    append_many(&*store, "a", 50).await;
+    append_many(&*store, "b", 50).await;
+    let before = whole_log(&*store).await;
+    let left: Vec<StoredEvent> = before[10..60].iter().map(left_of).collect();
+    store.remove(left.clone()).await.unwrap();
+    let expected: Vec<StoredEvent> = [&before[..10], &left[..], &before[60..]].concat();
+    assert_eq!(whole_log(&*store).await, expected);
+    assert_eq!(store.read_indexes(&[59, 60]).await.unwrap(), expected[59..61]);
+    assert_eq!(store.read_stream("b", 9, 2).await.unwrap(), expected[59..61]);
+    // The streams go on where they were.
+    assert_eq!(append_one(&*store, "a").await.revision, 50);
+    store.close().await;
+    drop(store);
+    let store = log.open().await;
+    assert_eq!(store.log_size(), 101);
+    assert_eq!(whole_log(&*store).await[..100], expected);
+}
+
+#[tokio::test]
+async fn what_was_removed_is_not_in_the_file_any_more_and_its_space_is_free() {
+    let log = LogInAFile::new();
+    let store = log.open().await;
+    let marked = |count: usize| (0..count).map(|_| padded(events(1).remove(0), 900)).collect::<Vec<_>>();
+    for _ in 0..40 {
+        store.append_to_stream(append("a", Any, marked(100))).await.unwrap();
+    }
+    let before = store.used_bytes().await.unwrap();
+    let all = whole_log(&*store).await;
+    for batch in all.chunks(500) {
+        store.remove(batch.iter().map(left_of).collect()).await.unwrap();
+    }
+    let after = store.used_bytes().await.unwrap();
+    assert!(after < before / 3, "{after} of {before} bytes are still used");
+    store.close().await;
+    let file = std::fs::read(log.path()).unwrap();
+    let marker = b"TokenIssued";
+    assert!(!file.windows(marker.len()).any(|window| window == marker));
+}
+
+#[tokio::test]
+async fn a_removal_beyond_its_bounds_changes_nothing() {
+    let log = LogInAFile::new();
+    let store = log.open().await;
+    append_many(&*store, "a", 10).await;
+    let before = whole_log(&*store).await;
+    let mut beyond = left_of(&before[9]);
+    beyond.index = 10;
+    for (refused, what) in [
+        (vec![left_of(&before[0]), beyond], "an event that is not there"),
+        (vec![left_of(&before[0]); MAX_EVENTS_PER_REMOVAL + 1], "too many"),
+    ] {
+        let error = store.remove(refused).await.unwrap_err();
+        assert!(matches!(error, AppendError::OutOfBounds(_)), "{what}: {error}");
+    }
+    assert_eq!(whole_log(&*store).await, before);
+    store.close().await;
+    let closed = store.remove(vec![left_of(&before[0])]).await.unwrap_err();
+    assert!(matches!(closed, AppendError::Closed(_)), "{closed}");
+}
+
+#[tokio::test]
+async fn appends_and_removals_that_wait_together_are_all_done() {
+    let log = LogInAFile::new();
+    let (store, let_on) = held_up(log.options());
+    // The writer is held up after this commit: what follows waits together.
+    append_many(&store, "a", 20).await;
+    let before = whole_log(&store).await;
+    let store = Arc::new(store);
+    let waiting = (0..10_usize).map(|n| {
+        let (store, left) = (store.clone(), left_of(&before[n]));
+        tokio::spawn(async move {
+            let appended = store.append_to_stream(append("b", Any, events(1)));
+            store.remove(vec![left]).await.unwrap();
+            appended.await.unwrap();
+        })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    drop(let_on);
+    for task in waiting {
+        task.await.unwrap();
+    }
+    let after = whole_log(&*store).await;
+    assert_eq!(after.len(), 30);
+    assert!(after[..10].iter().all(|event| &*event.bytes == b"{}"));
+    assert_eq!(after[10..20], before[10..20]);
 }

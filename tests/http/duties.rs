@@ -24,6 +24,8 @@ fn endpoints(application_id: &str, api_id: &str, secret_id: &str) -> Vec<(Method
         (Method::POST, format!("{application}/secrets"), write),
         (Method::DELETE, format!("{application}/secrets/{secret_id}"), write),
         (Method::GET, format!("{application}/history"), audit),
+        (Method::GET, format!("{application}/usage"), audit),
+        (Method::GET, format!("{application}/diff?from=0&to=1000000"), audit),
         (Method::DELETE, application, write),
         (Method::GET, "/admin/apis".into(), read),
         (Method::POST, "/admin/apis".into(), write),
@@ -32,10 +34,14 @@ fn endpoints(application_id: &str, api_id: &str, secret_id: &str) -> Vec<(Method
         (Method::GET, format!("{api}/history"), audit),
         (Method::DELETE, api, write),
         (Method::GET, "/admin/signing-keys".into(), keys),
+        (Method::GET, "/admin/signing-keys/history".into(), audit),
         (Method::POST, "/admin/signing-keys/rotate".into(), keys),
         (Method::POST, "/admin/signing-keys/2026-03-16/retire".into(), keys),
         (Method::GET, "/audit/events".into(), audit),
         (Method::GET, "/audit/events/0".into(), audit),
+        (Method::GET, "/audit/stats".into(), audit),
+        (Method::GET, "/audit/reports".into(), audit),
+        (Method::GET, "/audit/reports/inventory".into(), audit),
     ]
 }
 

@@ -13,6 +13,12 @@ mod metadata;
 
 mod admin_applications;
 
+mod usage;
+
+mod reports;
+
+mod time_travel;
+
 mod admin_apis;
 
 mod admin_keys;

@@ -22,13 +22,18 @@ async fn main() -> anyhow::Result<()> {
     };
     let config = Config::load(None, environment(), overrides)?;
     let started = Instant::now();
-    let (state, index) = startup::rebuild(&config, |_, _| {}).await?;
+    let (state, usage, index) = startup::rebuild(&config, |_, _| {}).await?;
     let report = serde_json::json!({
         "seconds": started.elapsed().as_secs_f64(),
         "state": {
             "events": state.events,
             "seconds": state.elapsed.as_secs_f64(),
             "differences": state.differences,
+        },
+        "usage": {
+            "events": usage.events,
+            "seconds": usage.elapsed.as_secs_f64(),
+            "differences": usage.differences,
         },
         "audit_index": {
             "events": index.events,

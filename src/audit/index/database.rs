@@ -6,6 +6,7 @@ use super::identifier::{self, Identifier};
 use super::listing;
 use super::offsets::{self, OffsetSet};
 use super::plan::ValueSet;
+use super::pruning;
 use super::segment::{Row, Segment};
 use super::times::{self, TimeBounds};
 use crate::audit::query::Order;
@@ -37,6 +38,11 @@ const SCHEMA: &str = "
         latest INTEGER NOT NULL,
         last_event BLOB NOT NULL,
         times BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE pruned (
+        id INTEGER PRIMARY KEY CHECK (id = 0),
+        segments INTEGER NOT NULL,
+        is_complete INTEGER NOT NULL
     ) STRICT;";
 
 /// What an index database holds of a segment besides its postings and times.
@@ -85,6 +91,11 @@ impl Writer {
         }
         let segments = rows(&connection, size)?;
         Ok((Self { connection }, segments))
+    }
+
+    /// How many segments at the beginning were given up.
+    pub fn pruned_segments(&self) -> rusqlite::Result<u64> {
+        pruning::pruned_segments(&self.connection)
     }
 
     /// Adds segments that are complete and follow what is there, all or none of them.
@@ -264,7 +275,7 @@ fn version(size: usize) -> i32 {
     crc32fast::hash(description.as_bytes()).cast_signed()
 }
 
-fn damaged(what: &str) -> rusqlite::Error {
+pub(super) fn damaged(what: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(
         0,
         rusqlite::types::Type::Blob,

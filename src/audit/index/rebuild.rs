@@ -1,6 +1,7 @@
 //! Builds the index from zero beside the one that is served, and compares them row for row.
 
 use super::database::{Reader, Unusable, Writer};
+use super::pruning;
 use super::segment::Segment;
 use super::{FEED_BATCH, SEGMENT_EVENTS, SEGMENTS_PER_COMMIT};
 use crate::event_store::codec::{self, DecodeError};
@@ -8,6 +9,7 @@ use crate::event_store::{Direction, EventStore, ReadError};
 use crate::rebuildable;
 use grantlog_projections::audit_record::AuditRecord;
 use rusqlite::{Connection, types::Value};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -157,7 +159,8 @@ async fn rebuild(
     };
     let (served_segments, rebuilt_segments) = (count(&served)?, count(&rebuilt)?);
     let segments = served_segments.min(rebuilt_segments);
-    let (compared_rows, mut difference) = compare(&served.connection, &rebuilt.connection, segments)?;
+    let pruned = pruning::pruned_segments(&served.connection)?;
+    let (compared_rows, mut difference) = compare(&served.connection, &rebuilt.connection, pruned..segments)?;
     if difference.is_none() && served_segments > store.log_size() / size as u64 {
         difference = Some(format!(
             "the served index has {served_segments} segments, the log {rebuilt_segments}"
@@ -166,7 +169,7 @@ async fn rebuild(
     Ok(RebuildComparison {
         is_compared: true,
         events,
-        compared_events: segments * size as u64,
+        compared_events: segments.saturating_sub(pruned) * size as u64,
         compared_rows,
         difference,
         elapsed,
@@ -214,23 +217,24 @@ async fn build(
     Ok(of)
 }
 
-/// Compares the rows of the first segments. Both sides are read in the order of their keys.
-fn compare(served: &Connection, rebuilt: &Connection, segments: u64) -> rusqlite::Result<(u64, Option<String>)> {
+/// Compares the rows of these segments. Both sides are read in the order of their keys.
+fn compare(served: &Connection, rebuilt: &Connection, segments: Range<u64>) -> rusqlite::Result<(u64, Option<String>)> {
     let mut compared = 0;
     for (table, query) in [
         (
             "segment",
-            "SELECT segment, earliest, latest, last_event, times FROM segment WHERE segment < ?1 ORDER BY 1",
+            "SELECT segment, earliest, latest, last_event, times FROM segment WHERE segment >= ?1 AND segment < ?2 ORDER BY 1",
         ),
         (
             "posting",
-            "SELECT field, value, segment, offsets FROM posting WHERE segment < ?1 ORDER BY 1, 2, 3",
+            "SELECT field, value, segment, offsets FROM posting WHERE segment >= ?1 AND segment < ?2 ORDER BY 1, 2, 3",
         ),
     ] {
         let (mut served, mut rebuilt) = (served.prepare(query)?, rebuilt.prepare(query)?);
         let columns = served.column_count();
-        let mut served = served.query([segments.cast_signed()])?;
-        let mut rebuilt = rebuilt.query([segments.cast_signed()])?;
+        let bounds = [segments.start.cast_signed(), segments.end.cast_signed()];
+        let mut served = served.query(bounds)?;
+        let mut rebuilt = rebuilt.query(bounds)?;
         loop {
             let (served, rebuilt) = (row(&mut served, columns)?, row(&mut rebuilt, columns)?);
             if served != rebuilt {

@@ -31,6 +31,8 @@ pub(in crate::audit) struct View {
     pub matching: Vec<(u64, Sets)>,
     /// How many events are indexed.
     pub indexed_through: u64,
+    /// What is before this index was given up.
+    pub pruned_through: u64,
 }
 
 impl Memory {
@@ -64,6 +66,17 @@ impl Memory {
             }
         }
         segments.open.next_index()
+    }
+
+    /// How many segments the database holds.
+    pub fn written_segments(&self) -> u64 {
+        self.lock().written.len() as u64
+    }
+
+    /// How many segments at the beginning have only events from before that time.
+    pub fn complete_before(&self, time: i64) -> u64 {
+        let written = self.lock().written.clone();
+        written.iter().take_while(|bounds| bounds.latest < time).count() as u64
     }
 
     /// The complete segments that are not in the database yet, oldest first.
@@ -102,6 +115,7 @@ impl Memory {
             written,
             matching: matching.chain([open]).collect(),
             indexed_through,
+            pruned_through: 0,
         }
     }
 

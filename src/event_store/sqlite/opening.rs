@@ -187,6 +187,8 @@ pub(super) fn open_for_writing(path: &Path, durability: Durability) -> Result<Lo
     connection
         .pragma_update(None, "wal_autocheckpoint", 0)
         .map_err(failed)?;
+    // What is removed must not be found in the file afterwards.
+    connection.pragma_update(None, "secure_delete", true).map_err(failed)?;
     connection
         .pragma_update(None, "cache_size", -WRITER_CACHE_KIB)
         .map_err(failed)?;

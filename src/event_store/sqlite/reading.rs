@@ -181,6 +181,15 @@ pub(super) fn read_indexes(log: &Connection, indexes: &[u64], size: u64) -> Resu
     Ok(events)
 }
 
+/// See [`crate::event_store::EventStore::used_bytes`].
+pub(super) fn used_bytes(log: &Connection) -> Result<u64, ReadError> {
+    let pragma = |name| log.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let used = pragma("page_count")
+        .and_then(|pages| Ok((pages - pragma("freelist_count")?) * pragma("page_size")?))
+        .map_err(failed)?;
+    Ok(used.unsigned_abs())
+}
+
 fn to_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     Ok(StoredEvent {
         index: row.get::<_, i64>(0)?.unsigned_abs(),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// Pages in the write-ahead log from which on it is moved into the file: 8 MB, which keeps the writer for some
@@ -22,6 +22,9 @@ const CHECKPOINT_PAGES: i64 = 1_024;
 const CHECKPOINT_RETRY_PAGES: i64 = 256;
 /// How long closing waits for readers in other processes, whose presence only costs tidiness.
 const CLOSING_PATIENCE: Duration = Duration::from_millis(250);
+
+/// What the operator reads of a checkpoint that failed.
+const MOVING: &str = "moving its write-ahead log into the file";
 
 /// An append on its way to the writer.
 pub(super) struct Queued {
@@ -38,11 +41,25 @@ impl Queued {
     }
 }
 
+/// What the writer has to do.
+pub(super) enum Work {
+    Append(Queued),
+    Remove(Removal),
+}
+
+/// What is left of events, on its way into their places.
+pub(super) struct Removal {
+    pub(super) removed: Vec<StoredEvent>,
+    pub(super) reply: oneshot::Sender<Result<(), AppendError>>,
+}
+
 /// The writer's state. The connection comes before the lock: the files are closed before others may lock.
 pub(super) struct Writer {
     connection: Connection,
     heads: StreamHeads,
-    queue: mpsc::Receiver<Queued>,
+    queue: mpsc::Receiver<Work>,
+    /// Work that waited behind a batch of appends and is next.
+    set_aside: Option<Removal>,
     /// How many events the log holds, those of the open transaction included.
     size: u64,
     next_checkpoint: i64,
@@ -64,7 +81,7 @@ impl Writer {
     pub(super) fn new(
         connection: Connection,
         lock: LogLock,
-        queue: mpsc::Receiver<Queued>,
+        queue: mpsc::Receiver<Work>,
         log: Arc<Log>,
         options: &SqliteOptions,
     ) -> Self {
@@ -73,6 +90,7 @@ impl Writer {
             connection,
             heads: StreamHeads::new(),
             queue,
+            set_aside: None,
             size,
             next_checkpoint: CHECKPOINT_PAGES,
             max_batch_events: options.max_batch_events,
@@ -84,7 +102,22 @@ impl Writer {
 
     /// Writes until every sender is gone, or until a commit fails.
     pub(super) fn run(mut self) {
-        while let Some(first) = self.queue.blocking_recv() {
+        while let Some(work) = self.next() {
+            let first = match work {
+                Work::Append(first) => first,
+                Work::Remove(removal) => {
+                    if let Err((removal, error)) = self.remove(removal) {
+                        let reason = failure::in_words(&error);
+                        let attempt = format!("removing {} events", removal.removed.len());
+                        let _ = removal.reply.send(Err(AppendError::Indeterminate(reason)));
+                        return self.fail(Vec::new(), &attempt, &error);
+                    }
+                    if let Err(error) = self.checkpoint_when_due() {
+                        return self.fail(Vec::new(), MOVING, &error);
+                    }
+                    continue;
+                }
+            };
             let batch = self.take_batch(first);
             let events_before = self.size;
             let begin = Instant::now();
@@ -105,10 +138,50 @@ impl Writer {
                 }
             }
             if let Err(error) = self.checkpoint_when_due() {
-                return self.fail(Vec::new(), "moving its write-ahead log into the file", &error);
+                return self.fail(Vec::new(), MOVING, &error);
             }
         }
         self.finish();
+    }
+
+    fn next(&mut self) -> Option<Work> {
+        match self.set_aside.take() {
+            Some(removal) => Some(Work::Remove(removal)),
+            None => self.queue.blocking_recv(),
+        }
+    }
+
+    /// Puts what is left of events in their places, in one transaction. A row is deleted and inserted again, not
+    /// updated: only then does SQLite join pages that have become almost empty.
+    fn remove(&mut self, removal: Removal) -> Result<(), (Removal, rusqlite::Error)> {
+        if removal.removed.iter().any(|left| left.index >= self.size) {
+            let beyond = AppendError::OutOfBounds("an event beyond the log's end");
+            let _ = removal.reply.send(Err(beyond));
+            return Ok(());
+        }
+        let replace = |connection: &Connection| -> rusqlite::Result<()> {
+            connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            let mut stream = connection.prepare_cached("SELECT stream FROM events WHERE position = ?1")?;
+            let mut delete = connection.prepare_cached("DELETE FROM events WHERE position = ?1")?;
+            let mut insert = connection
+                .prepare_cached("INSERT INTO events (position, stream, revision, bytes) VALUES (?1, ?2, ?3, ?4)")?;
+            for left in &removal.removed {
+                let position = left.index as i64; // below the log's size
+                let stream: i64 = stream.query_row([position], |row| row.get(0))?;
+                delete.execute([position])?;
+                insert.execute(params![position, stream, left.revision as i64, &*left.bytes])?;
+            }
+            connection.prepare_cached("COMMIT")?.execute([])?;
+            Ok(())
+        };
+        match replace(&self.connection) {
+            Ok(()) => {
+                // Whoever asked may have gone.
+                let _ = removal.reply.send(Ok(()));
+                Ok(())
+            }
+            Err(error) => Err((removal, error)),
+        }
     }
 
     /// The first append and whatever else waits already, up to the bound.
@@ -116,7 +189,14 @@ impl Writer {
         let mut events = first.append.events.len();
         let mut batch = vec![first];
         while events < self.max_batch_events {
-            let Ok(next) = self.queue.try_recv() else { break };
+            let next = match self.queue.try_recv() {
+                Ok(Work::Append(next)) => next,
+                Ok(Work::Remove(removal)) => {
+                    self.set_aside = Some(removal);
+                    break;
+                }
+                Err(_) => break,
+            };
             events += next.append.events.len();
             batch.push(next);
         }
@@ -296,8 +376,12 @@ impl Writer {
         }
         wake_ups.wake();
         let mut wake_ups = WakeUps::default();
-        while let Some(queued) = self.queue.blocking_recv() {
-            queued.reply.send(Err(self.log.refusal()), &mut wake_ups);
+        // A removal's reply is dropped, which says the same.
+        drop(self.set_aside.take());
+        while let Some(work) = self.queue.blocking_recv() {
+            if let Work::Append(queued) = work {
+                queued.reply.send(Err(self.log.refusal()), &mut wake_ups);
+            }
         }
         wake_ups.wake();
     }

@@ -25,6 +25,8 @@ pub enum Check {
     Proofs,
     /// The saved state is what the log gives.
     State,
+    /// The saved uses of each application are what the log gives.
+    Usage,
     /// The audit index is what the log gives.
     AuditIndex,
     /// An export is what the log gives.
@@ -43,6 +45,7 @@ impl Check {
             Self::Remembered => "remembered",
             Self::Proofs => "proofs",
             Self::State => "state",
+            Self::Usage => "usage",
             Self::AuditIndex => "audit index",
             Self::Export => "export",
         }

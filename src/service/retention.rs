@@ -1,0 +1,372 @@
+//! Gives up what the operator does not want to keep, a little at a time: the oldest facts of the trail, and what
+//! searches find. Facts that the state is made of stay, and so does every leaf hash.
+
+use crate::event_store::removal::removed;
+use crate::event_store::{AppendError, Direction, ExpectedRevision, MAX_EVENTS_PER_READ, StoredEvent, codec};
+use crate::policy::CommandRefused;
+use crate::policy::retention::{self, RetentionRules};
+use crate::service::record::Circumstances;
+use crate::service::{Service, ServiceError};
+use grantlog_projections::Event;
+use grantlog_projections::event::{EventsRemoved, IndexPruned, RetentionRule};
+use grantlog_projections::retention::{LegalHold, Retention};
+use grantlog_projections::values::{Actor, Remark, StreamName, Timestamp};
+use serde::Serialize;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Events that are replaced in one transaction: what a token's commit may have to wait for.
+const EVENTS_PER_BATCH: usize = 64;
+/// The writer has this many times as long for others as a batch took it.
+const PAUSE_FACTOR: u32 = 4;
+/// Units that are removed in one go before the rules are looked at again.
+const UNITS_PER_RUN: usize = 64;
+/// A command on holds is decided anew this often when another one came first.
+const MAX_ATTEMPTS: usize = 5;
+
+/// What is kept, as callers see it.
+#[derive(Debug, Serialize)]
+pub struct RetentionStatus {
+    /// The operator's rules, in seconds and bytes.
+    pub rules: Rules,
+    /// The facts of the trail before this index were removed from the log.
+    pub removed_through: u64,
+    /// How many they were.
+    pub removed_events: u64,
+    /// Searches begin at this index.
+    pub indexed_from: u64,
+    /// How many events the log has, with those that were removed.
+    pub log_size: u64,
+    /// Bytes that the log takes on disk.
+    pub log_bytes: u64,
+    /// Bytes that the audit index takes on disk.
+    pub index_bytes: u64,
+    /// The holds in force.
+    pub holds: Vec<ShownHold>,
+}
+
+/// The operator's rules; what is null keeps everything.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)] // as in `RetentionRules`
+pub struct Rules {
+    pub index_after_seconds: Option<i64>,
+    pub index_max_bytes: Option<u64>,
+    pub log_after_seconds: Option<i64>,
+    pub log_max_bytes: Option<u64>,
+}
+
+/// A hold, as callers see it.
+#[derive(Debug, Serialize)]
+pub struct ShownHold {
+    /// Its id.
+    pub id: Uuid,
+    /// The first index that it holds.
+    pub from_index: u64,
+    /// The index after the last one.
+    pub through_index: Option<u64>,
+    /// Why.
+    pub reason: Remark,
+    /// By whom.
+    pub placed_by: Actor,
+    /// Since when.
+    pub placed_at: Timestamp,
+}
+
+impl ShownHold {
+    fn of(id: Uuid, hold: &LegalHold) -> Self {
+        Self {
+            id,
+            from_index: hold.placed.from_index,
+            through_index: hold.placed.through_index,
+            reason: hold.placed.reason.clone(),
+            placed_by: hold.placed_by.clone(),
+            placed_at: hold.placed_at,
+        }
+    }
+}
+
+/// Where a hold begins.
+#[derive(Debug, Clone, Copy)]
+pub enum HoldFrom {
+    /// At this index.
+    Index(u64),
+    /// With the first event of this time or later: at the beginning of its segment.
+    Time(Timestamp),
+}
+
+impl Service {
+    /// What is kept, and what is held.
+    pub async fn retention_status(&self) -> Result<RetentionStatus, ServiceError> {
+        let retention = self.retention().await?;
+        let RetentionRules {
+            index_after_seconds,
+            index_max_bytes,
+            log_after_seconds,
+            log_max_bytes,
+        } = self.settings.retention;
+        Ok(RetentionStatus {
+            rules: Rules {
+                index_after_seconds,
+                index_max_bytes,
+                log_after_seconds,
+                log_max_bytes,
+            },
+            removed_through: retention.removed_through,
+            removed_events: retention.removed_events,
+            indexed_from: self.audit.pruned_through(),
+            log_size: self.store.log_size(),
+            log_bytes: self.store.used_bytes().await?,
+            index_bytes: self.audit_bytes().await?,
+            holds: retention
+                .holds
+                .iter()
+                .map(|(id, hold)| ShownHold::of(*id, hold))
+                .collect(),
+        })
+    }
+
+    /// Keeps what is in the range from being removed. What has been removed already stays so.
+    pub async fn place_hold(
+        &self,
+        from: HoldFrom,
+        through_index: Option<u64>,
+        reason: Remark,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<ShownHold, ServiceError> {
+        let from_index = match from {
+            HoldFrom::Index(index) => index,
+            HoldFrom::Time(time) => self.audit.events_before(time),
+        };
+        let hold_id = Uuid::now_v7();
+        let range = (from_index, through_index);
+        self.decide_retention(actor, circumstances, |retention| {
+            Ok(retention::place_hold(retention, hold_id, range, reason.clone())?.into())
+        })
+        .await?;
+        Ok(ShownHold {
+            id: hold_id,
+            from_index,
+            through_index,
+            reason,
+            placed_by: actor.clone(),
+            placed_at: circumstances.now,
+        })
+    }
+
+    /// Ends a hold.
+    pub async fn release_hold(
+        &self,
+        id: Uuid,
+        reason: Option<Remark>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<(), ServiceError> {
+        self.decide_retention(actor, circumstances, |retention| {
+            Ok(retention::release_hold(retention, id, reason.clone())?.into())
+        })
+        .await
+    }
+
+    /// Gives up what it is time for. Stops in between at any time: the next call goes on.
+    pub async fn retain(&self) -> Result<(), ServiceError> {
+        let rules = self.settings.retention;
+        let mut retention = self.retention().await?;
+        if rules.is_empty() && retention.removed_through == 0 {
+            return Ok(());
+        }
+        // How old events are is asked of the index.
+        let indexed = self.audit.wait_until_indexed(self.store.log_size()).await;
+        indexed.map_err(|error| ServiceError::Audit(error.to_string()))?;
+        // A removal that is on the record and stopped half-way.
+        if !self.is_removal_resumed.load(Ordering::Relaxed) {
+            self.remove(retention.last_removal_from..retention.removed_through)
+                .await?;
+            self.is_removal_resumed.store(true, Ordering::Relaxed);
+        }
+        for _ in 0..UNITS_PER_RUN {
+            if !self.remove_next_unit(&rules, &retention).await? {
+                break;
+            }
+            retention = self.retention().await?;
+        }
+        self.prune_index(&rules, retention).await
+    }
+
+    /// Removes the oldest unit of the log when a rule says so and no hold does not. False: it stays.
+    async fn remove_next_unit(&self, rules: &RetentionRules, known: &Retention) -> Result<bool, ServiceError> {
+        let unit = self.audit.segment_events();
+        let by_age = rules
+            .log_after_seconds
+            .map(|age| self.audit.events_before(super::now().plus_seconds(-age)));
+        let is_too_large = match rules.log_max_bytes {
+            Some(most) => self.store.used_bytes().await? > most,
+            None => false,
+        };
+        let due = |retention: &Retention| {
+            let next = |wanted| retention::next_removal(retention, self.store.log_size(), wanted, unit);
+            by_age
+                .and_then(next)
+                .map(|range| (range, RetentionRule::Age))
+                .or_else(|| next(if is_too_large { u64::MAX } else { 0 }).map(|range| (range, RetentionRule::Size)))
+        };
+        let Some((range, rule)) = due(known) else {
+            return Ok(false);
+        };
+        let events = self.count_removable(range.clone()).await?;
+        let circumstances = Circumstances::of_system();
+        // Decided on the log as it is now: a hold that came meanwhile counts.
+        let decided = self
+            .decide_retention(&Actor::System, &circumstances, |retention| match due(retention) {
+                Some((now_due, _)) if now_due == range => Ok(EventsRemoved {
+                    from_index: range.start,
+                    through_index: range.end,
+                    events,
+                    rule,
+                }
+                .into()),
+                _ => Err(CommandRefused::Conflict("something else came first".into())),
+            })
+            .await;
+        match decided {
+            Ok(()) => {}
+            Err(ServiceError::Refused(CommandRefused::Conflict(_))) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        tracing::info!(
+            from = range.start,
+            through = range.end,
+            events,
+            ?rule,
+            "removing events from the log"
+        );
+        self.remove(range).await?;
+        Ok(true)
+    }
+
+    /// Replaces the range's facts of the trail by what is left of them.
+    async fn remove(&self, range: Range<u64>) -> Result<(), ServiceError> {
+        let mut from = range.start;
+        while from < range.end {
+            let read = self.read_range(from..range.end).await?;
+            let Some(last) = read.last() else { break };
+            from = last.index + 1;
+            for batch in read.chunks(EVENTS_PER_BATCH) {
+                let left = batch
+                    .iter()
+                    .filter(|stored| is_removable(stored))
+                    .map(removed)
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|error| ServiceError::Audit(error.to_string()))?;
+                if left.is_empty() {
+                    continue;
+                }
+                let begin = Instant::now();
+                self.store.remove(left).await?;
+                tokio::time::sleep((begin.elapsed() * PAUSE_FACTOR).max(Duration::from_millis(1))).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes from the index what the log no longer has, and what its own rules give up.
+    async fn prune_index(&self, rules: &RetentionRules, retention: Retention) -> Result<(), ServiceError> {
+        let unit = self.audit.segment_events();
+        let log_size = self.store.log_size();
+        let by_age = rules
+            .index_after_seconds
+            .map(|age| self.audit.events_before(super::now().plus_seconds(-age)))
+            .and_then(|wanted| retention::next_pruning(&retention, log_size, wanted, unit))
+            .map(|through| (through, RetentionRule::Age));
+        let by_size = match rules.index_max_bytes {
+            Some(most) if by_age.is_none() => {
+                let bytes = self.audit_bytes().await?;
+                let found = self.audit.pruned_through().max(retention.pruned_through);
+                // As large a part of what is found as the index is too large.
+                let beyond = u128::from(bytes.saturating_sub(most)) * u128::from(log_size.saturating_sub(found));
+                let events = u64::try_from(beyond / u128::from(bytes.max(1))).unwrap_or(0);
+                let wanted = (events > 0).then(|| found.saturating_add(events).next_multiple_of(unit));
+                wanted
+                    .and_then(|wanted| retention::next_pruning(&retention, log_size, wanted, unit))
+                    .map(|through| (through, RetentionRule::Size))
+            }
+            _ => None,
+        };
+        if let Some((through_index, rule)) = by_age.or(by_size) {
+            let circumstances = Circumstances::of_system();
+            self.decide_retention(&Actor::System, &circumstances, |_| {
+                Ok(IndexPruned { through_index, rule }.into())
+            })
+            .await?;
+        }
+        let retention = self.retention().await?;
+        let through = retention.pruned_through.max(retention.removed_through);
+        self.audit
+            .prune(through)
+            .await
+            .map_err(|error| ServiceError::Audit(error.to_string()))
+    }
+
+    async fn audit_bytes(&self) -> Result<u64, ServiceError> {
+        let bytes = self.audit.used_bytes().await;
+        bytes.map_err(|error| ServiceError::Audit(error.to_string()))
+    }
+
+    /// How many of the range's events can be removed.
+    async fn count_removable(&self, range: Range<u64>) -> Result<u64, ServiceError> {
+        let (mut from, mut count) = (range.start, 0);
+        while from < range.end {
+            let read = self.read_range(from..range.end).await?;
+            let Some(last) = read.last() else { break };
+            from = last.index + 1;
+            count += read.iter().filter(|stored| is_removable(stored)).count() as u64;
+        }
+        Ok(count)
+    }
+
+    async fn read_range(&self, range: Range<u64>) -> Result<Vec<StoredEvent>, ServiceError> {
+        let most = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let read = self
+            .store
+            .read_all(range.start, Direction::Forwards, most.min(MAX_EVENTS_PER_READ));
+        Ok(read.await?)
+    }
+
+    /// The stream `retention`, folded.
+    pub(super) async fn retention(&self) -> Result<Retention, ServiceError> {
+        let mut retention = Retention::default();
+        for recorded in self.history(&StreamName::retention()).await? {
+            retention.apply(&recorded);
+        }
+        Ok(retention)
+    }
+
+    /// Decides on what the stream says and appends, anew when something else came first.
+    async fn decide_retention(
+        &self,
+        actor: &Actor,
+        circumstances: &Circumstances,
+        decide: impl Fn(&Retention) -> Result<Event, CommandRefused>,
+    ) -> Result<(), ServiceError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let retention = self.retention().await?;
+            let fact = decide(&retention)?;
+            let expected = retention
+                .revision
+                .map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
+            let recorded = self.record(StreamName::retention(), expected, actor, circumstances, [fact]);
+            match recorded.await {
+                Ok(_) => return Ok(()),
+                Err(ServiceError::NotRecorded(AppendError::WrongExpectedRevision { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(CommandRefused::Conflict("others change it at the same time: try again".into()).into())
+    }
+}
+
+fn is_removable(stored: &StoredEvent) -> bool {
+    codec::peek_type(&stored.bytes).is_some_and(Event::may_be_removed)
+}

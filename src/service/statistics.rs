@@ -1,0 +1,60 @@
+//! Counts over the trail; the counting is on the record before it is answered.
+
+use crate::audit::statistics::{Statistics, StatisticsError, StatisticsQuery, count};
+use crate::audit::{AuditQuery, Order, TimeBound};
+use crate::policy::CommandRefused;
+use crate::service::record::Circumstances;
+use crate::service::{Service, ServiceError};
+use grantlog_projections::event::TrailAccess;
+use grantlog_projections::values::ApplicationUri;
+use std::collections::BTreeMap;
+
+impl Service {
+    /// Counts events.
+    pub async fn audit_statistics(
+        &self,
+        query: StatisticsQuery,
+        filter: BTreeMap<String, String>,
+        reader: &ApplicationUri,
+        circumstances: &Circumstances,
+    ) -> Result<Statistics, ServiceError> {
+        let _turn = self.log_readers.turn().await?;
+        // The index knows where the window begins and ends: only that part of the log is read.
+        let edge = |order: Order| AuditQuery {
+            since: query.since.map(TimeBound::At),
+            until: query.until.map(TimeBound::At),
+            order,
+            limit: 1,
+            ..AuditQuery::default()
+        };
+        let first = self.search_unrecorded(&edge(Order::Asc)).await?;
+        let last = self.search_unrecorded(&edge(Order::Desc)).await?;
+        let indexed_through = first.indexed_through;
+        let range = match (first.events.first(), last.events.first()) {
+            (Some(first), Some(last)) => first.index..indexed_through.min(last.index + 1),
+            _ => 0..0,
+        };
+        let counted = count(query, range, self.store.clone(), indexed_through).await?;
+        let rows = counted.totals.len() as u64;
+        self.record_reading(
+            filter,
+            rows,
+            indexed_through,
+            TrailAccess::Statistics,
+            reader,
+            circumstances,
+        )
+        .await?;
+        Ok(counted)
+    }
+}
+
+impl From<StatisticsError> for ServiceError {
+    fn from(error: StatisticsError) -> Self {
+        match error {
+            StatisticsError::TooManyEvents { .. } => CommandRefused::invalid("since", error).into(),
+            StatisticsError::TooManyBuckets => CommandRefused::invalid("interval", error).into(),
+            StatisticsError::Reading(error) => error.into(),
+        }
+    }
+}
