@@ -9,6 +9,7 @@ use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{Actor, ApplicationId, ApplicationUri, Remark, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// What differs, and why.
 #[derive(Debug, Serialize)]
@@ -97,11 +98,9 @@ impl ApplicationDiff {
             attributes(before.as_ref(), from_end.time),
             attributes(after.as_ref(), to_end.time),
         );
-        let names = before
-            .keys()
-            .chain(after.keys().filter(|name| !before.contains_key(*name)));
+        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         let none = Value::Null;
-        let changes = names.filter_map(|name| {
+        let changes = names.into_iter().filter_map(|name| {
             let (old, new) = (before.get(name).unwrap_or(&none), after.get(name).unwrap_or(&none));
             let events = between
                 .iter()

@@ -4,8 +4,8 @@
 //! puts it, `filter` the expression in it, `search` answers it a page at a time, `event` is one event as a page
 //! shows it. `selection` asks the same of one event at a time, for those who follow the log (a tail) or take a
 //! copy of it (`export`). `transparency` is what an outsider checks the log with. `usage` follows the log, too, and
-//! counts what each application uses; `changes` puts a change of configuration in words, and `reports` are read out
-//! of the log.
+//! counts what each application uses; `changes` puts a change of configuration in words, `diff` several of them,
+//! `reports` and `statistics` are read out of the log.
 
 pub mod index;
 

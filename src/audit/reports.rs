@@ -143,12 +143,11 @@ impl ReportFormat {
     /// The report in this format.
     pub fn render(self, report: &Report) -> Vec<u8> {
         match self {
-            Self::Text => text::render(report),
-            Self::Json => json::render(report),
+            Self::Text => text::render(report).into_bytes(),
+            Self::Json => json::render(report).into_bytes(),
             Self::Csv => csv::render(report),
-            Self::Html => html::render(report),
+            Self::Html => html::render(report).into_bytes(),
         }
-        .into_bytes()
     }
 }
 

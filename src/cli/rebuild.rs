@@ -14,9 +14,10 @@ use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Builds the directory, the signing keys, the usage and the audit index from the
-log alone and compares them with what is saved. It only reads: a server may be serving
-from the folder. Exit code 1 when anything differs; then stop the server and
-delete projections.db, usage.db and audit.db: the next start builds them anew.
+log alone and compares them with what is saved. It only reads: a server may be
+serving from the folder. Exit code 1 when anything differs; then stop the server
+and delete projections.db, usage.db and audit.db: the next start builds them
+anew.
 
 Examples:
   grantlog rebuild
@@ -106,13 +107,13 @@ fn lines(state: &StateComparison, usage: &UsageComparison, index: &RebuildCompar
             false => "state        nothing saved to compare".to_owned(),
         },
         match usage.is_compared {
-            true => format!(
+            true if usage.removed == 0 => format!(
                 "usage        {} events, {} applications, {:.0} events/s",
                 usage.events,
                 usage.applications,
                 rate(usage.events, usage.elapsed)
             ),
-            false if usage.removed > 0 => format!(
+            true => format!(
                 "usage        counts {} events that retention has removed since: not compared",
                 usage.removed
             ),

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod audit_tail;
 
 pub mod audit_export;
+
 pub mod reports;
 
 pub mod statistics;

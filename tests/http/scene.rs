@@ -262,6 +262,19 @@ pub fn client() -> Client {
         .expect("a client")
 }
 
+/// An application without how often its secrets were used, which is counted a little later.
+pub fn without_usage(mut application: Value) -> Value {
+    if let Some(shown) = application.as_object_mut() {
+        shown.remove("usage_through");
+    }
+    for secret in application["secrets"].as_array_mut().expect("secrets") {
+        let secret = secret.as_object_mut().expect("an object");
+        secret.remove("uses");
+        secret.remove("last_used");
+    }
+    application
+}
+
 /// Puts the members of one object into another.
 pub fn merge(into: &mut Value, more: Value) {
     let into = into.as_object_mut().expect("an object");

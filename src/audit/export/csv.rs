@@ -102,10 +102,15 @@ fn text(value: &Value) -> Cow<'_, str> {
     }
 }
 
-/// A comma and a cell. What a spreadsheet would take for a formula gets an apostrophe in front, and so does what
-/// begins with one: whoever takes one leading apostrophe off every cell that has it, has what was there.
+/// A comma and a cell.
 fn cell(out: &mut Vec<u8>, text: &str) {
     out.push(b',');
+    push_cell(out, text);
+}
+
+/// A cell. What a spreadsheet would take for a formula gets an apostrophe in front, and so does what
+/// begins with one: whoever takes one leading apostrophe off every cell that has it, has what was there.
+pub(in crate::audit) fn push_cell(out: &mut Vec<u8>, text: &str) {
     let is_quoted = text.bytes().any(|byte| matches!(byte, b',' | b'"' | b'\r' | b'\n'))
         || text.starts_with(char::is_whitespace)
         || text.ends_with(char::is_whitespace);

@@ -2,10 +2,11 @@
 //! columns, an empty line between them.
 
 use super::document::{Cell, Report};
+use crate::audit::export::csv::push_cell;
 
 /// The report as CSV.
-pub(super) fn render(report: &Report) -> String {
-    let mut out = String::new();
+pub(super) fn render(report: &Report) -> Vec<u8> {
+    let mut out = Vec::new();
     line(&mut out, [format!("# {}", report.title)]);
     line(&mut out, ["name", "value"]);
     let facts = [
@@ -33,7 +34,7 @@ pub(super) fn render(report: &Report) -> String {
         line(&mut out, ["note", remark]);
     }
     for table in &report.tables {
-        out.push_str("\r\n");
+        out.extend_from_slice(b"\r\n");
         line(&mut out, [format!("# {}", table.title)]);
         line(&mut out, table.columns.iter().map(|column| column.name));
         for row in &table.rows {
@@ -49,7 +50,7 @@ pub(super) fn render(report: &Report) -> String {
             );
         }
     }
-    out.push_str("\r\n");
+    out.extend_from_slice(b"\r\n");
     line(&mut out, ["# Controls that this serves"]);
     line(&mut out, ["standard", "control", "evidence"]);
     for control in report.controls {
@@ -58,27 +59,13 @@ pub(super) fn render(report: &Report) -> String {
     out
 }
 
-fn line<T: AsRef<str>>(out: &mut String, fields: impl IntoIterator<Item = T>) {
+fn line<T: AsRef<str>>(out: &mut Vec<u8>, fields: impl IntoIterator<Item = T>) {
     for (at, field) in fields.into_iter().enumerate() {
         if at > 0 {
-            out.push(',');
+            out.push(b',');
         }
-        push_field(out, field.as_ref());
+        // What a spreadsheet would take for a formula is neutral, as in an export.
+        push_cell(out, field.as_ref());
     }
-    out.push_str("\r\n");
-}
-
-/// A field, quoted where RFC 4180 wants it. What a spreadsheet would take for a formula gets an apostrophe in front:
-/// a name from outside must not be run by whoever opens the report (OWASP: CSV injection).
-fn push_field(out: &mut String, field: &str) {
-    let is_formula = field.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
-    if !is_formula && !field.contains([',', '"', '\r', '\n']) {
-        return out.push_str(field);
-    }
-    out.push('"');
-    if is_formula {
-        out.push('\'');
-    }
-    out.push_str(&field.replace('"', "\"\""));
-    out.push('"');
+    out.extend_from_slice(b"\r\n");
 }

@@ -29,7 +29,7 @@ pub(super) const KIND: ReportKind = ReportKind {
 const CONTROLS: &[Control] = &[
     pci(
         "10.2.1.4",
-        "summarises invalid access attempts at the token endpoint; each of them is in the log",
+        "summarises invalid access attempts at the token endpoint, which the log has one by one and, in a flood, by number",
     ),
     soc2("CC7.2", "points at possible attacks on credentials"),
     soc2("CC7.3", "gives what is needed to judge whether an attack succeeded"),
@@ -41,15 +41,15 @@ const CONTROLS: &[Control] = &[
 const BURSTS: &[Column] = &[
     column("target", "Of"),
     column("failures", "Failures"),
-    column("throttled", "of them throttled"),
-    column("first", "First"),
-    column("last", "Last"),
-    column("first_index", "First event"),
-    column("last_index", "Last event"),
-    column("reasons", "Reasons"),
-    column("counterparts", "From, or of"),
     column("followed_by_success", "Followed by a token"),
     column("success_index", "Token's event"),
+    column("first", "First"),
+    column("last", "Last"),
+    column("counterparts", "From, or of"),
+    column("reasons", "Reasons"),
+    column("throttled", "of them throttled"),
+    column("first_index", "First event"),
+    column("last_index", "Last event"),
 ];
 
 /// Runs that are followed at once; the one that failed longest ago makes room.
@@ -332,15 +332,15 @@ impl Reading for Bursts {
             table.row([
                 Cell::Text(target.text()),
                 Cell::Number(run.failures),
-                Cell::Number(run.throttled),
-                Cell::Time(run.first.time),
-                Cell::Time(run.last.time),
-                Cell::Number(run.first.index),
-                Cell::Number(run.last.index),
-                Cell::list(run.reasons.iter().map(|(reason, count)| format!("{reason} ({count})"))),
-                Cell::List(counterparts),
                 Cell::Flag(run.success.is_some()),
                 run.success.map_or(Cell::Nothing, |success| Cell::Number(success.index)),
+                Cell::Time(run.first.time),
+                Cell::Time(run.last.time),
+                Cell::List(counterparts),
+                Cell::list(run.reasons.iter().map(|(reason, count)| format!("{reason} ({count})"))),
+                Cell::Number(run.throttled),
+                Cell::Number(run.first.index),
+                Cell::Number(run.last.index),
             ]);
         }
         let mut remarks = vec![

@@ -109,8 +109,14 @@ fn write_table(out: &mut String, table: &Table) {
         "<div class=\"scroll\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">\n<table id=\"{}\">\n<caption>{title}{count}</caption>\n<thead>\n<tr>",
         table.name
     );
-    for column in table.columns.iter().take(beside) {
-        let _ = write!(out, "<th scope=\"col\">{}</th>", escaped(column.heading));
+    for (at, column) in table.columns.iter().take(beside).enumerate() {
+        // Above its numbers.
+        let is_number = table
+            .rows
+            .iter()
+            .any(|row| matches!(row.get(at), Some(Cell::Number(_))));
+        let class = if is_number { " class=\"number\"" } else { "" };
+        let _ = write!(out, "<th scope=\"col\"{class}>{}</th>", escaped(column.heading));
     }
     out.push_str("</tr>\n</thead>\n<tbody>\n");
     if table.rows.is_empty() {
@@ -139,7 +145,7 @@ fn write_table(out: &mut String, table: &Table) {
             let _ = match (at, cell) {
                 (0, _) => write!(out, "<th scope=\"row\">{text}</th>"),
                 (_, Cell::Number(_)) => write!(out, "<td class=\"number\">{text}</td>"),
-                (_, Cell::Time(_)) => write!(out, "<td class=\"time\">{}</td>", escaped(&short(&text))),
+                (_, Cell::Time(_)) => write!(out, "<td class=\"time\">{}</td>", escaped(&shown(cell))),
                 _ => write!(out, "<td>{text}</td>"),
             };
         }
@@ -151,7 +157,7 @@ fn write_table(out: &mut String, table: &Table) {
                     out,
                     "<span>{}: <b>{}</b></span> ",
                     escaped(column.heading),
-                    escaped(&cell.text())
+                    escaped(&shown(cell))
                 );
             }
             out.push_str("</td></tr>\n");
@@ -217,11 +223,12 @@ fn provenance(out: &mut String, report: &Report) {
     out.push_str("</section>\n");
 }
 
-/// A time to the second, as a table shows it: JSON and CSV have all of it.
-fn short(time: &str) -> String {
-    match time.split_once('.') {
-        Some((seconds, _)) => format!("{}Z", seconds.replace('T', " ")),
-        None => time.to_owned(),
+/// A value as a table shows it: a time to the second; JSON and CSV have all of it.
+fn shown(cell: &Cell) -> String {
+    let text = cell.text();
+    match (cell, text.split_once('.')) {
+        (Cell::Time(_), Some((seconds, _))) => format!("{}Z", seconds.replace('T', " ")),
+        _ => text,
     }
 }
 

@@ -79,7 +79,7 @@ pub async fn rebuild_usage(
         progress(position);
     }
     Ok(UsageComparison {
-        is_compared: removed == 0,
+        is_compared: true,
         events,
         applications: rebuilt.len(),
         removed,
