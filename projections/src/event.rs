@@ -12,10 +12,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use uuid::Uuid;
 
-/// Each event with whether a fold reads it (`state`) or the audit trail alone (`trail`).
+/// Each event with who reads it: a fold (`state`), the audit trail alone (`trail`), or whoever gives old facts of
+/// the trail up (`retention`).
 macro_rules! events {
     (@can_change state) => { true };
-    (@can_change trail) => { false };
+    (@can_change $other:ident) => { false };
+    (@may_be_removed trail) => { true };
+    (@may_be_removed $other:ident) => { false };
     ($($(#[$doc:meta])* $name:ident: $reader:ident,)*) => {
         /// One fact.
         #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +43,14 @@ macro_rules! events {
                 match type_name {
                     $(stringify!($name) => Some(events!(@can_change $reader)),)*
                     _ => None,
+                }
+            }
+
+            /// Whether a fact of the given type may be removed when it is old: nothing but the trail is made of it.
+            pub fn may_be_removed(type_name: &str) -> bool {
+                match type_name {
+                    $(stringify!($name) => events!(@may_be_removed $reader),)*
+                    _ => false,
                 }
             }
 
@@ -116,15 +127,15 @@ events! {
     /// Someone had a report made.
     ReportProduced: trail,
     /// A range of the log is not to be removed.
-    LegalHoldPlaced: state,
+    LegalHoldPlaced: retention,
     /// A range may be removed again when its time has come.
-    LegalHoldReleased: state,
+    LegalHoldReleased: retention,
     /// The oldest facts of the trail were given up: their hashes stay.
-    EventsRemoved: state,
+    EventsRemoved: retention,
     /// The oldest segments of the audit index were given up: the log has them still.
-    IndexPruned: state,
+    IndexPruned: retention,
     /// What is left of a fact that was removed.
-    EventRemoved: trail,
+    EventRemoved: retention,
 }
 
 /// The service came up.

@@ -1,6 +1,7 @@
 //! `audit`: reading the trail.
 
 use crate::cli::audit_export::{self, ExportArguments};
+use crate::cli::audit_forwarding::{self, ForwardingArguments};
 use crate::cli::audit_tail::{self, TailArguments};
 use crate::cli::audit_verify::{KEY_EXAMPLES, VERIFY_EXAMPLES, VerifierKeyArguments, VerifyArguments};
 use crate::cli::client::{AUDIT_READ, Call, Client};
@@ -33,6 +34,9 @@ pub enum AuditCommand {
     /// Check every event, checkpoint and projection of a log, here or on a server
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArguments),
+    /// Show how the places that events are forwarded to are doing
+    #[command(after_help = audit_forwarding::EXAMPLES)]
+    Forwarding(ForwardingArguments),
     /// Print the key that verifies the log of a data folder
     #[command(after_help = KEY_EXAMPLES)]
     VerifierKey(VerifierKeyArguments),
@@ -117,6 +121,7 @@ impl AuditCommand {
             Self::Tail(arguments) => arguments.run(console, options).await,
             Self::Export(arguments) => arguments.run(console, options).await,
             Self::Verify(arguments) => arguments.run(console, options).await,
+            Self::Forwarding(arguments) => arguments.run(console, options).await,
             Self::VerifierKey(arguments) => arguments.run(console, options),
             Self::Diff(arguments) => arguments.run(console, options).await,
             Self::Stats(arguments) => arguments.run(console, options).await,

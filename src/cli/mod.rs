@@ -9,6 +9,7 @@ pub mod api;
 pub mod app;
 pub mod audit;
 mod audit_export;
+mod audit_forwarding;
 mod audit_tail;
 pub mod audit_verify;
 pub mod key;

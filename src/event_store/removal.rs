@@ -3,7 +3,6 @@
 
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
-use grantlog_projections::Event;
 use grantlog_projections::event::EventRemoved;
 use grantlog_projections::recorded_event::Envelope;
 use grantlog_projections::values::{Actor, LeafHash};
@@ -43,17 +42,6 @@ pub fn removed(stored: &StoredEvent) -> Result<StoredEvent, RemovalError> {
     })
 }
 
-/// The event's hash as a leaf of the Merkle tree (RFC 6962 §2.1): of its bytes as they were written, also when
-/// they are gone.
-pub fn leaf_hash(stored: &StoredEvent) -> Result<[u8; 32], DecodeError> {
-    if codec::peek_type(&stored.bytes) == Some(EVENT_REMOVED)
-        && let Event::EventRemoved(left) = codec::decode(stored)?.envelope.event
-    {
-        return Ok(left.leaf_hash.0);
-    }
-    Ok(hash(&stored.bytes))
-}
-
 fn hash(bytes: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update([0]).chain_update(bytes).finalize().into()
 }
@@ -80,13 +68,6 @@ mod tests {
         for gone in ["192.0.2.1", "orders", "0af7651916cd43dd8448eb211c80319c"] {
             assert!(!text.contains(gone), "{text}");
         }
-    }
-
-    #[test]
-    fn the_leaf_hash_outlives_the_event() {
-        let left = removed(&stored()).unwrap();
-        assert_eq!(leaf_hash(&left).unwrap(), leaf_hash(&stored()).unwrap());
-        assert_ne!(hash(&left.bytes), leaf_hash(&left).unwrap());
     }
 
     #[test]

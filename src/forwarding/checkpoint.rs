@@ -1,9 +1,9 @@
 //! How far a sink has come: a small file of its own, replaced whole.
 
 use super::settings::SinkName;
+use crate::audit::transparency::leaf::leaf_of;
 use crate::event_store::StoredEvent;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,8 +30,9 @@ pub struct Checkpoint {
     pub start: u64,
     /// The first event that is not acknowledged: all from `start` to before it are.
     pub next: u64,
-    /// SHA-256 of the event before `next`, in hex: what tells this log from another.
-    pub last_event_sha256: Option<String>,
+    /// The leaf hash (RFC 6962) of the event before `next`, in hex: what tells this log from another, also when
+    /// retention has removed the event since.
+    pub last_leaf_hash: Option<String>,
 }
 
 /// What there is of a checkpoint.
@@ -58,21 +59,21 @@ impl Checkpoint {
             format: FORMAT,
             start,
             next: start,
-            last_event_sha256: None,
+            last_leaf_hash: None,
         }
     }
 
     /// Everything through this event is acknowledged.
     pub fn acknowledge(&mut self, event: &StoredEvent) {
         self.next = event.index + 1;
-        self.last_event_sha256 = Some(sha256_hex(&event.bytes));
+        self.last_leaf_hash = Some(leaf_hash_hex(&event.bytes));
     }
 
     /// Whether the event before `next` is the one that was acknowledged.
     pub fn fits(&self, last: Option<&StoredEvent>) -> bool {
-        match (&self.last_event_sha256, last) {
+        match (&self.last_leaf_hash, last) {
             (None, _) => true,
-            (Some(known), Some(last)) => last.index + 1 == self.next && sha256_hex(&last.bytes) == *known,
+            (Some(known), Some(last)) => last.index + 1 == self.next && leaf_hash_hex(&last.bytes) == *known,
             (Some(_), None) => false,
         }
     }
@@ -131,8 +132,8 @@ impl CheckpointFile {
     }
 }
 
-fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+fn leaf_hash_hex(stored: &[u8]) -> String {
+    leaf_of(stored).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -169,5 +170,17 @@ mod tests {
         assert!(checkpoint.fits(Some(&event(7, "seven"))));
         assert!(!checkpoint.fits(Some(&event(7, "another"))));
         assert!(!checkpoint.fits(None));
+    }
+
+    #[test]
+    fn a_checkpoint_fits_the_log_whose_event_retention_has_removed() {
+        use base64::Engine as _;
+        let mut checkpoint = Checkpoint::starting_at(0);
+        checkpoint.acknowledge(&event(7, "seven"));
+        let leaf_hash = base64::engine::general_purpose::STANDARD.encode(leaf_of(b"seven"));
+        let remains = format!(
+            r#"{{"id":"0190163d-8694-739b-aea5-966c26f8ad91","stream":"service","type":"EventRemoved","time":"2026-03-16T09:30:00.000000Z","actor":"system","data":{{"leaf_hash":"{leaf_hash}"}}}}"#
+        );
+        assert!(checkpoint.fits(Some(&event(7, &remains))));
     }
 }

@@ -125,9 +125,9 @@ pub fn no_such_tile() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
-/// No token of that id was issued.
+/// No token of that id is found.
 pub fn no_such_token() -> Problem {
-    let detail = "The log has no token with this jti";
+    let detail = "The audit index finds no token with this jti";
     Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 

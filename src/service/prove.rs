@@ -2,19 +2,18 @@
 
 use crate::audit::transparency::tiles::TileId;
 use crate::audit::transparency::{EventProof, SignedCheckpoint, Transparency, TransparencyError};
-use crate::audit::{AuditEvent, AuditQuery, Order, TimeBound};
-use crate::policy::CommandRefused;
+use crate::audit::{AuditQuery, Filter};
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::event::TrailAccess;
-use grantlog_projections::values::{ApplicationUri, Timestamp};
+use grantlog_projections::values::ApplicationUri;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use uuid::Uuid;
 
-/// A token's id is made after its request was taken up, and its event has the time of that: it is looked for this
-/// long before, in seconds.
-const SECONDS_BEFORE_ID: i64 = 60;
-/// Pages of a thousand events that are searched for one token.
+/// How long a token's proof waits for the audit index.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pages that are searched for one token; nearly always it is on the first.
 const MAX_PAGES_PER_TOKEN: usize = 64;
 
 impl Service {
@@ -91,41 +90,31 @@ impl Service {
         Ok(proof)
     }
 
-    /// Where the event of a token is. Its id is the event's and holds the time at which it was made (RFC 9562 §5.7),
-    /// so only the events around that time are looked at.
+    /// Where the event of a token is.
     async fn index_of_token(&self, jti: Uuid) -> Result<Option<u64>, ServiceError> {
-        let (Some(made), 7) = (jti.get_timestamp(), jti.get_version_num()) else {
-            return Ok(None);
-        };
-        let (seconds, nanos) = made.to_unix();
-        let micros = i64::try_from(seconds)
-            .unwrap_or(i64::MAX)
-            .saturating_mul(1_000_000)
-            .saturating_add(i64::from(nanos / 1_000));
-        let at = |micros| TimeBound::At(Timestamp::from_unix_micros(micros));
+        // Whoever has just got the token may ask: its event is durable, but perhaps not indexed yet.
+        let indexed = self.audit.wait_until_indexed(self.store.log_size());
+        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, indexed).await {
+            return Err(ServiceError::Audit(error.to_string()));
+        }
+        let filter = Filter::parse(&format!("jti eq \"{jti}\""), super::now());
         let mut query = AuditQuery {
             event_type: Some("TokenIssued"),
-            since: Some(at(micros.saturating_sub(SECONDS_BEFORE_ID * 1_000_000))),
-            until: Some(at(micros.saturating_add(1_000_000))),
-            order: Order::Desc,
-            limit: crate::audit::query::MAX_LIMIT,
+            filter: Some(filter.map_err(|error| ServiceError::Audit(error.to_string()))?),
+            limit: 1,
             ..AuditQuery::default()
         };
         for _ in 0..MAX_PAGES_PER_TOKEN {
             let page = self.search_unrecorded(&query).await?;
-            if let Some(found) = page.events.iter().find(|event: &&AuditEvent| event.id == jti) {
+            if let Some(found) = page.events.first() {
                 return Ok(Some(found.index));
             }
-            query.after = match page.next {
+            query.after = match page.next.filter(|_| page.partial) {
                 Some(next) => Some(next),
                 None => return Ok(None),
             };
         }
-        Err(CommandRefused::invalid(
-            "jti",
-            "too many tokens were issued at that time: search for it, and ask for the proof by its index",
-        )
-        .into())
+        Err(ServiceError::Busy("the token's event was not found in time".into()))
     }
 
     async fn record_proof(

@@ -367,8 +367,6 @@ impl Service {
     }
 }
 
-/// Whether nothing but the trail is made of it.
 fn is_removable(stored: &StoredEvent) -> bool {
-    codec::peek_type(&stored.bytes)
-        .is_some_and(|event_type| event_type != "EventRemoved" && Event::can_change_state(event_type) == Some(false))
+    codec::peek_type(&stored.bytes).is_some_and(Event::may_be_removed)
 }

@@ -7,6 +7,7 @@ mod terminal;
 mod api;
 mod app;
 mod audit;
+mod audit_forwarding;
 mod connection;
 mod key;
 mod token;

@@ -228,3 +228,20 @@ fn a_server_whose_log_alone_was_rolled_back_publishes_nothing_and_says_why() {
         "{said:?}"
     );
 }
+
+#[test]
+fn a_server_that_is_killed_has_published_nothing_that_its_log_does_not_hold() {
+    let folder = Folder::small();
+    let mut kept = folder.kept.clone();
+    for _ in 0..3 {
+        let server = folder.start();
+        let seen = checkpoint(&server);
+        assert!(size_of(&seen) > size_of(&kept), "each start is an event: {seen}");
+        server.kill();
+        let seen_file = folder.write("seen.txt", &seen);
+        let kept_file = folder.write("kept.txt", &kept);
+        let said = folder.verify_log(&["--checkpoint", &seen_file, "--checkpoint", &kept_file]);
+        said.passed();
+        kept = seen;
+    }
+}

@@ -91,3 +91,23 @@ fn a_key_that_is_not_the_log_s_verifies_nothing() {
     let said = folder.verify_log(&["--verifier-key", &other.verifier_key()]).failed();
     assert!(said.failure("checkpoints").contains("has not signed it"), "{said:?}");
 }
+
+#[test]
+fn people_are_told_what_was_checked_and_what_failed_first() {
+    let folder = Folder::small();
+    folder.execute("tiles.db", "DELETE FROM tile WHERE id = 0");
+    let data = folder.data();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_grantlog"))
+        .args(["audit", "verify", "--log-only", "--data-dir"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(lines[0].starts_with("ok     events       7"), "{said}");
+    assert!(lines.contains(&"FAILED tiles        tile 0/000 is missing"), "{said}");
+    assert!(lines.last().unwrap().starts_with("NOT VERIFIED: 127.0.0.1:"), "{said}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told, "error: the log does not verify\n");
+}

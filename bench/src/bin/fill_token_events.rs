@@ -6,6 +6,8 @@
 //! of the audit index and some in a few. One request in fifty is refused.
 
 use anyhow::Context as _;
+use bench::random::Random;
+use bench::zipf::Zipf;
 use chrono::Utc;
 use clap::Parser;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
@@ -21,7 +23,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use uuid::Uuid;
 
 /// Appends in flight: as many as the writer's queue takes.
 const IN_FLIGHT: usize = 2_048;
@@ -50,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
     let store: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(SqliteOptions::new(arguments.log))?);
     let (applications, key) = what_is_there(&*store).await?;
     let issuer = Audience::parse(&arguments.issuer)?;
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::default();
     let choice = Zipf::of(applications.len());
     let begins = Utc::now().timestamp_micros() - SPREAD_DAYS * 86_400 * 1_000_000;
     let step = SPREAD_DAYS * 86_400 * 1_000_000 / i64::try_from(arguments.events.max(1))?;
@@ -65,7 +66,7 @@ async fn main() -> anyhow::Result<()> {
             &key,
             &issuer,
             time,
-            random.next().is_multiple_of(REFUSED_ONE_IN),
+            random.one_in(REFUSED_ONE_IN),
             &mut random,
         );
         in_flight.push_back(store.append_to_stream(append(application, event, time, &mut random)?));
@@ -174,7 +175,7 @@ fn append(
         _ => (random.uuid(time), Actor::Anonymous),
     };
     let stream = StreamName::token_requests(Some(application.id));
-    let network = random.next().to_be_bytes();
+    let network = random.bits().to_be_bytes();
     let envelope = Envelope {
         id,
         stream: stream.clone(),
@@ -192,57 +193,4 @@ fn append(
         expected: ExpectedRevision::Any,
         events: vec![codec::encode(&envelope)?],
     })
-}
-
-/// Picks 0 most often, and `n` one n-th as often.
-struct Zipf {
-    up_to: Vec<f64>,
-}
-
-impl Zipf {
-    fn of(count: usize) -> Self {
-        let mut sum = 0.0;
-        let up_to = (1..=count)
-            .map(|rank| {
-                sum += 1.0 / rank as f64;
-                sum
-            })
-            .collect();
-        Self { up_to }
-    }
-
-    fn pick(&self, random: &mut Random) -> usize {
-        let sum = self.up_to.last().copied().unwrap_or_default();
-        let at = (random.next() >> 11) as f64 / (1_u64 << 53) as f64 * sum;
-        self.up_to
-            .partition_point(|up_to| *up_to <= at)
-            .min(self.up_to.len() - 1)
-    }
-}
-
-/// Xorshift: the same events in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn uuid(&mut self, time: Timestamp) -> Uuid {
-        let [high, low] = [self.next().to_be_bytes(), self.next().to_be_bytes()];
-        let [a, b, c, d, e, f, g, h] = high;
-        let [i, j, ..] = low;
-        let milliseconds = time.unix_micros().unsigned_abs() / 1_000;
-        uuid::Builder::from_unix_timestamp_millis(milliseconds, &[a, b, c, d, e, f, g, h, i, j]).into_uuid()
-    }
-
-    fn text(&mut self, characters: usize) -> String {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        (0..characters)
-            .map(|_| char::from(ALPHABET[(self.next() % 64) as usize]))
-            .collect()
-    }
 }

@@ -20,19 +20,22 @@ pub fn write(out: &mut Vec<u8>, stored: &StoredEvent) -> Result<(), ExportError>
 /// Adds the JSON of an event as the audit API shows it, on one line.
 pub fn write_object(out: &mut Vec<u8>, stored: &StoredEvent) -> Result<(), ExportError> {
     let begin = out.len();
-    if spliced(out, stored).is_some() {
-        return Ok(());
+    if spliced(out, stored).is_none() {
+        out.truncate(begin);
+        let index = stored.index;
+        serde_json::to_writer(&mut *out, &AuditEvent::read(stored)?)
+            .map_err(|source| ExportError::Unwritable { index, source })?;
     }
-    out.truncate(begin);
-    let index = stored.index;
-    serde_json::to_writer(&mut *out, &AuditEvent::read(stored)?)
-        .map_err(|source| ExportError::Unwritable { index, source })?;
-    // Data is shown as it is stored; between its tokens there may be line feeds, in strings they are escaped.
-    out.iter_mut().skip(begin).for_each(|byte| {
-        if matches!(*byte, b'\n' | b'\r') {
-            *byte = b' ';
+    // Data is shown as it is stored. Between its tokens there may be line feeds, though Grantlog writes none; in
+    // strings they are escaped.
+    let written = out.get_mut(begin..).unwrap_or_default();
+    if memchr::memchr2(b'\n', b'\r', written).is_some() {
+        for byte in written {
+            if matches!(*byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
         }
-    });
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use super::comparison::{Comparison, Literal, Operator};
 use super::lexer::{Placed, Token, tokens};
 use super::{Expression, InvalidFilter, MAX_COMPARISONS, MAX_FILTER_CHARS, MAX_NESTING};
 use grantlog_projections::values::Timestamp;
+use serde_json::Number;
 
 /// Characters of a filter that an error repeats.
 const SHOWN: usize = 40;
@@ -138,7 +139,7 @@ impl Parser<'_> {
             }) => match serde_json::from_str(word) {
                 Ok(serde_json::Value::Null) => Literal::Null,
                 Ok(serde_json::Value::Bool(value)) => Literal::Bool(value),
-                Ok(serde_json::Value::Number(number)) => Literal::Number(number),
+                Ok(serde_json::Value::Number(number)) => Literal::Number(nearest(number, word)),
                 _ => {
                     let message = format!("expected a value, found {}: put text in double quotes", shown(word));
                     return Err(InvalidFilter::at(column, message));
@@ -157,6 +158,14 @@ impl Parser<'_> {
     fn take_word(&mut self, word: &str) -> bool {
         let is_it = |found: &Placed<'_>| matches!(found.token, Token::Word(found) if found.eq_ignore_ascii_case(word));
         self.tokens.next_if(is_it).is_some()
+    }
+}
+
+/// serde_json reads a fraction almost: the last digit of what it prints may come back as another.
+fn nearest(number: Number, word: &str) -> Number {
+    match (number.is_f64(), word.parse().map(Number::from_f64)) {
+        (true, Ok(Some(nearest))) => nearest,
+        _ => number,
     }
 }
 

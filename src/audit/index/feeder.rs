@@ -84,6 +84,7 @@ fn fail(shared: &Shared, reason: &str) {
 }
 
 /// As much of an event as is indexed.
+#[allow(clippy::large_enum_variant)] // nearly all are skimmed: a box for each would cost more
 enum Read<'a> {
     Skimmed(AuditRecord<'a>),
     Decoded(Box<RecordedEvent>),

@@ -122,12 +122,12 @@ impl Plan {
 }
 
 impl<L> Plan<L> {
-    /// The places in one segment that has `all` these; `leaf` answers for each part.
-    pub fn evaluate<E>(
-        &mut self,
-        all: &OffsetSet,
-        leaf: &mut dyn FnMut(&mut L, Option<&OffsetSet>) -> Result<Sets, E>,
-    ) -> Result<Sets, E> {
+    /// The places in one segment that has `all` these. `leaf` answers for each part; it may leave one to the events
+    /// themselves when it is told that few places are left.
+    pub fn evaluate<E, F>(&mut self, all: &OffsetSet, leaf: &mut F) -> Result<Sets, E>
+    where
+        F: FnMut(&mut L, Option<&OffsetSet>) -> Result<Sets, E>,
+    {
         match self {
             Self::Leaf(part) => leaf(part, None),
             Self::Not(part) => Ok(part.evaluate(all, leaf)?.complement(all)),
@@ -145,7 +145,6 @@ impl<L> Plan<L> {
                         break;
                     }
                     let part = match part {
-                        // It may leave a part to the events themselves when few are left.
                         Self::Leaf(part) => leaf(part, Some(&sets.may))?,
                         part => part.evaluate(all, leaf)?,
                     };

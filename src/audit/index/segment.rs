@@ -146,13 +146,12 @@ impl Segment {
         let (mut must, mut may) = (OffsetSet::empty(self.size), OffsetSet::empty(self.size));
         let mut take = |value: &[u8], offsets: &[u16]| {
             let fit = wanted.fit(value);
-            for set in [
+            let sets = [
                 (fit == Fit::Yes).then_some(&mut must),
                 (fit != Fit::No).then_some(&mut may),
-            ] {
-                if let Some(set) = set {
-                    offsets.iter().for_each(|offset| set.insert(usize::from(*offset)));
-                }
+            ];
+            for set in sets.into_iter().flatten() {
+                offsets.iter().for_each(|offset| set.insert(usize::from(*offset)));
             }
         };
         if let Some(values) = self.postings.get(position(wanted.field)) {

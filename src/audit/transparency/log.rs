@@ -28,6 +28,8 @@ use tokio::sync::{Semaphore, watch};
 
 /// Requests that read tiles at the same time.
 pub const READERS: usize = 2;
+/// Bundles of events that are put together at the same time: each may have 16 MiB.
+pub const BUNDLES: usize = 2;
 /// Requests that wait for one of the readers; more are refused.
 pub const MAX_WAITING: usize = 64;
 /// Events before the end of the full tiles that are compared with the log at each start. All of them are compared
@@ -145,6 +147,8 @@ pub struct Transparency {
     places: Semaphore,
     /// One permit for every request that reads tiles.
     running: Semaphore,
+    /// One permit for every bundle of events that is put together.
+    bundling: Semaphore,
     follower: Mutex<Option<JoinHandle<()>>>,
     stop: watch::Sender<bool>,
 }
@@ -230,6 +234,7 @@ impl Transparency {
             publishing: tokio::sync::Mutex::default(),
             places: Semaphore::new(READERS + MAX_WAITING),
             running: Semaphore::new(READERS),
+            bundling: Semaphore::new(BUNDLES),
             follower: Mutex::new(follower),
             stop,
         }
@@ -279,6 +284,12 @@ impl Transparency {
         let tile = self
             .blocking(move |shared| shared.with_tiles(|tiles| tiles.tile(id, width)))
             .await?;
+        let _place = self.places.try_acquire().map_err(|_| TransparencyError::Overloaded)?;
+        let _bundling = self
+            .bundling
+            .acquire()
+            .await
+            .map_err(|_| TransparencyError::Overloaded)?;
         let wanted = usize::try_from(width).unwrap_or_default();
         let events = self
             .store
@@ -336,20 +347,6 @@ impl Transparency {
             hashes,
             checkpoint,
         })
-    }
-
-    /// Puts every leaf hash below the newest checkpoint on stable storage and says up to which index (exclusive, a
-    /// multiple of 256) events may be removed from the log: their leaf hashes are only in the tiles from then on.
-    pub async fn secure_tiles(&self) -> Result<u64, TransparencyError> {
-        self.proven().await?;
-        let size = self.newest().map_or(0, |newest| newest.size);
-        self.blocking(move |shared| {
-            let path = &shared.opened()?.tile_path;
-            let (writer, edge) = TileWriter::open(path).map_err(unusable)?;
-            writer.secure()?;
-            Ok(edge.size().min(size / TILE_HASHES * TILE_HASHES))
-        })
-        .await
     }
 
     /// The key that verifies checkpoints; none when the log has stopped before it began.
@@ -781,13 +778,6 @@ async fn misfit(path: &Path, edge: &Edge, store: &dyn EventStore) -> Result<Opti
     Ok(None)
 }
 
-fn unusable(unusable: Unusable) -> TransparencyError {
-    match unusable {
-        Unusable::Stale(reason) => TransparencyError::Stopped(reason),
-        Unusable::Failed(error) => error.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::merkle::{CompactRange, leaf_hash, verify_consistency};
@@ -1094,15 +1084,5 @@ mod tests {
             .execute("UPDATE checkpoint SET note = replace(note, 'audit', 'Audit')", [])
             .unwrap();
         assert!(refused(&folder.open(&log).await).await.contains("not to be believed"));
-    }
-
-    #[tokio::test]
-    async fn before_events_are_removed_their_hashes_are_secured() {
-        let folder = Folder::new();
-        let log = MemoryLog::of(&tokens(600));
-        let transparency = folder.open(&log).await;
-        assert_eq!(transparency.secure_tiles().await.unwrap(), 0, "nothing is published");
-        transparency.latest().await.unwrap();
-        assert_eq!(transparency.secure_tiles().await.unwrap(), 512);
     }
 }

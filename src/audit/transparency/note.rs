@@ -87,7 +87,7 @@ impl Note {
 /// Shows it as it is handed on.
 impl std::fmt::Display for Note {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}\n", self.text)?;
+        writeln!(f, "{}", self.text)?;
         self.signatures.iter().try_for_each(|signature| signature.fmt(f))
     }
 }

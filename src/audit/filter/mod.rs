@@ -477,6 +477,20 @@ mod tests {
     }
 
     #[test]
+    fn a_fraction_is_the_nearest_that_there_is() {
+        for fraction in [
+            "1.1111111111111111e+23",
+            "0.1",
+            "1e300",
+            "123456789012345678901234567890",
+        ] {
+            let filter = parse(&format!("data.n eq {fraction}"));
+            assert_eq!(parse(&filter.to_string()), filter);
+        }
+        assert!(refused("index gt 1e999").contains("expected a value"));
+    }
+
+    #[test]
     fn what_an_error_repeats_is_cut_and_escaped() {
         let long = "y".repeat(1_000);
         let error = refused(&format!("index eq \u{1b}[31m{long}"));
