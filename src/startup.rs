@@ -325,7 +325,7 @@ pub async fn verify_projections(config: &Config, findings: &mut Findings) {
                 usage.applications, usage.events
             ),
         ),
-        (true, removed) => findings.note(&format!(
+        (true, removed) => findings.note(format!(
             "the saved uses speak of {removed} facts that were removed since: they cannot be compared with the log"
         )),
     }
