@@ -151,7 +151,7 @@ fn api_change(change: &ApiChange) -> String {
 fn from_to(change: Value) -> String {
     let field = change.get("field").and_then(Value::as_str).unwrap_or_default();
     let shown = |name: &str| change.get(name).map(value).unwrap_or_default();
-    format!("{field}: {} -> {}", shown("from"), shown("to"))
+    format!("{field}: {} → {}", shown("from"), shown("to"))
 }
 
 /// A value for people.

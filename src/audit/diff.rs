@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(diff.changes, [expected]);
         assert_eq!(diff.events.len(), 1);
         assert_eq!(diff.events[0].reason.as_ref().unwrap().as_str(), "ticket 7");
-        assert_eq!(diff.events[0].what, ["scope: read -> read update"]);
+        assert_eq!(diff.events[0].what, ["scope: read → read update"]);
     }
 
     #[test]

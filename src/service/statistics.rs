@@ -8,6 +8,10 @@ use crate::service::{Service, ServiceError};
 use grantlog_projections::event::TrailAccess;
 use grantlog_projections::values::ApplicationUri;
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long an answer waits for the index to reach the log's end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Service {
     /// Counts events.
@@ -19,6 +23,9 @@ impl Service {
         circumstances: &Circumstances,
     ) -> Result<Statistics, ServiceError> {
         let _turn = self.log_readers.turn().await?;
+        // What has just happened is worth a moment; an index that is further behind says so in the answer.
+        let reached = self.audit.wait_until_indexed(self.store.log_size());
+        let _ = tokio::time::timeout(PATIENCE, reached).await;
         // The index knows where the window begins and ends: only that part of the log is read.
         let edge = |order: Order| AuditQuery {
             since: query.since.map(TimeBound::At),

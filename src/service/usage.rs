@@ -7,9 +7,13 @@ use crate::service::{Service, ServiceError};
 use grantlog_projections::event::TrailAccess;
 use grantlog_projections::values::{ApplicationId, ApplicationUri};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The most days that can be told apart: as many as are kept.
 pub const MAX_USAGE_DAYS: u32 = grantlog_projections::usage::MAX_DAYS as u32;
+
+/// How long an answer waits for the uses to reach the log's end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Service {
     /// An application's uses, the deleted ones' too; the reading is on the record before it is answered.
@@ -23,6 +27,9 @@ impl Service {
         let application = self.snapshot().directory.application(id).cloned();
         let application =
             application.ok_or_else(|| CommandRefused::NotFound(format!("there is no application {id}")))?;
+        // What has just happened is worth a moment; uses that are further behind say so in the answer.
+        let reached = self.usage.wait_until_through(self.store.log_size());
+        let _ = tokio::time::timeout(PATIENCE, reached).await;
         if let Some(failure) = self.usage.failed() {
             return Err(ServiceError::Audit(failure));
         }

@@ -10,4 +10,5 @@ mod audit;
 mod audit_forwarding;
 mod connection;
 mod key;
+mod report;
 mod token;

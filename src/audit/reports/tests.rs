@@ -245,7 +245,7 @@ async fn changes_have_their_actor_their_values_and_their_reason() {
     );
     assert_eq!(
         values(&changes, "changes", "what")[3],
-        "scope: read update -> read update DomainApi"
+        "scope: read update → read update DomainApi"
     );
     assert_eq!(values(&changes, "changes", "reason")[3], "ticket 4711");
     assert_eq!(values(&changes, "by_actor", "changes"), ["4", "1"]);
