@@ -50,7 +50,12 @@ Examples:
 #[derive(Debug, Args)]
 pub struct PlaceArguments {
     /// The first index of the range
-    #[arg(long, value_name = "INDEX", required_unless_present = "since", conflicts_with = "since")]
+    #[arg(
+        long,
+        value_name = "INDEX",
+        required_unless_present = "since",
+        conflicts_with = "since"
+    )]
     from_index: Option<u64>,
     /// The time of its first event: RFC 3339
     #[arg(long, value_name = "TIME")]
