@@ -129,9 +129,10 @@ class Bare(Server):
 class Grantlog(Server):
     """The product, over a data folder."""
 
-    def __init__(self, data_dir, environment=None):
+    def __init__(self, data_dir, environment=None, config=None):
         self.data_dir = pathlib.Path(data_dir)
         command = [BINARIES / "grantlog", "serve", "--listen", "127.0.0.1:0", "--issuer", ISSUER, "--data-dir", data_dir]
+        command += ["--config", config] if config else []
         super().__init__(command, environment)
         readiness = self.readiness()
         while not readiness["ready"]:
