@@ -38,8 +38,7 @@ async fn stats(request: HttpRequest, doors: web::Data<Doors>) -> Result<HttpResp
         .iter()
         .filter_map(|(name, value)| Some((*name, value.as_deref()?)));
     // The same words as in a search.
-    let window = AuditQuery::from_parameters(given, call.circumstances.now)
-        .map_err(|invalid| InvalidField::new(invalid.parameter, invalid.message))?;
+    let window = AuditQuery::from_parameters(given, call.circumstances.now)?;
     let query = StatisticsQuery {
         by,
         interval,
