@@ -574,6 +574,46 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_indexed_is_answered_without_reading_an_event() {
+        let settings = Settings {
+            events_looked_at_per_search: 0,
+            ..small()
+        };
+        let (_folder, index) = index(&MemoryLog::of(&tokens(40)), settings).await;
+        let search = async |filter: &str| {
+            let now = Timestamp::from_unix_micros(various_events::BEGIN);
+            let query = AuditQuery {
+                filter: Some(Filter::parse(filter, now).unwrap()),
+                ..AuditQuery::default()
+            };
+            index.search(&query).await.unwrap()
+        };
+        for (filter, expected) in [
+            (r#"client_id sw "ord" and not (client_id ew "x")"#, 40),
+            (r#"source_ip eq "192.0.0.0/8" and type co "Issued""#, 40),
+            (r#"actor eq "anonymous" and actor ne "orders" and reason eq null"#, 40),
+            (
+                r#"secret_id eq "00000000-0000-0000-0000-000000000000" and outcome ne "refused""#,
+                40,
+            ),
+            (r#"path pr or trace_id pr or client_id gt "p""#, 0),
+            ("index ge 10 and index lt 30 and not (index eq 12)", 19),
+            (
+                r#"time ge "2026-03-16T09:30:00.000005Z" and time lt "2026-03-16T09:30:00.000009Z""#,
+                4,
+            ),
+            (r#"jti eq "ffffffff-ffff-ffff-ffff-ffffffffffff""#, 0),
+        ] {
+            let page = search(filter).await;
+            assert_eq!((page.events.len(), page.partial), (expected, false), "{filter}");
+            assert_eq!(page.unindexed, [""; 0], "{filter}");
+        }
+        let page = search("scope pr and index ge 0").await;
+        assert_eq!((page.events.len(), page.partial), (0, true));
+        assert_eq!(page.unindexed, ["scope pr"]);
+    }
+
+    #[tokio::test]
     async fn a_page_without_next_is_the_last_one_and_not_empty() {
         let (_folder, index) = index(&MemoryLog::of(&tokens(20)), small()).await;
         assert_eq!(pages(&index, &of_orders(Order::Desc, 0), &[10]).await.1, 2);

@@ -2,6 +2,7 @@
 
 use crate::cli::audit_export::{self, ExportArguments};
 use crate::cli::audit_forwarding::{self, ForwardingArguments};
+use crate::cli::audit_hold::{HoldCommand, RETENTION_EXAMPLES, RetentionArguments};
 use crate::cli::audit_tail::{self, TailArguments};
 use crate::cli::audit_verify::{KEY_EXAMPLES, VERIFY_EXAMPLES, VerifierKeyArguments, VerifyArguments};
 use crate::cli::client::{AUDIT_READ, Call, Client};
@@ -25,6 +26,12 @@ pub enum AuditCommand {
     /// Find events, the newest first
     #[command(after_help = SEARCH_EXAMPLES)]
     Search(SearchArguments),
+    /// What must not be removed
+    #[command(subcommand)]
+    Hold(HoldCommand),
+    /// Show what is kept of the log and its index, and what is not any more
+    #[command(after_help = RETENTION_EXAMPLES)]
+    Retention(RetentionArguments),
     /// Show events as they happen
     #[command(after_help = audit_tail::EXAMPLES)]
     Tail(TailArguments),
@@ -118,6 +125,8 @@ impl AuditCommand {
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
         match self {
             Self::Search(arguments) => arguments.run(console, options).await,
+            Self::Hold(command) => command.run(console, options).await,
+            Self::Retention(arguments) => arguments.run(console, options).await,
             Self::Tail(arguments) => arguments.run(console, options).await,
             Self::Export(arguments) => arguments.run(console, options).await,
             Self::Verify(arguments) => arguments.run(console, options).await,

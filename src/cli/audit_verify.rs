@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 const TILES_AT_ONCE: usize = 8;
 /// Checkpoints that can be given.
 const MAX_CHECKPOINTS: usize = 1_024;
+/// The status of a bundle of which retention has removed an event.
+const GONE: u16 = 410;
 /// Between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
@@ -263,7 +265,7 @@ impl VerifyArguments {
         expected_roots.push(newest);
         let mut tree = TreeCheck::new(expected_roots);
         let mut full = BTreeMap::new();
-        let mut fetched = 0_u64;
+        let (mut fetched, mut removed) = (0_u64, 0);
         let mut progress = Progress::new(console);
         {
             let (server, entries) = (&server, self.entries);
@@ -272,7 +274,7 @@ impl VerifyArguments {
                 let width = id.width_in(size);
                 let tile = server.tile(id, width).await?;
                 let bundle = match entries {
-                    true => Some(server.bundle(number, width).await?),
+                    true => server.bundle(number, width).await?,
                     false => None,
                 };
                 Ok::<_, CliError>((number, tile, bundle))
@@ -281,6 +283,9 @@ impl VerifyArguments {
             while let Some(next) = tiles.next().await {
                 let (number, tile, bundle) = next?;
                 fetched += 1;
+                if self.entries && bundle.is_none() {
+                    removed += tile.hashes().len() as u64;
+                }
                 if let Some(bundle) = bundle {
                     check_bundle(number * TILE_HASHES, &bundle, &tile, &mut findings);
                 }
@@ -323,11 +328,14 @@ impl VerifyArguments {
             format!("{fetched} read, each level is what the one below it gives"),
         );
         if self.entries && !findings.has_failed(Check::Events) {
-            findings.checked(
-                Check::Events,
-                size,
-                format!("{size} read, each has its leaf hash and is understood"),
-            );
+            let read = size - removed;
+            let what = format!("{read} read, each has its leaf hash and is understood");
+            findings.checked(Check::Events, read, what);
+        }
+        if removed > 0 {
+            findings.note(format!(
+                "{removed} events are in bundles of which some were removed: their hashes are checked"
+            ));
         }
         tree.finish(&mut findings);
         if let Some(export) = export {
@@ -466,11 +474,15 @@ impl Source {
             .ok_or_else(|| CliError::Verification(format!("tile {id} is not {width} hashes")))
     }
 
-    async fn bundle(&self, number: u64, width: u64) -> Result<Vec<u8>, CliError> {
+    /// None when retention has removed an event of it.
+    async fn bundle(&self, number: u64, width: u64) -> Result<Option<Vec<u8>>, CliError> {
         let path = TileId { level: 0, number }.to_string();
         // `0/x001/000` is the bundle `entries/x001/000`.
         let path = path.replacen('0', "entries", 1);
-        self.bytes(&path_of(&path, width)).await
+        match self.bytes(&path_of(&path, width)).await {
+            Err(CliError::Refused(problem)) if problem.status == GONE => Ok(None),
+            bundle => bundle.map(Some),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod app;
 pub mod audit;
 mod audit_export;
 mod audit_forwarding;
+mod audit_hold;
 mod audit_tail;
 pub mod audit_verify;
 pub mod key;

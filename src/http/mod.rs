@@ -21,7 +21,9 @@ pub mod reports;
 pub mod statistics;
 
 pub mod audit_forwarding;
+
 pub mod retention;
+
 pub mod transparency;
 
 pub mod health;

@@ -133,7 +133,12 @@ async fn what_a_tail_has_shown_across_restarts_under_load_is_the_log() {
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    drop(tail);
+    // Control-C is how a tail ends.
+    let mut tail = tail;
+    let asked = Command::new("kill").args(["-INT", &tail.0.id().to_string()]).status();
+    assert!(asked.expect("kill is there").success());
+    let ended = tokio::task::block_in_place(|| tail.0.wait().expect("it ends"));
+    assert_eq!(ended.code(), Some(0));
     let shown_lines = lines(&shown);
     assert!(log.len() > 200 * RESTARTS, "{}", log.len());
     assert_eq!(shown_lines.len(), log.len());

@@ -1,8 +1,15 @@
 //! The log itself is tampered with.
 
 use crate::folder::{Folder, LARGE, SMALL, checkpoint, copy, size_of};
+use crate::running_server::Administrator;
+use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
+use grantlog::event_store::{Append, Direction, EventStore, ExpectedRevision, codec, removal};
+use grantlog_projections::event::{EventsRemoved, RetentionRule};
+use grantlog_projections::recorded_event::Envelope;
+use grantlog_projections::values::{Actor, StreamName};
 use proptest::prelude::*;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
+use uuid::Uuid;
 
 #[test]
 fn an_untouched_folder_passes_served_or_stopped() {
@@ -25,6 +32,7 @@ fn an_untouched_folder_passes_served_or_stopped() {
             "proofs",
             "checkpoints",
             "state",
+            "usage",
             "audit_index"
         ]
     );
@@ -244,4 +252,83 @@ fn a_server_that_is_killed_has_published_nothing_that_its_log_does_not_hold() {
         said.passed();
         kept = seen;
     }
+}
+
+#[test]
+fn what_retention_removed_on_the_record_verifies_and_its_proofs_too() {
+    let folder = Folder::small();
+    let kept_file = folder.write("kept.txt", &folder.kept);
+    crate::folder::wait(async {
+        let store = SqliteEventStore::open(SqliteOptions::new(folder.data().join("events.db"))).unwrap();
+        let fact = EventsRemoved {
+            from_index: 0,
+            through_index: 300,
+            events: 300,
+            rule: RetentionRule::Age,
+        };
+        let stream = StreamName::retention();
+        let envelope = Envelope {
+            id: Uuid::now_v7(),
+            stream: stream.clone(),
+            time: grantlog::service::now(),
+            actor: Actor::System,
+            source: None,
+            trace_id: None,
+            event: fact.into(),
+        };
+        let append = Append {
+            stream: stream.as_str().to_owned(),
+            expected: ExpectedRevision::Any,
+            events: vec![codec::encode(&envelope).unwrap()],
+        };
+        store.append_to_stream(append).await.unwrap();
+        let events = store.read_all(0, Direction::Forwards, 300).await.unwrap();
+        let left = events.iter().map(|event| removal::removed(event).unwrap()).collect();
+        store.remove(left).await.unwrap();
+        store.close().await;
+    });
+    let said = folder.verify_log(&["--checkpoint", &kept_file]);
+    said.passed();
+    let checked = said.report["checked"].as_array().unwrap();
+    assert!(
+        checked
+            .iter()
+            .any(|checked| checked["check"] == "removals" && checked["count"] == 300),
+        "{said:?}"
+    );
+
+    // Tiles are made again of what is left.
+    std::fs::remove_file(folder.data().join("tiles.db")).unwrap();
+    let server = folder.start();
+    let seen = checkpoint(&server);
+    assert!(size_of(&seen) > size_of(&folder.kept));
+    crate::folder::wait(async {
+        let administrator = Administrator::of(&server).await;
+        let answer = async |path: &str| administrator.request(Method::GET, path).send().await.unwrap().status();
+        assert_eq!(answer("/audit/events/7/proof").await, StatusCode::OK);
+        assert_eq!(answer("/tile/entries/000").await, StatusCode::GONE);
+        assert_eq!(answer("/tile/0/000").await, StatusCode::OK);
+    });
+    let profile = folder.data().join("admin.json");
+    let (key, profile) = (folder.verifier_key(), profile.to_str().unwrap().to_owned());
+    let online = [
+        "--url",
+        &server.url,
+        "--verifier-key",
+        &key,
+        "--entries",
+        "--profile",
+        &profile,
+    ];
+    let said = crate::folder::verify(&online);
+    said.passed();
+    assert!(
+        said.report["notes"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("512 events are in bundles"),
+        "{said:?}"
+    );
+    server.stop();
+    folder.verify_log(&["--checkpoint", &kept_file]).passed();
 }

@@ -109,6 +109,28 @@ fn an_export_of_later_events_is_held_against_the_tree_of_a_folder_or_a_server() 
 }
 
 #[test]
+fn an_export_as_the_command_line_takes_it_proves_itself() {
+    let folder = Folder::small();
+    let server = folder.start();
+    let (data, path) = (folder.data(), folder.path("evidence.log"));
+    let path = path.to_str().unwrap();
+    let exported = std::process::Command::new(env!("CARGO_BIN_EXE_grantlog"))
+        .args(["audit", "export", "--format", "log", "--output", path, "--data-dir"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert!(exported.status.success(), "{exported:?}");
+    drop(server);
+    let said = verify(&["--export", path, "--verifier-key", &folder.verifier_key()]);
+    said.passed();
+    assert!(
+        said.report["events"].as_u64().unwrap() >= size_of(&folder.kept),
+        "{said:?}"
+    );
+    folder.verify_log(&["--export", path]).passed();
+}
+
+#[test]
 fn an_export_that_is_not_as_its_manifest_says_is_found() {
     let folder = Folder::small();
     let export = write_export(&folder, 0, size_of(&folder.kept), |_| {});

@@ -122,32 +122,29 @@ impl Plan {
 }
 
 impl<L> Plan<L> {
-    /// The places in one segment that has `all` these. `leaf` answers for each part; it may leave one to the events
-    /// themselves when it is told that few places are left.
-    pub fn evaluate<E, F>(&mut self, all: &OffsetSet, leaf: &mut F) -> Result<Sets, E>
+    /// The places in one segment that has `all` these; of the others than those that are `left`, nothing is said.
+    /// `leaf` answers for each part; it may leave one to the events themselves where few places are left.
+    pub fn evaluate<E, F>(&mut self, all: &OffsetSet, left: &OffsetSet, leaf: &mut F) -> Result<Sets, E>
     where
-        F: FnMut(&mut L, Option<&OffsetSet>) -> Result<Sets, E>,
+        F: FnMut(&mut L, &OffsetSet) -> Result<Sets, E>,
     {
         match self {
-            Self::Leaf(part) => leaf(part, None),
-            Self::Not(part) => Ok(part.evaluate(all, leaf)?.complement(all)),
+            Self::Leaf(part) => leaf(part, left),
+            Self::Not(part) => Ok(part.evaluate(all, left, leaf)?.complement(all)),
             Self::Any(parts) => {
                 let mut sets = Sets::exactly(all.emptied());
                 for part in parts {
-                    sets.unite(&part.evaluate(all, leaf)?);
+                    sets.unite(&part.evaluate(all, left, leaf)?);
                 }
                 Ok(sets)
             }
             Self::All(parts) => {
-                let mut sets = Sets::exactly(all.clone());
+                let mut sets = Sets::exactly(left.clone());
                 for part in parts {
                     if sets.may.is_empty() {
                         break;
                     }
-                    let part = match part {
-                        Self::Leaf(part) => leaf(part, Some(&sets.may))?,
-                        part => part.evaluate(all, leaf)?,
-                    };
+                    let part = part.evaluate(all, &sets.may, leaf)?;
                     sets.intersect(&part);
                 }
                 Ok(sets)
@@ -289,4 +286,106 @@ fn behind_prefix(bytes: &[u8]) -> Option<Box<[u8]>> {
     let mut behind: Box<[u8]> = bytes.get(..=last)?.into();
     *behind.last_mut()? += 1; // below the maximum
     Some(behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fit(field: Field, operator: Operator, text: &str, value: &str) -> Fit {
+        let set = ValueSet::text(field, operator, text);
+        let kept = field::cut(field, value);
+        match set.contains(kept) {
+            true => set.fit(kept),
+            false => Fit::No,
+        }
+    }
+
+    #[test]
+    fn a_value_that_was_kept_whole_fits_or_not() {
+        use Operator::*;
+        for (operator, text, yes, no) in [
+            (Equal, "orders", "orders", "order"),
+            (StartsWith, "or", "orders", "billing"),
+            (Contains, "der", "orders", "billing"),
+            (EndsWith, "s", "orders", "billing"),
+            (Greater, "orders", "orders2", "orders"),
+            (GreaterOrEqual, "orders", "orders", "order"),
+            (Less, "orders", "order", "orders"),
+            (LessOrEqual, "orders", "orders", "orders2"),
+        ] {
+            assert_eq!(fit(Field::ClientId, operator, text, yes), Fit::Yes, "{operator:?}");
+            assert_eq!(fit(Field::ClientId, operator, text, no), Fit::No, "{operator:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_was_cut_fits_for_certain_only_where_the_rest_does_not_matter() {
+        use Operator::*;
+        let long = "/p".repeat(40);
+        let longer = format!("{long}/x");
+        for (operator, text, expected) in [
+            (Equal, long.as_str(), Fit::Maybe),
+            (Equal, "/p", Fit::No),
+            (StartsWith, "/p/p", Fit::Yes),
+            (StartsWith, "/q", Fit::No),
+            (StartsWith, &longer, Fit::Maybe),
+            (Contains, "p/p", Fit::Yes),
+            (Contains, "q", Fit::Maybe),
+            (EndsWith, "q", Fit::Maybe),
+            (Greater, "/a", Fit::Yes),
+            (Greater, "/q", Fit::No),
+            (Greater, &longer, Fit::Maybe),
+            (Less, &longer, Fit::Maybe),
+            (Less, "/q", Fit::Yes),
+        ] {
+            assert_eq!(fit(Field::Path, operator, text, &long), expected, "{operator:?} {text}");
+        }
+    }
+
+    #[test]
+    fn a_network_holds_its_addresses_and_no_others_that_begin_with_the_same_bytes() {
+        let set = ValueSet::network(Network::parse("10.0.0.0/8").unwrap());
+        let fit = |text: &str| {
+            let mut fit = Fit::No;
+            field::address(text.parse().unwrap(), |octets| {
+                if set.contains(octets) {
+                    fit = set.fit(octets);
+                }
+            });
+            fit
+        };
+        assert_eq!(
+            [fit("10.0.0.0"), fit("10.255.255.255"), fit("::ffff:10.1.2.3")],
+            [Fit::Yes; 3]
+        );
+        assert_eq!([fit("9.255.255.255"), fit("11.0.0.0"), fit("a00:1::")], [Fit::No; 3]);
+        let everything = ValueSet::network(Network::parse("0.0.0.0/0").unwrap());
+        assert!(everything.contains(&[255; 4]) && everything.fit(&[255; 4]) == Fit::Yes);
+        assert!(set.only().is_none());
+        assert!(ValueSet::network(Network::parse("10.0.0.1").unwrap()).only().is_some());
+    }
+
+    #[test]
+    fn a_prefix_ends_before_the_next_one() {
+        assert_eq!(behind_prefix(b"ab"), Some(Box::from(*b"ac")));
+        assert_eq!(behind_prefix(&[b'a', 255, 255]), Some(Box::from(*b"b")));
+        assert_eq!(behind_prefix(&[255]), None);
+        assert_eq!(behind_prefix(b""), None);
+    }
+
+    #[test]
+    fn what_is_not_certain_is_not_certain_of_the_opposite_either() {
+        let all = OffsetSet::range(8, 0..8);
+        let some = |range| OffsetSet::range(8, range);
+        let sets = Sets::between(some(0..2), some(0..5)).complement(&all);
+        assert_eq!(sets.may(), &some(2..8));
+        assert!(!sets.is_certain(3) && sets.is_certain(6));
+        let mut both = sets.clone();
+        both.intersect(&Sets::exactly(some(6..8)));
+        assert!(both.is_certain(7) && both.may() == &some(6..8));
+        let mut either = sets;
+        either.unite(&Sets::exactly(some(0..4)));
+        assert!(either.is_certain(3) && !either.is_certain(4));
+    }
 }

@@ -110,8 +110,8 @@ impl Segment {
     /// The events that the plan asks for.
     pub fn matching(&self, plan: &Plan) -> Sets {
         let all = OffsetSet::range(self.size, 0..self.times.len());
-        let answer = |leaf: &mut Leaf, _: Option<&OffsetSet>| Ok::<_, Infallible>(self.leaf(leaf, &all));
-        match plan.clone().evaluate(&all, &mut { answer }) {
+        let mut answer = |leaf: &mut Leaf, _: &OffsetSet| Ok::<_, Infallible>(self.leaf(leaf, &all));
+        match plan.clone().evaluate(&all, &all, &mut answer) {
             Ok(sets) => sets,
             Err(never) => match never {},
         }

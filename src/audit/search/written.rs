@@ -109,7 +109,7 @@ impl<'a> Written<'a> {
             all,
         } = self;
         let first = segment * *size as u64;
-        plan.evaluate(all, &mut |part, left| {
+        plan.evaluate(all, all, &mut |part, left| {
             Ok(match part {
                 Part::Everything(true) => Sets::exactly(all.clone()),
                 Part::Everything(false) => Sets::exactly(all.emptied()),
@@ -120,7 +120,7 @@ impl<'a> Written<'a> {
                     Some(bounds) if window.touches(*bounds) => {
                         budget.rows += 1;
                         let times = reader.times(segment)?;
-                        let mut set = left.unwrap_or(all).clone();
+                        let mut set = left.clone();
                         set.retain(|offset| times.get(offset).is_some_and(|time| window.contains(*time)));
                         Sets::exactly(set)
                     }
@@ -144,7 +144,7 @@ impl<'a> Written<'a> {
                     }
                     sets
                 }
-                Part::Listed(_) if left.is_some_and(|left| left.count() <= FEW) => Sets::among(all.clone()),
+                Part::Listed(_) if left.count() <= FEW => Sets::among(all.clone()),
                 Part::Listed(values) => listed(values, segment, all, reader, budget)?,
             })
         })
