@@ -1,6 +1,6 @@
 //! `api`: the APIs that tokens are for.
 
-use crate::cli::client::{APPLICATIONS_READ, APPLICATIONS_WRITE, Call, Client};
+use crate::cli::client::{APPLICATIONS_READ, APPLICATIONS_WRITE, Call, Client, LOG_PATIENCE};
 use crate::cli::duration;
 use crate::cli::registered::{API, PageArguments, check_agreement, tell_of_more, with_reason};
 use crate::cli::table::{Column, Details, Table, time};
@@ -42,6 +42,7 @@ Examples:
 const LIST_EXAMPLES: &str = "\
 Examples:
   grantlog api list
+  grantlog api list --as-of 2026-03-16T10:00:00Z
   grantlog api list --json | jq -r '.apis[].audience'";
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -95,6 +96,9 @@ struct Attributes {
 /// Which are listed.
 #[derive(Debug, Args)]
 pub struct ListArguments {
+    /// As they were at this time (RFC 3339) or after this event of the log
+    #[arg(long, value_name = "TIME|INDEX")]
+    as_of: Option<String>,
     #[command(flatten)]
     page: PageArguments,
 }
@@ -205,10 +209,12 @@ impl RegisterArguments {
 
 impl ListArguments {
     async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
-        let query = self.page.parameters();
+        let mut query = self.page.parameters();
+        query.extend(self.as_of.map(|as_of| ("as_of", as_of)));
         let client = Client::sign_in(console, options, &[APPLICATIONS_READ]).await?;
         let call = Call {
             query: &query,
+            patience: Some(LOG_PATIENCE),
             ..Call::default()
         };
         let answer = client.call(Method::GET, &["admin", API.collection], call).await?;

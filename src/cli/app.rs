@@ -1,6 +1,6 @@
 //! `app`: Trusted Applications.
 
-use crate::cli::client::{APPLICATIONS_READ, APPLICATIONS_WRITE, Call, Client};
+use crate::cli::client::{APPLICATIONS_READ, APPLICATIONS_WRITE, Call, Client, LOG_PATIENCE};
 use crate::cli::connection::SecretText;
 use crate::cli::duration;
 use crate::cli::exchange::Answer;
@@ -66,6 +66,7 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   grantlog app list
   grantlog app list --enabled false --org-code acme
+  grantlog app list --as-of 2026-03-16T10:00:00Z
   grantlog app list --query orders --json | jq -r '.applications[].client_id'";
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -182,6 +183,9 @@ pub struct ListArguments {
     /// Only those with this text in client_id, name, owner or description
     #[arg(long, value_name = "TEXT")]
     query: Option<String>,
+    /// As they were at this time (RFC 3339) or after this event of the log
+    #[arg(long, value_name = "TIME|INDEX")]
+    as_of: Option<String>,
     #[command(flatten)]
     page: PageArguments,
 }
@@ -386,9 +390,11 @@ impl ListArguments {
         query.extend(self.org_code.map(|org_code| ("org_code", org_code)));
         query.extend(self.enabled.map(|enabled| ("enabled", enabled.to_string())));
         query.extend(self.query.map(|text| ("q", text)));
+        query.extend(self.as_of.map(|as_of| ("as_of", as_of)));
         let client = Client::sign_in(console, options, &[APPLICATIONS_READ]).await?;
         let call = Call {
             query: &query,
+            patience: Some(LOG_PATIENCE),
             ..Call::default()
         };
         let answer = client

@@ -24,6 +24,9 @@ pub const AUDIT_EXPORT: &str = "audit:export";
 /// Scope of legal holds.
 pub const AUDIT_HOLD: &str = "audit:hold";
 
+/// How long to wait where the server may have to read all of its log.
+pub const LOG_PATIENCE: Duration = Duration::from_secs(30 * 60);
+
 /// A client with its token.
 pub struct Client {
     /// As whom the server is called.

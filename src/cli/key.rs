@@ -1,8 +1,9 @@
 //! `key`: the keys that tokens are signed with.
 
-use crate::cli::client::{Call, Client, KEYS_WRITE};
+use crate::cli::client::{AUDIT_READ, Call, Client, KEYS_WRITE};
+use crate::cli::event_rows::AuditEvent;
 use crate::cli::exchange::Answer;
-use crate::cli::registered::with_reason;
+use crate::cli::registered::{print_history, with_reason};
 use crate::cli::table::{Column, Table, time};
 use crate::cli::{CliError, Console, GlobalOptions};
 use clap::{Args, Subcommand};
@@ -22,11 +23,15 @@ pub enum KeyCommand {
     /// Publish a key no longer: what it signed is invalid from now on
     #[command(after_help = RETIRE_EXAMPLES)]
     Retire(RetireArguments),
+    /// Show everything that happened to the signing keys
+    #[command(after_help = HISTORY_EXAMPLES)]
+    History(HistoryArguments),
 }
 
 const LIST_EXAMPLES: &str = "\
 Examples:
   grantlog key list
+  grantlog key list --as-of 2026-03-16T10:00:00Z
   grantlog key list --json | jq '.keys[].public_jwk'";
 const ROTATE_EXAMPLES: &str = "\
 Examples:
@@ -36,9 +41,22 @@ const RETIRE_EXAMPLES: &str = "\
 Examples:
   grantlog key retire 2026-03-16 --reason \"the disk was stolen\"";
 
+const HISTORY_EXAMPLES: &str = "\
+Examples:
+  grantlog key history
+  grantlog key history --json | jq '.events[].data.kid'";
+
+/// When.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// As they were at this time (RFC 3339) or after this event of the log
+    #[arg(long, value_name = "TIME|INDEX")]
+    as_of: Option<String>,
+}
+
 /// Nothing to choose.
 #[derive(Debug, Args)]
-pub struct ListArguments {}
+pub struct HistoryArguments {}
 
 /// Which key is rotated.
 #[derive(Debug, Args)]
@@ -77,10 +95,22 @@ struct SigningKey {
 impl KeyCommand {
     /// Carries it out.
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
+        if let Self::History(HistoryArguments {}) = self {
+            return history(console, options).await;
+        }
         let client = Client::sign_in(console, options, &[KEYS_WRITE]).await?;
         let keys = ["admin", "signing-keys"];
         let answer = match self {
-            Self::List(ListArguments {}) => client.call(Method::GET, &keys, Call::default()).await?,
+            // Done above, with another scope.
+            Self::History(HistoryArguments {}) => return Ok(()),
+            Self::List(arguments) => {
+                let query: Vec<_> = arguments.as_of.into_iter().map(|as_of| ("as_of", as_of)).collect();
+                let call = Call {
+                    query: &query,
+                    ..Call::default()
+                };
+                client.call(Method::GET, &keys, call).await?
+            }
             Self::Rotate(arguments) => {
                 let mut body = Map::new();
                 if let Some(alg) = arguments.alg {
@@ -117,6 +147,21 @@ impl KeyCommand {
             print(&answer, console)
         }
     }
+}
+
+async fn history(console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
+    let client = Client::sign_in(console, options, &[AUDIT_READ]).await?;
+    let path = ["admin", "signing-keys", "history"];
+    let answer = client.call(Method::GET, &path, Call::default()).await?;
+    if options.remote.json {
+        return console.json(&answer.body);
+    }
+    #[derive(Deserialize)]
+    struct History {
+        #[serde(default)]
+        events: Vec<AuditEvent>,
+    }
+    print_history(answer.parse::<History>()?.events, console)
 }
 
 fn print(answer: &Answer, console: &mut Console<'_>) -> Result<(), CliError> {

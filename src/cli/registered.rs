@@ -209,27 +209,10 @@ impl Kind {
         let History { events } = answer.parse()?;
         console.line(&format!("{} {name_or_id}, id {id}", self.what))?;
         console.line("")?;
-        let mut table = Table::new([
-            Column::number("INDEX"),
-            Column::whole("TIME"),
-            Column::whole("TYPE"),
-            Column::wrapped("ACTOR", 40),
-            Column::wrapped("WHAT", 24).or_below(""),
-        ]);
-        for event in events {
-            table.row([
-                event.index.to_string(),
-                event.time(),
-                event.event_type.clone(),
-                event.actor.clone(),
-                event.what(),
-            ]);
-        }
-        table.print(console)
+        print_history(events, console)
     }
 
-    /// The id of one that was deleted, from the event that registered it.
-    /// The same for one that may be deleted: the trail knows it still.
+    /// The id of one that may be deleted: the trail knows it still.
     pub async fn find_even_deleted(&self, client: &Client, name_or_id: &str) -> Result<String, CliError> {
         match canonical_id(name_or_id) {
             Some(id) => Ok(id),
@@ -240,6 +223,7 @@ impl Kind {
         }
     }
 
+    /// The id of one that was deleted, from the event that registered it.
     async fn deleted(&self, client: &Client, name: &str) -> Result<String, CliError> {
         let (event_type, name_member, id_member) = self.registered;
         let mut query = vec![("type", event_type.to_owned()), ("limit", "1000".to_owned())];
@@ -266,6 +250,27 @@ impl Kind {
             .and_then(canonical_id);
         id.ok_or_else(|| self.not_found(name))
     }
+}
+
+/// What happened, oldest first.
+pub fn print_history(events: Vec<AuditEvent>, console: &mut Console<'_>) -> Result<(), CliError> {
+    let mut table = Table::new([
+        Column::number("INDEX"),
+        Column::whole("TIME"),
+        Column::whole("TYPE"),
+        Column::wrapped("ACTOR", 40),
+        Column::wrapped("WHAT", 24).or_below(""),
+    ]);
+    for event in events {
+        table.row([
+            event.index.to_string(),
+            event.time(),
+            event.event_type.clone(),
+            event.actor.clone(),
+            event.what(),
+        ]);
+    }
+    table.print(console)
 }
 
 /// Refuses a deletion that nobody can be asked about: before anything is sent.

@@ -1,6 +1,6 @@
 //! `report`: what auditors ask for.
 
-use crate::cli::client::{AUDIT_READ, Call, Client};
+use crate::cli::client::{AUDIT_READ, Call, Client, LOG_PATIENCE};
 use crate::cli::exchange::Answer;
 use crate::cli::table::{Column, Table};
 use crate::cli::{CliError, Console, GlobalOptions};
@@ -12,8 +12,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The server reads the whole log: at a hundred million events that takes minutes.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// How often a person is told that it still does.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -95,7 +93,7 @@ impl ReportArguments {
         let query = self.parameters(format);
         let call = Call {
             query: &query,
-            patience: Some(PATIENCE),
+            patience: Some(LOG_PATIENCE),
             ..Call::default()
         };
         let path = ["audit", "reports", name];

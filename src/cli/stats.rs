@@ -1,16 +1,12 @@
 //! `audit stats`: counts over the trail.
 
-use crate::cli::client::{AUDIT_READ, Call, Client};
+use crate::cli::client::{AUDIT_READ, Call, Client, LOG_PATIENCE};
 use crate::cli::table::{Column, Table, time};
 use crate::cli::{CliError, Console, GlobalOptions};
 use clap::{Args, ValueEnum};
 use reqwest::Method;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-/// The server may have to read all of the log.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Examples of `audit stats`.
 pub const STATS_EXAMPLES: &str = "\
@@ -101,7 +97,7 @@ impl StatsArguments {
         query.extend(self.until.map(|until| ("until", until)));
         let call = Call {
             query: &query,
-            patience: Some(PATIENCE),
+            patience: Some(LOG_PATIENCE),
             ..Call::default()
         };
         let answer = client.call(Method::GET, &["audit", "stats"], call).await?;

@@ -205,6 +205,8 @@ impl Service {
             .projection_lag("audit_index", log_size.saturating_sub(self.audit.indexed_through()));
         self.metrics
             .projection_lag("transparency", log_size.saturating_sub(self.transparency.size()));
+        self.metrics
+            .projection_lag("usage", log_size.saturating_sub(self.usage.through()));
         let key_ring = self.snapshot().key_ring.clone();
         let is_in = |state: &str, key: KeyState| {
             matches!(

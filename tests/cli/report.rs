@@ -183,3 +183,35 @@ fn usage_answers_whether_the_old_secret_is_still_used_and_from_where() {
         2
     );
 }
+
+#[test]
+fn lists_and_keys_are_asked_for_as_they_were() {
+    let server = FakeServer::start();
+    server
+        .on(
+            "GET",
+            "/admin/applications?limit=100&as_of=7",
+            200,
+            json!({ "applications": [] }),
+        )
+        .on("GET", "/admin/apis?limit=100&as_of=7", 200, json!({ "apis": [] }))
+        .on("GET", "/admin/signing-keys?as_of=7", 200, json!({ "keys": [] }))
+        .on(
+            "GET",
+            "/admin/signing-keys/history",
+            200,
+            json!({ "events": [{
+            "index": 3, "type": "SigningKeyAdded", "time": "2026-03-16T11:11:12Z", "actor": "system",
+            "data": { "kid": "2026-03-16", "alg": "ES256", "reason": "first key" },
+        }] }),
+        );
+    let terminal = Terminal::of(&server);
+    terminal.succeeds(&["app", "list", "--as-of", "7", "--json"]);
+    terminal.succeeds(&["api", "list", "--as-of", "7", "--json"]);
+    terminal.succeeds(&["key", "list", "--as-of", "7", "--json"]);
+    let out = terminal.succeeds(&["key", "history"]);
+    assert!(
+        out.lines().nth(1).is_some_and(|line| line.contains("2026-03-16")),
+        "{out}"
+    );
+}
