@@ -312,6 +312,31 @@ async fn the_attestation_holds_the_computed_root_against_the_signed_one() {
 }
 
 #[tokio::test]
+async fn an_event_that_was_removed_and_not_on_the_record_is_no_attested_log() {
+    use crate::event_store::{EventStore, removal};
+    let log = ConstructedLog::of_120_days().await;
+    let unsigned = figure(&report(&log, "log-integrity", &[]).await, "Root hash, computed");
+    // A token, and a fact that the state is made of.
+    for (index, expected) in [
+        (4, "event 4 was removed, and the log does not say so"),
+        (7, "event 7 was removed from the stream application-"),
+    ] {
+        let events = log.store.read_indexes(&[index]).await.unwrap();
+        let left = events.iter().map(|event| removal::removed(event).unwrap()).collect();
+        log.store.remove(left).await.unwrap();
+        let report = report(&log, "log-integrity", &[]).await;
+        assert_eq!(
+            figure(&report, "Root hash, computed"),
+            unsigned,
+            "the tree alone does not tell"
+        );
+        let problems = values(&report, "problems", "problem");
+        assert!(problems[0].starts_with(expected), "{problems:?}");
+        assert!(figure(&report, "Result").starts_with("FAILED: "));
+    }
+}
+
+#[tokio::test]
 async fn starts_stops_crashes_and_silences_are_told_apart() {
     let log = ConstructedLog::of_120_days().await;
     let complete = report(&log, "log-completeness", &[("gap_seconds", "2592000")]).await;
