@@ -221,7 +221,7 @@ impl RemovalCheck {
             }
         }
         if removed > 0 {
-            let what = format!("{prefix}{removed} events removed on the record; their hashes stay");
+            let what = format!("{prefix}{removed} events removed in ranges that are on the record; their hashes stay");
             findings.checked(Check::Removals, removed, what);
         }
     }
