@@ -133,7 +133,9 @@ impl PublishedFile {
 /// Whoever has seen a checkpoint must find it here after any crash.
 fn durable(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // And whoever copies this file alone must have them all: each is moved into it at once.
+    connection.pragma_update(None, "wal_autocheckpoint", 1)
 }
 
 /// A file whose name is not on stable storage can be gone after a crash, whatever was written into it.
