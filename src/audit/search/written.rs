@@ -398,3 +398,44 @@ fn listed(
     }
     Ok(sets)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_segments_that_a_window_touches_are_looked_for_once_and_counted() {
+        let all: imbl::Vector<TimeBounds> = (0..2_500)
+            .map(|at| TimeBounds {
+                earliest: at * 10,
+                latest: at * 10 + 9,
+            })
+            .collect();
+        let window = TimeWindow {
+            since: Some(22_000),
+            until: Some(22_020),
+        };
+        for (order, begin, found, looked_at) in [(Order::Asc, 0, 2_200, 2_201), (Order::Desc, 2_499, 2_201, 299)] {
+            let mut seeker = TimeSeeker { window, nearest: None };
+            let mut budget = Budget {
+                segments: 1,
+                events: 0,
+                rows: 0,
+                bounds: 0,
+                values: 0,
+            };
+            for at in [begin, begin, found] {
+                assert_eq!(seeker.seek(at, order, &all, &mut budget), Some(found));
+                assert_eq!((budget.rows, budget.bounds), (looked_at / 1_000, looked_at % 1_000));
+            }
+            let beyond = match order {
+                Order::Asc => found + 2,
+                Order::Desc => found - 2,
+            };
+            assert_eq!(seeker.seek(beyond, order, &all, &mut budget), None);
+            let spent = (budget.rows, budget.bounds);
+            assert_eq!(seeker.seek(beyond, order, &all, &mut budget), None);
+            assert_eq!((budget.rows, budget.bounds), spent);
+        }
+    }
+}
