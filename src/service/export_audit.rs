@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Batches of one export that are read and written at the same time.
 const MAX_BATCHES_IN_FLIGHT: usize = 3;
@@ -61,7 +61,7 @@ impl Service {
         caller: Caller,
         circumstances: &Circumstances,
     ) -> Result<Export, ServiceError> {
-        let place = Streams::place(&self.streams.exports, "exports")?;
+        let place = Arc::new(Streams::place(&self.streams.exports, "exports")?);
         let range = self.range(&request)?;
         let fact = AuditTrailExported {
             application_uri: caller.application_uri.clone(),
@@ -71,7 +71,7 @@ impl Service {
             through_index: range.end,
         };
         self.record_access(fact.into(), &caller, circumstances).await?;
-        let (outlet, parts) = self.streams.open(place);
+        let (outlet, parts) = self.streams.open(place.clone());
         let writing = Writing {
             service: self.clone(),
             caller,
@@ -79,7 +79,7 @@ impl Service {
             outlet,
         };
         let format = request.format;
-        let batches = self.batches(range.clone(), format, Arc::new(request.selection));
+        let batches = self.batches(range.clone(), format, Arc::new(request.selection), place);
         tokio::spawn(writing.run(format.head(), batches));
         Ok(Export { range, parts })
     }
@@ -91,7 +91,7 @@ impl Service {
         caller: &Caller,
         circumstances: &Circumstances,
     ) -> Result<Manifest, ServiceError> {
-        let _place = Streams::place(&self.streams.exports, "exports")?;
+        let place = Arc::new(Streams::place(&self.streams.exports, "exports")?);
         let range = self.range(&request)?;
         let mut filter = cut(&request.filter);
         filter.insert("format".into(), request.format.as_str().into());
@@ -108,12 +108,14 @@ impl Service {
         let format = request.format;
         let mut tally = Tally::default();
         tally.add(0, &format.head());
-        let mut batches = Box::pin(self.batches(range.clone(), format, Arc::new(request.selection)));
+        let mut batches = Box::pin(self.batches(range.clone(), format, Arc::new(request.selection), place.clone()));
         while let Some(part) = batches.next().await {
             let part = part.map_err(|error| ServiceError::Audit(error.to_string()))?;
             // Hashing is work in proportion to the log, too.
+            let place = place.clone();
             let hashing = tokio::task::spawn_blocking(move || {
                 tally.add_part(&part);
+                drop(place);
                 tally
             });
             tally = hashing.await.map_err(|error| ServiceError::Audit(error.to_string()))?;
@@ -156,12 +158,14 @@ impl Service {
         Ok(from..through)
     }
 
-    /// The parts of a range, in order, a few of them under way at the same time.
+    /// The parts of a range, in order, a few of them under way at the same time. Each keeps the place until it is
+    /// written, whether or not anybody still waits for it.
     fn batches(
         &self,
         range: Range<u64>,
         format: ExportFormat,
         selection: Arc<Selection>,
+        place: Arc<OwnedSemaphorePermit>,
     ) -> impl Stream<Item = Result<Part, ExportError>> + Send + 'static {
         let store = self.store.clone();
         let begins = stream::unfold(range.start, move |from| async move {
@@ -175,7 +179,15 @@ impl Service {
         begins
             .map(move |range| {
                 // Each on a task of its own: it goes on while the part before it waits for the reader.
-                tokio::spawn(write_range(store.clone(), range, format, selection.clone()))
+                let (place, part) = (
+                    place.clone(),
+                    write_range(store.clone(), range, format, selection.clone()),
+                );
+                tokio::spawn(async move {
+                    let part = part.await;
+                    drop(place);
+                    part
+                })
             })
             .buffered(MAX_BATCHES_IN_FLIGHT)
             .map(|written| written?)

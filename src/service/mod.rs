@@ -60,7 +60,6 @@ use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use streams::Streams;
 use throttle::Throttle;
 
@@ -99,8 +98,7 @@ pub struct Service {
     throttle: Throttle,
     metrics: Metrics,
     streams: Streams,
-    /// Whether a removal that an earlier run began has been completed.
-    is_removal_resumed: AtomicBool,
+    retaining: retention::Progress,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -195,7 +193,7 @@ impl Service {
             throttle,
             metrics,
             streams: Streams::new(),
-            is_removal_resumed: AtomicBool::new(false),
+            retaining: retention::Progress::default(),
         }
     }
 

@@ -62,7 +62,7 @@ impl Streams {
     }
 
     /// A stream's two ends.
-    pub fn open<T>(&self, place: OwnedSemaphorePermit) -> (Outlet<T>, mpsc::Receiver<T>) {
+    pub fn open<T>(&self, place: Arc<OwnedSemaphorePermit>) -> (Outlet<T>, mpsc::Receiver<T>) {
         let (parts, reader) = mpsc::channel(MAX_WAITING_PARTS);
         let outlet = Outlet {
             parts,
@@ -73,11 +73,11 @@ impl Streams {
     }
 }
 
-/// Where a stream's parts go to. Its place is free again when it is dropped.
+/// Where a stream's parts go to. Its place is free again when it, and whatever works for it, is done.
 pub(super) struct Outlet<T> {
     parts: mpsc::Sender<T>,
     closing: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _place: Arc<OwnedSemaphorePermit>,
 }
 
 /// The stream has no reader any more, or must have none.

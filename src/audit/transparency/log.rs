@@ -17,14 +17,14 @@ use super::verifier::VerifierKey;
 use super::{published_file, tile_file};
 use crate::credentials::log_key::{LogKey, LogKeyError};
 use crate::credentials::sealing::MasterKey;
-use crate::event_store::{Direction, EventStore, MAX_EVENTS_PER_READ, ReadError};
+use crate::event_store::{Direction, EventStore, MAX_EVENTS_PER_READ, ReadError, StoredEvent};
 use crate::rebuildable;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Requests that read tiles at the same time.
 pub const READERS: usize = 2;
@@ -144,11 +144,11 @@ pub struct Transparency {
     /// Held by whoever makes the newest checkpoint, so that those who ask together get the same.
     publishing: tokio::sync::Mutex<()>,
     /// One permit for every request that reads tiles or waits to.
-    places: Semaphore,
+    places: Arc<Semaphore>,
     /// One permit for every request that reads tiles.
-    running: Semaphore,
+    running: Arc<Semaphore>,
     /// One permit for every bundle of events that is put together.
-    bundling: Semaphore,
+    bundling: Arc<Semaphore>,
     follower: Mutex<Option<JoinHandle<()>>>,
     stop: watch::Sender<bool>,
 }
@@ -232,9 +232,9 @@ impl Transparency {
             store,
             publish_interval,
             publishing: tokio::sync::Mutex::default(),
-            places: Semaphore::new(READERS + MAX_WAITING),
-            running: Semaphore::new(READERS),
-            bundling: Semaphore::new(BUNDLES),
+            places: Arc::new(Semaphore::new(READERS + MAX_WAITING)),
+            running: Arc::new(Semaphore::new(READERS)),
+            bundling: Arc::new(Semaphore::new(BUNDLES)),
             follower: Mutex::new(follower),
             stop,
         }
@@ -297,31 +297,14 @@ impl Transparency {
         let tile = self
             .blocking(move |shared| shared.with_tiles(|tiles| tiles.tile(id, width)))
             .await?;
-        let _place = self.places.try_acquire().map_err(|_| TransparencyError::Overloaded)?;
-        let _bundling = self
-            .bundling
-            .acquire()
-            .await
-            .map_err(|_| TransparencyError::Overloaded)?;
+        let turn = self.turn(&self.bundling).await?;
         let wanted = usize::try_from(width).unwrap_or_default();
         let events = self
             .store
             .read_all(number * TILE_HASHES, Direction::Forwards, wanted)
             .await?;
-        let mut bundle = Vec::new();
-        for (event, leaf) in events.iter().zip(tile.hashes()) {
-            if leaf_of(&event.bytes) != *leaf {
-                return Err(TransparencyError::Altered { index: event.index });
-            }
-            if remains(&event.bytes).is_some() {
-                return Err(TransparencyError::Removed { index: event.index });
-            }
-            // An event is never longer: the store refuses it.
-            let length = u16::try_from(event.bytes.len()).unwrap_or(u16::MAX);
-            bundle.extend_from_slice(&length.to_be_bytes());
-            bundle.extend_from_slice(&event.bytes);
-        }
-        Ok(Some(bundle))
+        // Up to 16 MiB are hashed.
+        holding(turn, move || bundle(&events, &tile)).await.map(Some)
     }
 
     /// A proof that the event at the index is in the log, to a checkpoint that is made at once when no published one
@@ -448,17 +431,55 @@ impl Transparency {
         &self,
         work: impl FnOnce(&Shared) -> Result<T, TransparencyError> + Send + 'static,
     ) -> Result<T, TransparencyError> {
-        let _place = self.places.try_acquire().map_err(|_| TransparencyError::Overloaded)?;
-        let _running = self
-            .running
-            .acquire()
-            .await
-            .map_err(|_| TransparencyError::Overloaded)?;
+        let turn = self.turn(&self.running).await?;
         let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || work(&shared))
-            .await
-            .unwrap_or_else(|broken| Err(TransparencyError::BrokenOff(broken.to_string())))
+        holding(turn, move || work(&shared)).await
     }
+
+    /// A place among those who wait, and one among those who work.
+    async fn turn(&self, working: &Arc<Semaphore>) -> Result<Turn, TransparencyError> {
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| TransparencyError::Overloaded)?;
+        // The semaphores are never closed.
+        let working = working.clone().acquire_owned().await;
+        Ok((place, working.map_err(|_| TransparencyError::Overloaded)?))
+    }
+}
+
+/// The permits of one request.
+type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// Works where it may block. Whoever asked may go: the work goes on, and keeps its turn until it is done.
+async fn holding<T: Send + 'static>(
+    turn: Turn,
+    work: impl FnOnce() -> Result<T, TransparencyError> + Send + 'static,
+) -> Result<T, TransparencyError> {
+    let working = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    working
+        .await
+        .unwrap_or_else(|broken| Err(TransparencyError::BrokenOff(broken.to_string())))
+}
+
+/// The events as a bundle, each held against its leaf.
+fn bundle(events: &[StoredEvent], tile: &Tile) -> Result<Vec<u8>, TransparencyError> {
+    let mut bundle = Vec::new();
+    for (event, leaf) in events.iter().zip(tile.hashes()) {
+        if leaf_of(&event.bytes) != *leaf {
+            return Err(TransparencyError::Altered { index: event.index });
+        }
+        if remains(&event.bytes).is_some() {
+            return Err(TransparencyError::Removed { index: event.index });
+        }
+        // An event is never longer: the store refuses it.
+        let length = u16::try_from(event.bytes.len()).unwrap_or(u16::MAX);
+        bundle.extend_from_slice(&length.to_be_bytes());
+        bundle.extend_from_slice(&event.bytes);
+    }
+    Ok(bundle)
 }
 
 impl Drop for Transparency {
@@ -916,6 +937,28 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_request_whose_client_has_gone_keeps_its_turn_until_its_work_is_done() {
+        let folder = Folder::new();
+        let log = folder.published(300).await;
+        let transparency = folder.open(&log).await;
+        assert_eq!(transparency.latest().await.unwrap().size, 300);
+        let id = TileId { level: 0, number: 0 };
+        {
+            // Their blocking parts wait for it.
+            let _held = transparency.shared.opened.as_ref().unwrap().readers.lock().unwrap();
+            for _ in 0..2 * READERS {
+                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                let request = std::pin::pin!(transparency.tile(id, TILE_HASHES));
+                assert!(request.poll(&mut context).is_pending());
+            }
+            assert_eq!(transparency.running.available_permits(), 0);
+        }
+        let all = transparency.running.acquire_many(READERS as u32);
+        drop(tokio::time::timeout(PATIENCE, all).await.unwrap().unwrap());
+        assert!(transparency.entries(0, TILE_HASHES).await.unwrap().is_some());
     }
 
     #[tokio::test]
