@@ -7,6 +7,7 @@ use crate::event_store::ExpectedRevision;
 use crate::policy::CommandRefused;
 use crate::service::applications::AsOf;
 use crate::service::record::Circumstances;
+use crate::service::shares::{Share, Shares};
 use crate::service::{Service, ServiceError};
 use grantlog_projections::directory::Directory;
 use grantlog_projections::event::ReportProduced;
@@ -19,11 +20,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub const MAX_RUNNING: usize = 2;
 /// Readings that wait for one of those; more are refused.
 pub const MAX_WAITING: usize = 8;
+/// Readings of one caller, those that wait included.
+pub const MAX_OF_ONE_CALLER: usize = 4;
 
 /// The places of those who read the whole log.
 pub(super) struct LogReaders {
     places: Semaphore,
     running: Semaphore,
+    shares: Shares,
 }
 
 impl LogReaders {
@@ -31,16 +35,21 @@ impl LogReaders {
         Self {
             places: Semaphore::new(MAX_RUNNING + MAX_WAITING),
             running: Semaphore::new(MAX_RUNNING),
+            shares: Shares::new(MAX_OF_ONE_CALLER),
         }
     }
 
-    /// Waits for its turn; refuses when too many wait already.
-    pub async fn turn(&self) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), ServiceError> {
+    /// Waits for its turn; refuses when too many wait already, or too many of the same caller.
+    pub async fn turn(
+        &self,
+        caller: &ApplicationUri,
+    ) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>, Share), ServiceError> {
+        let share = self.shares.take(caller, "readings of the whole log")?;
         let busy = || ServiceError::Busy("too many reports are being made at once".into());
         let place = self.places.try_acquire().map_err(|_| busy())?;
         // The semaphores are never closed.
         let running = self.running.acquire().await.map_err(|_| busy())?;
-        Ok((place, running))
+        Ok((place, running, share))
     }
 }
 
@@ -64,7 +73,7 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<ProducedReport, ServiceError> {
-        let _turn = self.log_readers.turn().await?;
+        let _turn = self.log_readers.turn(reader).await?;
         let parameters = kind.parameters(given, &*self.store).await?;
         let checkpoint = match self.transparency.checkpoint_at(parameters.through_index).await {
             Ok(signed) => Ok(LogCheckpoint {
@@ -102,8 +111,8 @@ impl Service {
     }
 
     /// All applications and APIs as they were then.
-    pub async fn directory_as_of(&self, as_of: AsOf) -> Result<Directory, ServiceError> {
-        let _turn = self.log_readers.turn().await?;
+    pub async fn directory_as_of(&self, as_of: AsOf, reader: &ApplicationUri) -> Result<Directory, ServiceError> {
+        let _turn = self.state_readers.turn(reader).await?;
         Ok(state_as_of(self.store.clone(), as_of.into()).await?)
     }
 }
