@@ -327,7 +327,7 @@ async fn a_log_that_was_rolled_back_is_noticed_and_everything_is_built_from_it()
     // Restored again, and longer than what was built from the other one.
     std::fs::copy(&backup, served.scene.log()).expect("a restored backup");
     facts::fill(&served.scene.log(), &served.client_ids(), SEGMENT_EVENTS as u64 + 2_000).await;
-    let reason = "the log is not the one that was published";
+    let reason = "the log was altered: event ";
     let (server, _, said) = served.start_and_compare_but("went on differently", Some(reason)).await;
     assert!(warns(&said, "is not the one that the projections have read"), "{said}");
     stop(server);
