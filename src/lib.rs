@@ -16,6 +16,8 @@ pub mod service;
 
 pub mod audit;
 
+pub mod outgoing;
+
 pub mod forwarding;
 
 pub mod http;

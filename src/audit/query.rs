@@ -311,18 +311,8 @@ pub(super) fn time_bound(value: &str, now: Timestamp) -> Result<TimeBound, Strin
     if let Ok(time) = Timestamp::parse(value) {
         return Ok(TimeBound::At(time));
     }
-    let mut characters = value.chars();
-    let seconds_per_unit = match characters.next_back() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3_600,
-        Some('d') => 86_400,
-        Some('w') => 7 * 86_400,
-        _ => 0,
-    };
-    whole_number(characters.as_str())
-        .and_then(|units| i64::try_from(units).ok()?.checked_mul(seconds_per_unit))
-        .filter(|seconds| seconds_per_unit > 0 && *seconds <= MAX_SPAN_SECONDS)
+    span_seconds(value)
+        .filter(|seconds| *seconds <= MAX_SPAN_SECONDS)
         .map(|seconds| TimeBound::Ago {
             seconds,
             time: now.plus_seconds(-seconds),
@@ -333,8 +323,23 @@ pub(super) fn time_bound(value: &str, now: Timestamp) -> Result<TimeBound, Strin
         })
 }
 
+/// The seconds of a whole number with a unit: s, m, h, d or w.
+pub(super) fn span_seconds(text: &str) -> Option<i64> {
+    let mut characters = text.chars();
+    let seconds_per_unit = match characters.next_back()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
+        _ => return None,
+    };
+    let units = whole_number(characters.as_str())?;
+    i64::try_from(units).ok()?.checked_mul(seconds_per_unit)
+}
+
 /// Digits only: `u64::from_str` would take a sign as well.
-fn whole_number(text: &str) -> Option<u64> {
+pub(super) fn whole_number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }

@@ -4,6 +4,7 @@ use crate::cli::connection::{ADMINISTRATOR_PROFILE, AUDITOR_PROFILE, Connection}
 use crate::cli::exchange::{Answer, Exchange, Flow};
 use crate::cli::token::{AuthenticationMethod, Dialect, TokenAnswer, TokenQuestion};
 use crate::cli::{CliError, Console, GlobalOptions};
+use crate::outgoing::loopback::is_loopback;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderValue, IF_MATCH};
 use serde::Deserialize;
@@ -161,7 +162,7 @@ impl Client {
 /// Tells when the secret travels in the clear.
 pub fn warn_of_plain_http(connection: &Connection, console: &mut Console<'_>) {
     let server = &connection.server;
-    if server.url.scheme() == "http" && !server.is_loopback() {
+    if server.url.scheme() == "http" && !is_loopback(&server.url) {
         let host = server.url.host_str().unwrap_or_default();
         console.warn(&format!("the secret and the token go to {host} unencrypted: use https"));
     }

@@ -2,13 +2,15 @@
 
 use crate::cli::connection::{Server, read_file};
 use crate::cli::error::{CliError, FieldError, Problem};
+use crate::outgoing::cause::root_cause;
+use crate::outgoing::loopback::is_loopback;
 use reqwest::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::time::Duration;
-use url::{Host, Url};
+use url::Url;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +44,7 @@ impl Flow {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(error)) => Err(CliError::Unreachable {
                 url: url(),
-                cause: root_cause(&error),
+                cause: cause_of(&error),
                 is_certificate: false,
             }),
             Err(_) => Err(CliError::TimedOut {
@@ -100,10 +102,10 @@ impl Exchange {
             // The system's certificates take time to read, and a small container has none.
             builder = builder.tls_certs_only([]);
         }
-        if server.is_loopback() {
+        if is_loopback(&server.url) {
             builder = builder.no_proxy();
         }
-        let http = builder.build().map_err(|error| CliError::Tls(root_cause(&error)))?;
+        let http = builder.build().map_err(|error| CliError::Tls(cause_of(&error)))?;
         Ok(Self {
             http,
             base: server.url.clone(),
@@ -213,25 +215,13 @@ impl Exchange {
                 seconds: after.as_secs(),
             };
         }
-        let cause = root_cause(error);
+        let cause = cause_of(error);
         // rustls has its own words for each of these; all begin so.
         let is_certificate = cause.contains("certificate");
         CliError::Unreachable {
             url,
             cause,
             is_certificate,
-        }
-    }
-}
-
-impl Server {
-    /// Whether what is sent to it stays on this machine.
-    pub fn is_loopback(&self) -> bool {
-        match self.url.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
         }
     }
 }
@@ -315,12 +305,8 @@ pub fn form(request: RequestBuilder, body: String) -> RequestBuilder {
 }
 
 /// What lies at the bottom of it: "Connection refused", say, and not that a request could not be sent.
-fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(below) = cause.source() {
-        cause = below;
-    }
-    let text = cause.to_string();
+fn cause_of(error: &(dyn Error + 'static)) -> String {
+    let text = root_cause(error).to_string();
     // "Connection refused (os error 111)": the number helps nobody.
     match text.split_once(" (os error ") {
         Some((words, _)) => words.to_owned(),
@@ -355,21 +341,6 @@ mod tests {
         ] {
             let exchange = Exchange::new(&server(base)).unwrap();
             assert_eq!(exchange.url(&["admin", "signing-keys", "a/b?"]).as_str(), expected);
-        }
-    }
-
-    #[test]
-    fn loopback_is_this_machine() {
-        for url in [
-            "http://127.0.0.1",
-            "http://127.8.9.1:1",
-            "http://localhost:8080",
-            "http://[::1]:1",
-        ] {
-            assert!(server(url).is_loopback(), "{url}");
-        }
-        for url in ["http://10.0.0.1", "https://localhost.example.com", "http://0.0.0.0"] {
-            assert!(!server(url).is_loopback(), "{url}");
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::forwarding::settings::{
     WebhookTarget,
 };
 use crate::forwarding::syslog::message::{hostname_of_machine, is_hostname};
-use crate::forwarding::webhook::is_loopback;
 use crate::forwarding::{MAX_SINKS, settings};
+use crate::outgoing::loopback::is_loopback;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use url::Url;
@@ -123,11 +123,18 @@ fn sink(table: &mut Settings, service_name: &str) -> Option<SinkSettings> {
         ["forwarding.secret_env", "forwarding.secret_file"],
         kind == Kind::Webhook,
     );
-    let bearer_token = secret(
-        table,
-        ["forwarding.bearer_token_env", "forwarding.bearer_token_file"],
-        kind != Kind::Syslog,
-    );
+    let token_keys = ["forwarding.bearer_token_env", "forwarding.bearer_token_file"];
+    let token_origin = token_keys.map(|key| table.origin(key));
+    let bearer_token = secret(table, token_keys, kind != Kind::Syslog);
+    if let (Some(origin), Some(url)) = (token_origin.into_iter().find(|origin| *origin != Origin::Default), &url)
+        && url.scheme() == "http"
+        && !is_loopback(url)
+    {
+        // RFC 6750 §5.3: whoever is on the way could use it.
+        let message = "a bearer token is set, but forwarding.url is http: the token would go to another machine \
+                       unencrypted; use https";
+        table.contradiction(origin, message.to_owned());
+    }
     let facility_origin = table.origin("forwarding.facility");
     let facility = table.choice("forwarding.facility", Facility::AUTHPRIV, &Facility::CHOICES);
     let hostname_origin = table.origin("forwarding.hostname");

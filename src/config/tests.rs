@@ -711,6 +711,14 @@ fn what_is_wrong_with_a_sink_is_told_with_its_line() {
             "line 6: forwarding.client_certificate_file and forwarding.client_key_file go together",
         ),
         (
+            "[[forwarding]]\nname=\"o\"\nkind=\"otlp\"\nurl=\"http://h:1\"\nbearer_token_env=\"T\"\n".to_owned(),
+            "line 5: a bearer token is set, but forwarding.url is http",
+        ),
+        (
+            "[[forwarding]]\nname=\"o\"\nkind=\"otlp\"\nurl=\"http://h:1\"\nbearer_token_file=\"t\"\n".to_owned(),
+            "line 5: a bearer token is set, but forwarding.url is http",
+        ),
+        (
             "[[forwarding]]\nname=\"s\"\nkind=\"syslog\"\nurl=\"tcp://h:1\"\nca_file=\"ca.pem\"\n".to_owned(),
             "line 5: files for TLS are set, but forwarding.url is tcp",
         ),
@@ -743,6 +751,19 @@ fn what_is_wrong_with_a_sink_is_told_with_its_line() {
     let many: String = (0..17).map(|n| WEBHOOK.replace("siem", &format!("siem-{n}"))).collect();
     let message = load(&many, &[]).unwrap_err().to_string();
     assert!(message.contains("there are 17 [[forwarding]]; at most 16"), "{message}");
+}
+
+#[test]
+fn a_bearer_token_goes_over_https_or_stays_on_this_machine() {
+    for url in [
+        "https://h:1",
+        "http://127.0.0.1:1",
+        "http://[::1]:1",
+        "http://localhost:1",
+    ] {
+        let sink = format!("[[forwarding]]\nname=\"o\"\nkind=\"otlp\"\nurl=\"{url}\"\nbearer_token_env=\"T\"\n");
+        assert!(load(&sink, &[]).is_ok(), "{url}");
+    }
 }
 
 #[test]

@@ -19,8 +19,6 @@ pub mod webhook;
 
 pub mod trust;
 
-pub mod cause;
-
 pub mod backoff;
 
 pub mod checkpoint;

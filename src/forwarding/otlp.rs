@@ -1,11 +1,11 @@
 //! OTLP logs over gRPC: one log record per event. Its own exporter and not the SDK's, whose batches do not tell
 //! which of them the receiver has acknowledged.
 
-use super::cause::{is_tls, root_cause};
 use super::forwarded_event::ForwardedEvent;
 use super::settings::OtlpTarget;
 use super::sink::{DeliveryError, FailureClass, Origin, Receipt};
 use super::trust::{TrustError, read_pem};
+use crate::outgoing::cause::{is_tls, root_cause};
 use chrono::Utc;
 use grantlog_projections::audit_record::Outcome;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;

@@ -165,7 +165,7 @@ impl DeliveryError {
 
     /// A failure of the connection.
     pub fn connection(error: &std::io::Error) -> Self {
-        let class = match super::cause::is_tls(error) {
+        let class = match crate::outgoing::cause::is_tls(error) {
             true => FailureClass::Tls,
             false => FailureClass::Connection,
         };

@@ -77,7 +77,10 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     parameters.finish()?;
     let directory = match as_of {
         None => call.service.snapshot().directory.clone(),
-        Some(as_of) => call.service.directory_as_of(as_of).await?,
+        Some(as_of) => {
+            let reader = &call.caller.application_uri;
+            call.service.directory_as_of(as_of, reader).await?
+        }
     };
     let mut found = directory
         .apis_after(after.as_ref())

@@ -113,7 +113,10 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let search = Search::parse(request.query_string())?;
     let directory = match search.as_of {
         None => call.service.snapshot().directory.clone(),
-        Some(as_of) => call.service.directory_as_of(as_of).await?,
+        Some(as_of) => {
+            let reader = &call.caller.application_uri;
+            call.service.directory_as_of(as_of, reader).await?
+        }
     };
     if let Some(client_id) = &search.client_id {
         let found = directory.application(ApplicationId::of_client_id(client_id));

@@ -274,6 +274,11 @@ impl From<ServiceError> for Problem {
                 problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
                 problem
             }
+            ServiceError::ShareTaken(detail) => {
+                let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_at_once", detail);
+                problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
+                problem
+            }
             ServiceError::TooLarge(_) => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "too_large",

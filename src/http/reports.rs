@@ -3,6 +3,7 @@
 use crate::audit::reports::parameters::{Parameter, THROUGH_INDEX};
 use crate::audit::reports::{CONTENT_SECURITY_POLICY, REPORTS, ReportFormat, ReportKind};
 use crate::http::Doors;
+use crate::http::audit::{READ, given};
 use crate::http::call::{AuthorizedCall, ok};
 use crate::http::fields::InvalidField;
 use crate::http::problem::{Problem, no_such_report, use_methods};
@@ -12,10 +13,6 @@ use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-
-const READ: &str = "audit:read";
-/// Parameters in one query.
-const MAX_PARAMETERS: usize = 32;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     let of = |path: &str| web::resource(path.to_owned());
@@ -51,15 +48,7 @@ async fn report(request: HttpRequest, path: web::Path<String>, doors: web::Data<
         let names = REPORTS.iter().map(|kind| kind.name).collect::<Vec<_>>();
         no_such_report(&names.join(", "))
     })?;
-    let given: Vec<(String, String)> = url::form_urlencoded::parse(request.query_string().as_bytes())
-        .take(MAX_PARAMETERS + 1)
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect();
-    if given.len() > MAX_PARAMETERS {
-        return Err(Problem::unreadable(format!(
-            "A query may have {MAX_PARAMETERS} parameters"
-        )));
-    }
+    let given = given(&request)?;
     let format = match given.iter().find(|(name, _)| name == "format") {
         None => ReportFormat::Json,
         Some((_, name)) => {

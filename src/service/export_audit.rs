@@ -5,21 +5,18 @@ use crate::audit::export::manifest::{Manifest, Tally};
 use crate::audit::export::{BATCH_EVENTS, ExportError, ExportFormat, Part, write_range};
 use crate::audit::selection::Selection;
 use crate::audit::transparency::TransparencyError;
-use crate::event_store::ExpectedRevision;
 use crate::policy::CommandRefused;
 use crate::service::authorize_call::Caller;
 use crate::service::record::Circumstances;
-use crate::service::streams::{CHECK_EVERY, Ended, Outlet, Streams};
+use crate::service::streams::{CHECK_EVERY, Ended, Outlet, Place};
 use crate::service::{Service, ServiceError};
 use futures_util::stream::{self, Stream, StreamExt};
-use grantlog_projections::Event;
 use grantlog_projections::event::{AuditTrailExported, AuditTrailRead, TrailAccess};
-use grantlog_projections::values::{Actor, StreamName};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 /// Batches of one export that are read and written at the same time.
 const MAX_BATCHES_IN_FLIGHT: usize = 3;
@@ -61,7 +58,7 @@ impl Service {
         caller: Caller,
         circumstances: &Circumstances,
     ) -> Result<Export, ServiceError> {
-        let place = Arc::new(Streams::place(&self.streams.exports, "exports")?);
+        let place = Arc::new(self.streams.exports.take(&caller.application_uri)?);
         let range = self.range(&request)?;
         let fact = AuditTrailExported {
             application_uri: caller.application_uri.clone(),
@@ -70,7 +67,8 @@ impl Service {
             from_index: range.start,
             through_index: range.end,
         };
-        self.record_access(fact.into(), &caller, circumstances).await?;
+        self.record_access(fact.into(), &caller.application_uri, circumstances)
+            .await?;
         let (outlet, parts) = self.streams.open(place.clone());
         let writing = Writing {
             service: self.clone(),
@@ -91,7 +89,7 @@ impl Service {
         caller: &Caller,
         circumstances: &Circumstances,
     ) -> Result<Manifest, ServiceError> {
-        let place = Arc::new(Streams::place(&self.streams.exports, "exports")?);
+        let place = Arc::new(self.streams.exports.take(&caller.application_uri)?);
         let range = self.range(&request)?;
         let mut filter = cut(&request.filter);
         filter.insert("format".into(), request.format.as_str().into());
@@ -103,7 +101,8 @@ impl Service {
             through_index: range.end,
             via: TrailAccess::Statistics,
         };
-        self.record_access(fact.into(), caller, circumstances).await?;
+        self.record_access(fact.into(), &caller.application_uri, circumstances)
+            .await?;
 
         let format = request.format;
         let mut tally = Tally::default();
@@ -165,7 +164,7 @@ impl Service {
         range: Range<u64>,
         format: ExportFormat,
         selection: Arc<Selection>,
-        place: Arc<OwnedSemaphorePermit>,
+        place: Arc<Place>,
     ) -> impl Stream<Item = Result<Part, ExportError>> + Send + 'static {
         let store = self.store.clone();
         let begins = stream::unfold(range.start, move |from| async move {
@@ -191,21 +190,6 @@ impl Service {
             })
             .buffered(MAX_BATCHES_IN_FLIGHT)
             .map(|written| written?)
-    }
-
-    async fn record_access(
-        &self,
-        fact: Event,
-        caller: &Caller,
-        circumstances: &Circumstances,
-    ) -> Result<(), ServiceError> {
-        let (stream, actor) = (
-            StreamName::audit_access(),
-            Actor::Application(caller.application_uri.clone()),
-        );
-        self.record(stream, ExpectedRevision::Any, &actor, circumstances, [fact])
-            .await?;
-        Ok(())
     }
 }
 

@@ -5,14 +5,13 @@
 use crate::audit::export::ndjson;
 use crate::audit::selection::Selection;
 use crate::audit::{AuditQuery, Order};
-use crate::event_store::{ExpectedRevision, StoredEvent, Subscription};
+use crate::event_store::{StoredEvent, Subscription};
 use crate::policy::CommandRefused;
 use crate::service::authorize_call::Caller;
 use crate::service::record::Circumstances;
-use crate::service::streams::{CHECK_EVERY, EndReason, Ended, Outlet, Streams};
+use crate::service::streams::{CHECK_EVERY, EndReason, Ended, Outlet};
 use crate::service::{Service, ServiceError};
 use grantlog_projections::event::{AuditTrailRead, TrailAccess};
-use grantlog_projections::values::{Actor, ApplicationUri, StreamName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 const BATCH_EVENTS: usize = 512;
 /// Events that are written where a token request may be waiting; more are written where it may block.
 const FEW_EVENTS: usize = 16;
+/// Bytes of the events that are written there.
+const FEW_BYTES: usize = 16 << 10;
 /// Bytes of events in a part; one event may be larger.
 const PART_BYTES: usize = 64 << 10;
 /// A tail says at least this often how far it is. It is also how a reader that has gone is noticed: the second
@@ -85,7 +86,7 @@ impl Service {
         caller: Caller,
         circumstances: &Circumstances,
     ) -> Result<mpsc::Receiver<TailPart>, ServiceError> {
-        let place = Streams::place(&self.streams.tails, "tails")?;
+        let place = self.streams.tails.take(&caller.application_uri)?;
         let log_size = self.store.log_size();
         let begin = match request.begin {
             TailBegin::At(index) if index > log_size => {
@@ -95,8 +96,15 @@ impl Service {
             TailBegin::At(index) => Some(index),
             TailBegin::Now => self.first_since(request.selection.query()).await?,
         };
+        let fact = AuditTrailRead {
+            application_uri: caller.application_uri.clone(),
+            filter: request.parameters,
+            rows: 0,
+            through_index: log_size,
+            via: TrailAccess::Tail,
+        };
         let recorded = self
-            .record_tail(request.parameters, log_size, &caller.application_uri, circumstances)
+            .record_access(fact.into(), &caller.application_uri, circumstances)
             .await?;
         // From now on: what comes after the tail's own event.
         let next = begin.unwrap_or(recorded + 1);
@@ -131,27 +139,6 @@ impl Service {
         Ok(Some(
             page.events.first().map_or(page.indexed_through, |event| event.index),
         ))
-    }
-
-    async fn record_tail(
-        &self,
-        filter: BTreeMap<String, String>,
-        through_index: u64,
-        reader: &ApplicationUri,
-        circumstances: &Circumstances,
-    ) -> Result<u64, ServiceError> {
-        let fact = AuditTrailRead {
-            application_uri: reader.clone(),
-            filter,
-            rows: 0,
-            through_index,
-            via: TrailAccess::Tail,
-        };
-        let (stream, actor) = (StreamName::audit_access(), Actor::Application(reader.clone()));
-        let appended = self
-            .record(stream, ExpectedRevision::Any, &actor, circumstances, [fact.into()])
-            .await?;
-        Ok(appended.last_index)
     }
 }
 
@@ -212,7 +199,7 @@ impl Tail {
             return Ok(());
         };
         let selection = self.selection.clone();
-        let written = if batch.len() <= FEW_EVENTS {
+        let written = if is_little_work(&batch, &selection) {
             write(&batch, &selection)
         } else {
             let writing = tokio::task::spawn_blocking(move || write(&batch, &selection));
@@ -264,6 +251,14 @@ async fn next_batch(
 ) -> Result<Vec<StoredEvent>, crate::event_store::ReadError> {
     sleep_until(not_before).await;
     subscription.next_batch(BATCH_EVENTS).await
+}
+
+/// Whether the batch may be written where a token request may be waiting. What a filter's expression costs is up to
+/// who wrote it.
+fn is_little_work(batch: &[StoredEvent], selection: &Selection) -> bool {
+    batch.len() <= FEW_EVENTS
+        && selection.query().filter.is_none()
+        && batch.iter().map(|stored| stored.bytes.len()).sum::<usize>() <= FEW_BYTES
 }
 
 fn write(batch: &[StoredEvent], selection: &Selection) -> Result<Vec<(u64, Vec<u8>)>, String> {

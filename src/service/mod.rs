@@ -26,6 +26,8 @@ pub mod read_audit;
 
 pub mod streams;
 
+mod shares;
+
 pub mod follow_audit;
 
 pub mod export_audit;
@@ -95,6 +97,8 @@ pub struct Service {
     usage: UsageProjection,
     transparency: Transparency,
     log_readers: reports::LogReaders,
+    /// Who asks for a state of then needs less than who audits, and must not stand in an auditor's way.
+    state_readers: reports::LogReaders,
     throttle: Throttle,
     metrics: Metrics,
     streams: Streams,
@@ -131,6 +135,9 @@ pub enum ServiceError {
     /// Too much is asked for at once.
     #[error("{0}")]
     Busy(String),
+    /// The caller has as much under way as one caller may.
+    #[error("{0}")]
+    ShareTaken(String),
     /// The audit index cannot answer.
     #[error("the audit index cannot answer: {0}")]
     Audit(String),
@@ -190,6 +197,7 @@ impl Service {
             usage,
             transparency,
             log_readers: reports::LogReaders::new(),
+            state_readers: reports::LogReaders::new(),
             throttle,
             metrics,
             streams: Streams::new(),

@@ -5,6 +5,7 @@ use crate::event_store::ExpectedRevision;
 use crate::policy::CommandRefused;
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
+use grantlog_projections::Event;
 use grantlog_projections::event::{AuditTrailRead, TrailAccess};
 use grantlog_projections::values::{Actor, ApplicationUri, StreamName};
 use std::collections::BTreeMap;
@@ -58,6 +59,7 @@ impl Service {
         })
     }
 
+    /// Puts a reading on the record.
     pub(super) async fn record_reading(
         &self,
         filter: BTreeMap<String, String>,
@@ -74,9 +76,21 @@ impl Service {
             through_index,
             via,
         };
-        let (stream, actor) = (StreamName::audit_access(), Actor::Application(reader.clone()));
-        self.record(stream, ExpectedRevision::Any, &actor, circumstances, [fact.into()])
-            .await?;
+        self.record_access(fact.into(), reader, circumstances).await?;
         Ok(())
+    }
+
+    /// Puts on the record that the trail was read, followed or copied, and answers with the event's index.
+    pub(super) async fn record_access(
+        &self,
+        fact: Event,
+        reader: &ApplicationUri,
+        circumstances: &Circumstances,
+    ) -> Result<u64, ServiceError> {
+        let (stream, actor) = (StreamName::audit_access(), Actor::Application(reader.clone()));
+        let appended = self
+            .record(stream, ExpectedRevision::Any, &actor, circumstances, [fact])
+            .await?;
+        Ok(appended.last_index)
     }
 }

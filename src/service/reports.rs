@@ -7,6 +7,7 @@ use crate::event_store::ExpectedRevision;
 use crate::policy::CommandRefused;
 use crate::service::applications::AsOf;
 use crate::service::record::Circumstances;
+use crate::service::shares::{Share, Shares};
 use crate::service::{Service, ServiceError};
 use grantlog_projections::directory::Directory;
 use grantlog_projections::event::ReportProduced;
@@ -20,32 +21,37 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub const MAX_RUNNING: usize = 2;
 /// Readings that wait for one of those; more are refused.
 pub const MAX_WAITING: usize = 8;
+/// Readings of one caller, those that wait included.
+pub const MAX_OF_ONE_CALLER: usize = 4;
 
 /// The places of those who read the whole log.
 pub(super) struct LogReaders {
     places: Arc<Semaphore>,
     running: Arc<Semaphore>,
+    shares: Shares,
 }
 
 /// The permits of one reader: given back when the last who works for it drops them, which may be a thread that its
 /// caller did not wait for.
-pub(super) type Turn = Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>;
+pub(super) type Turn = Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit, Share)>;
 
 impl LogReaders {
     pub fn new() -> Self {
         Self {
             places: Arc::new(Semaphore::new(MAX_RUNNING + MAX_WAITING)),
             running: Arc::new(Semaphore::new(MAX_RUNNING)),
+            shares: Shares::new(MAX_OF_ONE_CALLER),
         }
     }
 
-    /// Waits for its turn; refuses when too many wait already.
-    pub async fn turn(&self) -> Result<Turn, ServiceError> {
+    /// Waits for its turn; refuses when too many wait already, or too many of the same caller.
+    pub async fn turn(&self, caller: &ApplicationUri) -> Result<Turn, ServiceError> {
+        let share = self.shares.take(caller, "readings of the whole log")?;
         let busy = || ServiceError::Busy("too many reports are being made at once".into());
         let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
         // The semaphores are never closed.
         let running = self.running.clone().acquire_owned().await.map_err(|_| busy())?;
-        Ok(Arc::new((place, running)))
+        Ok(Arc::new((place, running, share)))
     }
 }
 
@@ -69,7 +75,7 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<ProducedReport, ServiceError> {
-        let turn = self.log_readers.turn().await?;
+        let turn = self.log_readers.turn(reader).await?;
         let parameters = kind.parameters(given, &*self.store).await?;
         let checkpoint = match self.transparency.checkpoint_at(parameters.through_index).await {
             Ok(signed) => Ok(LogCheckpoint {
@@ -110,8 +116,8 @@ impl Service {
     }
 
     /// All applications and APIs as they were then.
-    pub async fn directory_as_of(&self, as_of: AsOf) -> Result<Directory, ServiceError> {
-        let turn = self.log_readers.turn().await?;
+    pub async fn directory_as_of(&self, as_of: AsOf, reader: &ApplicationUri) -> Result<Directory, ServiceError> {
+        let turn = self.state_readers.turn(reader).await?;
         Ok(state_as_of(self.store.clone(), as_of.into(), turn).await?)
     }
 }

@@ -22,7 +22,7 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<Statistics, ServiceError> {
-        let turn = self.log_readers.turn().await?;
+        let turn = self.log_readers.turn(reader).await?;
         // What has just happened is worth a moment; an index that is further behind says so in the answer.
         let reached = self.audit.wait_until_indexed(self.store.log_size());
         let _ = tokio::time::timeout(PATIENCE, reached).await;

@@ -3,8 +3,9 @@
 
 use crate::policy::authorize_call::authorize_call;
 use crate::service::authorize_call::{Caller, LEEWAY_SECONDS};
+use crate::service::shares::{Share, Shares};
 use crate::service::{Service, ServiceError, now};
-use grantlog_projections::values::ApplicationId;
+use grantlog_projections::values::{ApplicationId, ApplicationUri};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Tails at the same time.
 pub const MAX_TAILS: usize = 64;
+/// Tails of one caller at the same time.
+pub const MAX_TAILS_OF_ONE_CALLER: usize = 16;
 /// Exports, and manifests of them, at the same time: each keeps a processor busy while its reader is quick.
 pub const MAX_EXPORTS: usize = 4;
+/// Exports and manifests of one caller at the same time.
+pub const MAX_EXPORTS_OF_ONE_CALLER: usize = 2;
 /// How often it is asked whether the caller may still read.
 pub const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// A reader that takes nothing for so long gives its place up; it can go on later where it was.
@@ -39,30 +44,22 @@ pub enum EndReason {
 
 /// The places for streams, and the sign that all have to end.
 pub(super) struct Streams {
-    pub tails: Arc<Semaphore>,
-    pub exports: Arc<Semaphore>,
+    pub tails: Places,
+    pub exports: Places,
     closing: watch::Sender<bool>,
 }
 
 impl Streams {
     pub fn new() -> Self {
         Self {
-            tails: Arc::new(Semaphore::new(MAX_TAILS)),
-            exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
+            tails: Places::new("tails", MAX_TAILS, MAX_TAILS_OF_ONE_CALLER),
+            exports: Places::new("exports", MAX_EXPORTS, MAX_EXPORTS_OF_ONE_CALLER),
             closing: watch::Sender::new(false),
         }
     }
 
-    /// A place, if there is one.
-    pub fn place(places: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, ServiceError> {
-        places
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| ServiceError::Busy(format!("there are as many {what} as this server serves at a time")))
-    }
-
     /// A stream's two ends.
-    pub fn open<T>(&self, place: Arc<OwnedSemaphorePermit>) -> (Outlet<T>, mpsc::Receiver<T>) {
+    pub fn open<T>(&self, place: Arc<Place>) -> (Outlet<T>, mpsc::Receiver<T>) {
         let (parts, reader) = mpsc::channel(MAX_WAITING_PARTS);
         let outlet = Outlet {
             parts,
@@ -73,11 +70,49 @@ impl Streams {
     }
 }
 
+/// The places for streams of a kind.
+pub(super) struct Places {
+    what: &'static str,
+    all: Arc<Semaphore>,
+    shares: Shares,
+}
+
+/// A place, which is free again when it is dropped.
+pub(super) struct Place {
+    _place: OwnedSemaphorePermit,
+    _share: Share,
+}
+
+impl Places {
+    fn new(what: &'static str, most: usize, most_of_one_caller: usize) -> Self {
+        Self {
+            what,
+            all: Arc::new(Semaphore::new(most)),
+            shares: Shares::new(most_of_one_caller),
+        }
+    }
+
+    /// A place, if there is one and the caller has not had its share.
+    pub fn take(&self, caller: &ApplicationUri) -> Result<Place, ServiceError> {
+        let what = self.what;
+        let share = self.shares.take(caller, what)?;
+        let place = self
+            .all
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| ServiceError::Busy(format!("there are as many {what} as this server serves at a time")))?;
+        Ok(Place {
+            _place: place,
+            _share: share,
+        })
+    }
+}
+
 /// Where a stream's parts go to. Its place is free again when it, and whatever works for it, is done.
 pub(super) struct Outlet<T> {
     parts: mpsc::Sender<T>,
     closing: watch::Receiver<bool>,
-    _place: Arc<OwnedSemaphorePermit>,
+    _place: Arc<Place>,
 }
 
 /// The stream has no reader any more, or must have none.

@@ -134,8 +134,13 @@ pub async fn compare_saved(scene: &Scene) {
     assert_eq!(index.difference, None);
 }
 
-/// Waits until state and index have read the whole log.
+/// Waits until state and index have read the whole log, and the server is ready.
 pub async fn caught_up(administrator: &Administrator) {
+    caught_up_but(administrator, None).await;
+}
+
+/// The same of a server that is not ready, for one reason that says this.
+pub async fn caught_up_but(administrator: &Administrator, reason: Option<&str>) {
     let begun = Instant::now();
     loop {
         let (status, readiness) = administrator.get("/health/ready").await;
@@ -144,7 +149,14 @@ pub async fn caught_up(administrator: &Administrator) {
             &readiness["state_through"],
             &readiness["indexed_through"],
         );
-        if status == StatusCode::OK && size == state && size == index {
+        let is_expected = match (reason, readiness["reasons"].as_array().map(Vec::as_slice)) {
+            (None, Some([])) => status == StatusCode::OK,
+            (Some(reason), Some([told])) => {
+                status == StatusCode::SERVICE_UNAVAILABLE && told.as_str().is_some_and(|told| told.contains(reason))
+            }
+            _ => false,
+        };
+        if is_expected && size == state && size == index {
             return;
         }
         assert!(

@@ -1,6 +1,7 @@
 //! `src/http/audit_tail.rs`: following the trail.
 
 use crate::scene::{Application, Scene};
+use grantlog::service::streams::{MAX_TAILS, MAX_TAILS_OF_ONE_CALLER};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -84,6 +85,13 @@ impl Tail {
 
 fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["type"].as_str().unwrap()).collect()
+}
+
+/// A token of an application of its own that may read the trail.
+async fn reader(scene: &Scene, name: &str) -> String {
+    let rights = json!({"scope": "audit:read", "audiences": [scene.url.clone()]});
+    let application = scene.register(name, rights).await;
+    scene.token(&application, &[]).await
 }
 
 async fn refuse(scene: &Scene, application: &Application) {
@@ -267,8 +275,11 @@ async fn a_tail_ends_when_its_caller_may_not_read_any_more() {
 async fn there_is_a_limit_to_tails_and_each_that_ends_makes_room() {
     let scene = Scene::start().await;
     let mut tails = Vec::new();
-    for _ in 0..grantlog::service::streams::MAX_TAILS {
-        tails.push(Tail::open(&scene, "?type=TokenRefused").await);
+    for number in 0..MAX_TAILS / MAX_TAILS_OF_ONE_CALLER {
+        let token = reader(&scene, &format!("siem-{number}")).await;
+        for _ in 0..MAX_TAILS_OF_ONE_CALLER {
+            tails.push(Tail::of(scene.with_token(&token, Method::GET, "/audit/tail?type=TokenRefused")).await);
+        }
     }
     let (status, problem) = scene.get("/audit/tail").await;
     assert_eq!(
@@ -280,6 +291,43 @@ async fn there_is_a_limit_to_tails_and_each_that_ends_makes_room() {
     while scene.admin(Method::GET, "/audit/tail").send().await.unwrap().status() != StatusCode::OK {
         assert!(begun.elapsed() < PATIENCE, "a place is free again");
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn one_application_has_its_share_of_tails_and_leaves_the_others_theirs() {
+    let scene = Scene::start().await;
+    let (one, other) = (reader(&scene, "one").await, reader(&scene, "other").await);
+    let path = "/audit/tail?type=TokenRefused";
+    let mut tails = Vec::new();
+    for _ in 0..MAX_TAILS_OF_ONE_CALLER {
+        tails.push(Tail::of(scene.with_token(&one, Method::GET, path)).await);
+    }
+    let answer = scene.with_token(&one, Method::GET, path).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(problem["type"], "urn:grantlog:problem:too_many_at_once");
+    assert!(problem["detail"].as_str().unwrap().contains("16 tails"), "{problem}");
+    Tail::of(scene.with_token(&other, Method::GET, path)).await;
+    drop(tails.pop());
+    let begun = Instant::now();
+    while scene.with_token(&one, Method::GET, path).send().await.unwrap().status() != StatusCode::OK {
+        assert!(begun.elapsed() < PATIENCE, "a place is free again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_filter_decides_about_each_of_a_few_events_as_about_many() {
+    let scene = Scene::start().await;
+    let application = scene.register("orders", json!({})).await;
+    let mut tail = Tail::open(&scene, "?filter=type%20eq%20%22TokenRefused%22").await;
+    for _ in 0..3 {
+        scene.token(&application, &[]).await;
+        refuse(&scene, &application).await;
+        let events = tail.events(1).await;
+        assert_eq!(kinds(&events), ["TokenRefused"]);
     }
 }
 

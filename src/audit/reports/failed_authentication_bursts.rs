@@ -4,7 +4,7 @@ use super::controls::{Control, iso, nist, pci, soc2};
 use super::document::{Body, Cell, Column, Table, column};
 use super::parameters::{Parameters, SINCE, THRESHOLD, UNTIL, WINDOW};
 use super::reading::Reading;
-use super::{LogCheckpoint, ReportKind};
+use super::{LogCheckpoint, MAX_ROWS, ReportKind};
 use crate::audit::usage::{UsageRecord, Used, skim};
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
@@ -80,13 +80,25 @@ enum Target {
 struct Bursts {
     parameters: Parameters,
     runs: HashMap<Target, Run>,
-    /// The targets in the order of their failures, with the index of the failure: to end runs that are over.
+    /// The target of each run, once, with the index and the time of a failure of its: to end runs that are over.
+    /// One that has failed again since goes to the back when it comes to the front.
     order: VecDeque<(u64, i64, Target)>,
     /// The client_id of each application that is being guessed at.
     clients: HashMap<ApplicationId, String>,
-    found: Vec<(Target, Run)>,
+    of_clients: Found,
+    of_networks: Found,
+    /// Bursts that a token followed.
+    followed: u64,
     failures: u64,
     given_up: u64,
+}
+
+/// Bursts that are over.
+#[derive(Default)]
+struct Found {
+    /// As many as a table shows, the ones that ended first.
+    runs: Vec<(Target, Run)>,
+    omitted: u64,
 }
 
 /// A failed authentication.
@@ -105,7 +117,9 @@ impl Bursts {
             runs: HashMap::new(),
             order: VecDeque::new(),
             clients: HashMap::new(),
-            found: Vec::new(),
+            of_clients: Found::default(),
+            of_networks: Found::default(),
+            followed: 0,
             failures: 0,
             given_up: 0,
         }
@@ -116,9 +130,10 @@ impl Bursts {
         let network = failure.source.map(source_network);
         let source = failure.source.map(|ip| ip.to_canonical().to_string());
         if let Some(client_id) = &failure.client_id {
+            self.add(Target::Client(client_id.clone()), source, failure, moment);
+            // Only now: a run that has ended takes its client out.
             self.clients
                 .insert(ApplicationId::of_client_id(client_id), client_id.clone());
-            self.add(Target::Client(client_id.clone()), source, failure, moment);
         }
         if let Some(network) = network {
             let client = failure.client_id.clone().unwrap_or_else(|| "no client_id".into());
@@ -138,7 +153,12 @@ impl Bursts {
         if self.runs.len() >= MAX_OPEN && !self.runs.contains_key(&target) {
             self.make_room();
         }
-        let run = self.runs.entry(target.clone()).or_insert_with(|| Run {
+        // A run that follows upon another of the same target takes over its place in the order.
+        if !is_apart && !self.runs.contains_key(&target) {
+            let time = moment.time.unix_seconds();
+            self.order.push_back((moment.index, time, target.clone()));
+        }
+        let run = self.runs.entry(target).or_insert_with(|| Run {
             failures: 0,
             throttled: 0,
             first: moment,
@@ -161,7 +181,6 @@ impl Bursts {
                 run.other_counterparts += failure.times;
             }
         }
-        self.order.push_back((moment.index, moment.time.unix_seconds(), target));
     }
 
     /// A token was granted: it may be the end of a run of guesses.
@@ -185,27 +204,33 @@ impl Bursts {
     /// Ends the runs whose last failure is further back than the window.
     fn end_old(&mut self, now: i64) {
         let window = i64::from(self.parameters.window_seconds);
-        while let Some((index, time, target)) = self.order.front() {
-            if now - time <= window {
-                return;
-            }
-            let is_last = self.runs.get(target).is_some_and(|run| run.last.index == *index);
-            let target = target.clone();
-            self.order.pop_front();
-            if is_last {
+        while self.order.front().is_some_and(|(_, time, _)| now - time > window) {
+            if let Some(target) = self.take_first() {
                 self.end(&target);
             }
         }
     }
 
     fn make_room(&mut self) {
-        while let Some((index, _, target)) = self.order.pop_front() {
-            if self.runs.get(&target).is_some_and(|run| run.last.index == index) {
+        while !self.order.is_empty() {
+            if let Some(target) = self.take_first() {
                 self.given_up += 1;
                 self.end(&target);
                 return;
             }
         }
+    }
+
+    /// Takes the first in the order, if it has not failed since it got there; if it has, it goes to the back. So each
+    /// step is paid for by a failure, or ends a run.
+    fn take_first(&mut self) -> Option<Target> {
+        let (index, _, target) = self.order.pop_front()?;
+        let last = self.runs.get(&target)?.last;
+        if last.index == index {
+            return Some(target);
+        }
+        self.order.push_back((last.index, last.time.unix_seconds(), target));
+        None
     }
 
     fn end(&mut self, target: &Target) {
@@ -216,12 +241,57 @@ impl Bursts {
             self.clients.remove(&ApplicationId::of_client_id(client_id));
         }
         if run.failures >= u64::from(self.parameters.threshold) {
-            self.found.push((target, run));
+            self.followed += u64::from(run.success.is_some());
+            let found = match &target {
+                Target::Client(_) => &mut self.of_clients,
+                Target::Network(_) => &mut self.of_networks,
+            };
+            if found.runs.len() < MAX_ROWS {
+                found.runs.push((target, run));
+            } else {
+                found.omitted += 1;
+            }
         }
     }
 }
 
+impl Found {
+    fn show(mut self, table: &mut Table) {
+        self.runs
+            .sort_by_cached_key(|(target, run)| (run.first.index, target.text()));
+        for (target, run) in &self.runs {
+            run.show(target, table);
+        }
+        table.omitted += self.omitted;
+    }
+}
+
 impl Run {
+    fn show(&self, target: &Target, table: &mut Table) {
+        let mut counterparts: Vec<String> = self
+            .counterparts
+            .iter()
+            .map(|(name, count)| format!("{name} ({count})"))
+            .collect();
+        if self.other_counterparts > 0 {
+            counterparts.push(format!("others ({})", self.other_counterparts));
+        }
+        table.row([
+            Cell::Text(target.text()),
+            Cell::Number(self.failures),
+            Cell::Flag(self.success.is_some()),
+            self.success
+                .map_or(Cell::Nothing, |success| Cell::Number(success.index)),
+            Cell::Time(self.first.time),
+            Cell::Time(self.last.time),
+            Cell::List(counterparts),
+            Cell::list(self.reasons.iter().map(|(reason, count)| format!("{reason} ({count})"))),
+            Cell::Number(self.throttled),
+            Cell::Number(self.first.index),
+            Cell::Number(self.last.index),
+        ]);
+    }
+
     /// Whether the token went to where the guesses came from: other clients of a network, and other sources of a
     /// client, are not suspicious because somebody else fails.
     fn has_met(&self, record: &UsageRecord<'_>, target: &Target) -> bool {
@@ -296,17 +366,13 @@ impl Reading for Bursts {
     }
 
     fn finish(mut self: Box<Self>, _: Option<&LogCheckpoint>) -> Body {
-        let open: Vec<Target> = self.runs.keys().cloned().collect();
-        for target in open {
+        let mut open: Vec<(u64, Target)> =
+            Vec::from_iter(self.runs.iter().map(|(target, run)| (run.first.index, target.clone())));
+        // Which ones find room must not depend on how a hash map orders them.
+        open.sort_by_cached_key(|(first, target)| (*first, target.text()));
+        for (_, target) in open {
             self.end(&target);
         }
-        let mut found = self.found;
-        found.sort_by(|(one, a), (other, b)| {
-            a.first
-                .index
-                .cmp(&b.first.index)
-                .then_with(|| one.text().cmp(&other.text()))
-        });
         let mut clients = Table::new("by_client", "By client", "No client had a burst of failures.", BURSTS);
         let mut networks = Table::new(
             "by_network",
@@ -314,35 +380,8 @@ impl Reading for Bursts {
             "No network had a burst of failures.",
             BURSTS,
         );
-        let mut followed = 0;
-        for (target, run) in found {
-            followed += u64::from(run.success.is_some());
-            let table = match target {
-                Target::Client(_) => &mut clients,
-                Target::Network(_) => &mut networks,
-            };
-            let mut counterparts: Vec<String> = run
-                .counterparts
-                .iter()
-                .map(|(name, count)| format!("{name} ({count})"))
-                .collect();
-            if run.other_counterparts > 0 {
-                counterparts.push(format!("others ({})", run.other_counterparts));
-            }
-            table.row([
-                Cell::Text(target.text()),
-                Cell::Number(run.failures),
-                Cell::Flag(run.success.is_some()),
-                run.success.map_or(Cell::Nothing, |success| Cell::Number(success.index)),
-                Cell::Time(run.first.time),
-                Cell::Time(run.last.time),
-                Cell::List(counterparts),
-                Cell::list(run.reasons.iter().map(|(reason, count)| format!("{reason} ({count})"))),
-                Cell::Number(run.throttled),
-                Cell::Number(run.first.index),
-                Cell::Number(run.last.index),
-            ]);
-        }
+        self.of_clients.show(&mut clients);
+        self.of_networks.show(&mut networks);
         let mut remarks = vec![
             "A failure is a refused authentication at the token endpoint; what was throttled counts with its number, at \
              the time when its window ended."
@@ -368,7 +407,7 @@ impl Reading for Bursts {
                     "Networks with a burst".into(),
                     Cell::Number(networks.rows.len() as u64 + networks.omitted),
                 ),
-                ("Bursts followed by a token".into(), Cell::Number(followed)),
+                ("Bursts followed by a token".into(), Cell::Number(self.followed)),
             ],
             remarks,
             tables: vec![clients, networks],
@@ -412,5 +451,135 @@ fn is_authentication(reason: RefusalReason) -> bool {
         | RefusalReason::SystemUserNotAllowed
         | RefusalReason::AudienceNotAuthorized
         | RefusalReason::ScopeNotAllowed => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::reports::parameters::Cut;
+    use grantlog_projections::values::Timestamp;
+
+    const WINDOW_SECONDS: i64 = 60;
+
+    fn bursts() -> Bursts {
+        Bursts::new(Parameters {
+            through_index: 0,
+            now: None,
+            cut: Cut::End,
+            days: 90,
+            since: None,
+            until: None,
+            threshold: 2,
+            window_seconds: WINDOW_SECONDS as u32,
+            gap_seconds: 86_400,
+            client_id: None,
+        })
+    }
+
+    /// A failure at that second, as the log has it.
+    fn fail(bursts: &mut Bursts, index: u64, second: i64, client_id: &str) {
+        let failure = Failure {
+            client_id: Some(client_id.into()),
+            source: None,
+            reason: "secret_mismatch".into(),
+            times: 1,
+            is_throttled: false,
+        };
+        let time = Timestamp::from_unix_micros(second * 1_000_000);
+        bursts.end_old(second);
+        bursts.fail(&failure, Moment { index, time });
+    }
+
+    fn assert_each_run_is_in_the_order_once(bursts: &Bursts) {
+        let mut targets: Vec<String> = bursts.order.iter().map(|(_, _, target)| target.text()).collect();
+        targets.sort_unstable();
+        let mut open: Vec<String> = bursts.runs.keys().map(Target::text).collect();
+        open.sort_unstable();
+        assert_eq!(targets, open);
+    }
+
+    #[test]
+    fn a_run_is_kept_once_however_often_it_fails_and_ends_when_its_window_is_over() {
+        let mut bursts = bursts();
+        let mut index = 0;
+        for second in 0..1_000 {
+            for client_id in ["one", "other"] {
+                fail(&mut bursts, index, second, client_id);
+                index += 1;
+            }
+            assert_each_run_is_in_the_order_once(&bursts);
+        }
+        // Two windows later at the latest, whatever else fails meanwhile.
+        for second in 1_000..1_000 + 2 * WINDOW_SECONDS + 2 {
+            fail(&mut bursts, index, second, "third");
+            index += 1;
+            assert_each_run_is_in_the_order_once(&bursts);
+        }
+        assert_eq!(bursts.runs.len(), 1);
+        assert_eq!(bursts.clients.len(), 1);
+        let found: Vec<_> = bursts.of_clients.runs.iter().map(|(_, run)| run.failures).collect();
+        assert_eq!(found, [1_000, 1_000]);
+    }
+
+    #[test]
+    fn a_run_after_another_of_the_same_client_is_another() {
+        let mut bursts = bursts();
+        // A failure of others in between keeps the first run in memory beyond its window.
+        for (index, second, client_id) in [
+            (0, 0, "early"),
+            (1, 50, "orders"),
+            (2, 51, "orders"),
+            (3, 55, "early"),
+            (4, 112, "orders"),
+            (5, 113, "orders"),
+        ] {
+            fail(&mut bursts, index, second, client_id);
+            assert_each_run_is_in_the_order_once(&bursts);
+        }
+        assert_eq!(bursts.clients.len(), bursts.runs.len());
+        let body = Box::new(bursts).finish(None);
+        let rows: Vec<_> = body.tables[0]
+            .rows
+            .iter()
+            .map(|row| (row[0].text(), row[9].text(), row[10].text()))
+            .collect();
+        let row = |client: &str, first: &str, last: &str| (client.to_owned(), first.to_owned(), last.to_owned());
+        assert_eq!(
+            rows,
+            [row("early", "0", "3"), row("orders", "1", "2"), row("orders", "4", "5")]
+        );
+    }
+
+    #[test]
+    fn the_one_that_failed_longest_ago_makes_room() {
+        let mut bursts = bursts();
+        for client in 0..MAX_OPEN as u64 {
+            fail(&mut bursts, client, 0, &format!("client-{client}"));
+        }
+        // It came first, but not last.
+        fail(&mut bursts, MAX_OPEN as u64, 1, "client-0");
+        fail(&mut bursts, MAX_OPEN as u64 + 1, 2, "one-more");
+        assert_eq!((bursts.runs.len(), bursts.given_up), (MAX_OPEN, 1));
+        assert!(bursts.runs.contains_key(&Target::Client("client-0".into())));
+        assert!(!bursts.runs.contains_key(&Target::Client("client-1".into())));
+        assert_each_run_is_in_the_order_once(&bursts);
+    }
+
+    #[test]
+    fn bursts_beyond_the_rows_of_a_table_are_counted_and_not_kept() {
+        let mut bursts = bursts();
+        let mut index = 0;
+        for burst in 0..MAX_ROWS as i64 + 3 {
+            for second in 0..2 {
+                fail(&mut bursts, index, burst * 100 + second, "orders");
+                index += 1;
+            }
+        }
+        assert_eq!(bursts.of_clients.runs.len(), MAX_ROWS);
+        let body = Box::new(bursts).finish(None);
+        assert_eq!((body.tables[0].rows.len(), body.tables[0].omitted), (MAX_ROWS, 3));
+        let shown = body.summary.iter().find(|(name, _)| name == "Clients with a burst");
+        assert_eq!(shown.unwrap().1.text(), (MAX_ROWS + 3).to_string());
     }
 }

@@ -11,7 +11,7 @@ use crate::event_store::StoredEvent;
 use crate::event_store::codec::DecodeError;
 use grantlog_projections::usage::Use;
 use grantlog_projections::values::{SecretId, Timestamp};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub(super) const KIND: ReportKind = ReportKind {
     name: "old-secrets",
@@ -23,6 +23,7 @@ pub(super) const KIND: ReportKind = ReportKind {
         Box::new(OldSecrets {
             state: StateThen::new(parameters.cut),
             uses: HashMap::new(),
+            room: MIN_ROOM,
             now: parameters.now,
             limit: parameters.days_ago(),
             days: parameters.days,
@@ -56,9 +57,15 @@ const SECRETS: &[Column] = &[
     column("last_used", "Last used"),
 ];
 
+/// Uses that are kept before it is looked which of them are of secrets that are gone.
+const MIN_ROOM: usize = 1_024;
+
 struct OldSecrets {
     state: StateThen,
+    /// The uses of secrets that applications have, and of about as many that none has any longer.
     uses: HashMap<SecretId, Use>,
+    /// How many uses there may be before those of secrets that are gone are forgotten.
+    room: usize,
     now: Option<Timestamp>,
     limit: Option<Timestamp>,
     days: u32,
@@ -67,6 +74,9 @@ struct OldSecrets {
 impl Reading for OldSecrets {
     fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
         self.state.take(stored)?;
+        if self.uses.len() >= self.room {
+            self.forget_what_is_gone();
+        }
         usage_record(stored, |record| {
             if let UsageRecord {
                 used: Used::Token { secret_id, .. },
@@ -131,7 +141,67 @@ impl Reading for OldSecrets {
     }
 }
 
+impl OldSecrets {
+    /// A secret that no application has any longer never comes back, and is in no row.
+    fn forget_what_is_gone(&mut self) {
+        let kept: HashSet<SecretId> = self
+            .state
+            .applications()
+            .flat_map(|application| application.secrets.iter().map(|secret| secret.id))
+            .collect();
+        self.uses.retain(|id, _| kept.contains(id));
+        // Twice as many: the next look is paid for by as many new uses.
+        self.room = MIN_ROOM.max(kept.len().saturating_mul(2));
+    }
+}
+
 fn days_between(earlier: Timestamp, later: Timestamp) -> u64 {
     let seconds = later.unix_seconds().saturating_sub(earlier.unix_seconds());
     u64::try_from(seconds / 86_400).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::reports::constructed_log::{ConstructedLog, ORDERS};
+    use crate::audit::reports::parameters::Cut;
+    use crate::event_store::{Direction, EventStore};
+    use grantlog_projections::usage::Moment;
+    use grantlog_projections::values::Actor;
+    use uuid::Uuid;
+
+    #[tokio::test]
+    async fn uses_of_secrets_that_are_gone_are_forgotten_and_those_of_the_others_are_not() {
+        let log = ConstructedLog::empty();
+        log.register(0, Actor::System, ORDERS, "read", 1, |_| {}).await;
+        log.token(1, ORDERS, 1, "read", true, "192.0.2.1").await;
+        log.token(2, ORDERS, 1, "read", true, "192.0.2.1").await;
+        let mut report = OldSecrets {
+            state: StateThen::new(Cut::End),
+            uses: HashMap::new(),
+            room: MIN_ROOM,
+            now: None,
+            limit: None,
+            days: 90,
+        };
+        let stored = log.store.read_all(0, Direction::Forwards, 10).await.unwrap();
+        for event in &stored[..2] {
+            report.read(event).unwrap();
+        }
+        let moment = Moment {
+            index: 0,
+            time: Timestamp::from_unix_micros(0),
+        };
+        let gone = Use {
+            count: 1,
+            first: moment,
+            last: moment,
+        };
+        report
+            .uses
+            .extend((0..MIN_ROOM as u128).map(|id| (SecretId(Uuid::from_u128(1_000 + id)), gone)));
+        report.read(&stored[2]).unwrap();
+        assert_eq!((report.uses.len(), report.room), (1, MIN_ROOM));
+        assert_eq!(report.uses[&SecretId(Uuid::from_u128(1))].count, 2);
+    }
 }

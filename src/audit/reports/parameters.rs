@@ -2,6 +2,7 @@
 //! with the printed parameters the same report is made again.
 
 use super::{ReportError, ReportKind};
+use crate::audit::query::{span_seconds, whole_number};
 use crate::event_store::{EventStore, ReadError, codec};
 use grantlog_projections::recorded_event::RecordedEvent;
 use grantlog_projections::values::Timestamp;
@@ -284,19 +285,7 @@ impl<'a> Given<'a> {
         if let Ok(time) = Timestamp::parse(text) {
             return Ok(Some(time));
         }
-        let mut characters = text.chars();
-        let unit = match characters.next_back() {
-            Some('s') => 1,
-            Some('m') => 60,
-            Some('h') => 3_600,
-            Some('d') => 86_400,
-            Some('w') => 7 * 86_400,
-            _ => 0,
-        };
-        let seconds = whole_number(characters.as_str())
-            .and_then(|number| i64::try_from(number).ok()?.checked_mul(unit))
-            .filter(|seconds| unit > 0 && *seconds <= i64::from(MAX_DAYS) * 86_400);
-        match seconds {
+        match span_seconds(text).filter(|seconds| *seconds <= i64::from(MAX_DAYS) * 86_400) {
             // An empty log has no time to count back from, and nothing to find.
             Some(seconds) => Ok(now.map(|now| now.plus_seconds(-seconds))),
             None => {
@@ -313,10 +302,4 @@ fn invalid(parameter: impl Into<String>, message: impl Into<String>) -> InvalidP
         parameter: parameter.into(),
         message: message.into(),
     }
-}
-
-/// Digits only: `u64::from_str` would take a sign as well.
-fn whole_number(text: &str) -> Option<u64> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().ok()).flatten()
 }
