@@ -4,6 +4,8 @@ pub mod event_store;
 
 pub mod rebuildable;
 
+pub mod priority;
+
 pub mod credentials;
 
 pub mod oauth;

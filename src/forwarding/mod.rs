@@ -34,6 +34,7 @@ pub use settings::SinkSettings;
 
 use crate::event_store::EventStore;
 use crate::metrics::Metrics;
+use crate::priority;
 use checkpoint::{CheckpointError, CheckpointFile};
 use follower::Follower;
 use progress::Progress;
@@ -146,6 +147,7 @@ impl Forwarding {
                 .map_err(ForwardingError::Thread)?;
             let thread = std::thread::Builder::new().name("forwarding".into());
             let work = move || {
+                priority::give_way();
                 runtime.block_on(run(followers));
                 // A name that is still being looked up does not hold up the end.
                 runtime.shutdown_background();

@@ -6,6 +6,7 @@ use super::skim::skim;
 use super::{Progress, Shared};
 use crate::event_store::codec::{self, DecodeError};
 use crate::event_store::{EventStore, ReadError, StoredEvent};
+use crate::priority;
 use grantlog_projections::RecordedEvent;
 use grantlog_projections::audit_record::AuditRecord;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub(super) fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("audit-index".into()).spawn(move || {
+        priority::give_way();
         let unfinished = Unfinished(shared.clone());
         let mut feeder = Feeder {
             shared,

@@ -6,6 +6,7 @@ use super::log::{Progress, Shared, SignedCheckpoint, TransparencyError, mismatch
 use super::tile_file::TileWriter;
 use super::tiles::Edge;
 use crate::event_store::{EventStore, MAX_EVENTS_PER_READ, ReadError, StoredEvent};
+use crate::priority;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -44,6 +45,7 @@ pub(super) fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("transparency".into()).spawn(move || {
+        priority::give_way();
         let unfinished = Unfinished(shared.clone());
         let mut follower = Follower {
             shared,

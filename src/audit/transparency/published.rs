@@ -55,6 +55,8 @@ impl PublishedFile {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // Whoever has seen a checkpoint must find it here after any crash.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // And whoever copies this file alone must have them all: each is moved into it at once.
+        connection.pragma_update(None, "wal_autocheckpoint", 1)?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if tables == 0 {
             let transaction = connection.transaction()?;

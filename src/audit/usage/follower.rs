@@ -5,6 +5,7 @@ use super::database::Database;
 use super::skim::skim;
 use crate::event_store::codec::{self, DecodeError};
 use crate::event_store::{EventStore, MAX_EVENTS_PER_READ, ReadError, StoredEvent};
+use crate::priority;
 use crate::rebuildable;
 use grantlog_projections::usage::{Usage, UsageRecord};
 use grantlog_projections::values::ApplicationId;
@@ -45,6 +46,7 @@ pub(super) fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("usage".into()).spawn(move || {
+        priority::give_way();
         let unfinished = Unfinished(shared.clone());
         let next = shared.progress.borrow().through;
         let mut follower = Follower {
