@@ -16,7 +16,7 @@ use crate::credentials::signing_key::RsaBits;
 use crate::event_store::EventStore;
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use crate::forwarding::Forwarding;
-use crate::forwarding::sink::Origin;
+use crate::forwarding::sink::{Origin, Sink};
 use crate::http::{Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
 use crate::policy::retention::RetentionRules;
@@ -155,6 +155,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
         .as_str()
         .to_owned();
 
+    check_sinks(&config, &issuer).await?;
     let metrics = Metrics::new(telemetry.meter().as_ref());
     let _folder = claim(&config.data_dir)?;
     let (service, store) = build(&config, &issuer, metrics).await?;
@@ -663,6 +664,28 @@ async fn stop_signal() -> io::Result<&'static str> {
 }
 
 /// From here on audit events leave as they happen. Reading certificates and checkpoints blocks.
+/// Reads the secrets and certificates of every sink before anything is written: what is missing must not be found
+/// when a first start has already made keys and shown secrets.
+async fn check_sinks(config: &Config, issuer: &IssuerUrl) -> Result<(), ServeError> {
+    let sinks = config.forwarding.clone();
+    let origin = origin(issuer);
+    let check = move || {
+        sinks
+            .iter()
+            .try_for_each(|settings| Sink::new(settings, &origin).map(drop))
+    };
+    tokio::task::spawn_blocking(check)
+        .await
+        .map_err(ServeError::part)?
+        .map_err(ServeError::part)
+}
+
+fn origin(issuer: &IssuerUrl) -> Origin {
+    Origin {
+        issuer: issuer.as_str().to_owned(),
+    }
+}
+
 async fn forward(
     config: &Config,
     issuer: &IssuerUrl,
@@ -671,9 +694,7 @@ async fn forward(
 ) -> Result<Forwarding, ServeError> {
     let sinks = config.forwarding.clone();
     let folder = config.data_dir.join("forwarding");
-    let origin = Origin {
-        issuer: issuer.as_str().to_owned(),
-    };
+    let origin = origin(issuer);
     tokio::task::spawn_blocking(move || Forwarding::start(sinks, &folder, &origin, store, metrics))
         .await
         .map_err(ServeError::part)?

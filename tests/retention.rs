@@ -276,6 +276,15 @@ async fn a_hold_keeps_its_range_until_it_is_released() {
         .post("/audit/holds", &json!({"from_index": 0, "reason": "x"}))
         .await;
     assert_eq!(refused, StatusCode::FORBIDDEN);
+    // Who may read the trail may know what is kept of it.
+    for path in ["/audit/holds", "/audit/retention"] {
+        let (status, shown) = administrator.get(path).await;
+        assert_eq!(
+            (status, &shown["holds"][0]["id"]),
+            (StatusCode::OK, &hold["id"]),
+            "{path}"
+        );
+    }
     assert_eq!(server.stop().code(), Some(0));
 
     let rules = "[retention]\nlog_days = 365\nindex_days = 30\n";

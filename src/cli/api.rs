@@ -1,10 +1,12 @@
 //! `api`: the APIs that tokens are for.
 
+use crate::cli::audit_conditions::fixed_time;
 use crate::cli::client::{APPLICATIONS_READ, APPLICATIONS_WRITE, Call, Client, LOG_PATIENCE};
 use crate::cli::duration;
-use crate::cli::registered::{API, PageArguments, check_agreement, tell_of_more, with_reason};
+use crate::cli::registered::{API, PageArguments, check_agreement, tell_as_of, tell_of_more, with_reason};
 use crate::cli::table::{Column, Details, Table, time};
 use crate::cli::{CliError, Console, GlobalOptions};
+use chrono::Utc;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
@@ -96,8 +98,8 @@ struct Attributes {
 /// Which are listed.
 #[derive(Debug, Args)]
 pub struct ListArguments {
-    /// As they were at this time (RFC 3339) or after this event of the log
-    #[arg(long, value_name = "TIME|INDEX")]
+    /// As they were at this time (RFC 3339, or a span back from now such as 1h) or after this event of the log
+    #[arg(long, value_name = "TIME|SPAN|INDEX")]
     as_of: Option<String>,
     #[command(flatten)]
     page: PageArguments,
@@ -108,8 +110,8 @@ pub struct ListArguments {
 pub struct ShowArguments {
     /// Its audience or its id
     api: String,
-    /// As it was at this time (RFC 3339) or after this event of the log
-    #[arg(long, value_name = "TIME|INDEX")]
+    /// As it was at this time (RFC 3339, or a span back from now such as 1h) or after this event of the log
+    #[arg(long, value_name = "TIME|SPAN|INDEX")]
     as_of: Option<String>,
 }
 
@@ -210,7 +212,8 @@ impl RegisterArguments {
 impl ListArguments {
     async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
         let mut query = self.page.parameters();
-        query.extend(self.as_of.map(|as_of| ("as_of", as_of)));
+        let as_of = self.as_of.map(|as_of| fixed_time(&as_of, Utc::now()));
+        query.extend(as_of.map(|as_of| ("as_of", as_of)));
         let client = Client::sign_in(console, options, &[APPLICATIONS_READ]).await?;
         let call = Call {
             query: &query,
@@ -267,12 +270,14 @@ impl ListArguments {
 impl ShowArguments {
     async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
         let client = Client::sign_in(console, options, &[APPLICATIONS_READ]).await?;
-        let answer = API.show(&client, &self.api, self.as_of).await?;
+        let as_of = self.as_of.map(|as_of| fixed_time(&as_of, Utc::now()));
+        let answer = API.show(&client, &self.api, as_of.clone()).await?;
         if options.remote.json {
             return console.json(&answer.body);
         }
         let api: Api = answer.parse()?;
         console.line(&api.audience)?;
+        tell_as_of(as_of.as_deref(), console)?;
         api.print(console)
     }
 }

@@ -1,13 +1,15 @@
 //! `app`: Trusted Applications.
 
+use crate::cli::audit_conditions::fixed_time;
 use crate::cli::client::{APPLICATIONS_READ, APPLICATIONS_WRITE, Call, Client, LOG_PATIENCE};
 use crate::cli::connection::SecretText;
 use crate::cli::duration;
 use crate::cli::exchange::Answer;
-use crate::cli::registered::{APPLICATION, PageArguments, check_agreement, tell_of_more, with_reason};
+use crate::cli::registered::{APPLICATION, PageArguments, check_agreement, tell_as_of, tell_of_more, with_reason};
 use crate::cli::table::{Column, Details, Table, time};
 use crate::cli::usage::{USAGE_EXAMPLES, UsageArguments};
 use crate::cli::{CliError, Console, GlobalOptions};
+use chrono::Utc;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
@@ -72,6 +74,7 @@ const SHOW_EXAMPLES: &str = "\
 Examples:
   grantlog app show my.trusted.app/service
   grantlog app show my.trusted.app/service --as-of 2026-03-16T10:00:00Z
+  grantlog app show my.trusted.app/service --as-of 1h
   grantlog app show my.trusted.app/service --as-of 1234";
 const CHANGE_EXAMPLES: &str = "\
 Examples:
@@ -183,8 +186,8 @@ pub struct ListArguments {
     /// Only those with this text in client_id, name, owner or description
     #[arg(long, value_name = "TEXT")]
     query: Option<String>,
-    /// As they were at this time (RFC 3339) or after this event of the log
-    #[arg(long, value_name = "TIME|INDEX")]
+    /// As they were at this time (RFC 3339, or a span back from now such as 1h) or after this event of the log
+    #[arg(long, value_name = "TIME|SPAN|INDEX")]
     as_of: Option<String>,
     #[command(flatten)]
     page: PageArguments,
@@ -195,8 +198,8 @@ pub struct ListArguments {
 pub struct ShowArguments {
     /// Its client_id or its id
     app: String,
-    /// As it was at this time (RFC 3339) or after this event of the log
-    #[arg(long, value_name = "TIME|INDEX")]
+    /// As it was at this time (RFC 3339, or a span back from now such as 1h) or after this event of the log
+    #[arg(long, value_name = "TIME|SPAN|INDEX")]
     as_of: Option<String>,
 }
 
@@ -365,7 +368,7 @@ impl RegisterArguments {
         if let Some(seconds) = self.secret_expires {
             body.insert("secret_expires_in_seconds".into(), seconds.into());
         }
-        let client = Client::sign_in(console, options, &[APPLICATIONS_WRITE]).await?;
+        let client = Client::sign_in_with_all(console, options).await?;
         let call = Call {
             body: Some(body),
             ..Call::default()
@@ -390,7 +393,8 @@ impl ListArguments {
         query.extend(self.org_code.map(|org_code| ("org_code", org_code)));
         query.extend(self.enabled.map(|enabled| ("enabled", enabled.to_string())));
         query.extend(self.query.map(|text| ("q", text)));
-        query.extend(self.as_of.map(|as_of| ("as_of", as_of)));
+        let as_of = self.as_of.map(|as_of| fixed_time(&as_of, Utc::now()));
+        query.extend(as_of.map(|as_of| ("as_of", as_of)));
         let client = Client::sign_in(console, options, &[APPLICATIONS_READ]).await?;
         let call = Call {
             query: &query,
@@ -447,12 +451,14 @@ impl ListArguments {
 impl ShowArguments {
     async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
         let client = Client::sign_in(console, options, &[APPLICATIONS_READ]).await?;
-        let answer = APPLICATION.show(&client, &self.app, self.as_of).await?;
+        let as_of = self.as_of.map(|as_of| fixed_time(&as_of, Utc::now()));
+        let answer = APPLICATION.show(&client, &self.app, as_of.clone()).await?;
         if options.remote.json {
             return console.json(&answer.body);
         }
         let application: Application = answer.parse()?;
         console.line(&application.client_id)?;
+        tell_as_of(as_of.as_deref(), console)?;
         application.print(console)
     }
 }
@@ -472,7 +478,7 @@ impl ChangeArguments {
                 "there is nothing to change: give at least one attribute, or --unset".into(),
             ));
         }
-        let client = sign_in_to_change(console, options).await?;
+        let client = Client::sign_in_with_all(console, options).await?;
         let id = APPLICATION.find(&client, &self.app).await?;
         let call = Call {
             body: Some(with_reason(body, self.reason)),
@@ -496,7 +502,11 @@ impl ChangeArguments {
 
 impl SwitchArguments {
     async fn run(self, console: &mut Console<'_>, options: &GlobalOptions, verb: &str) -> Result<(), CliError> {
-        let client = sign_in_to_change(console, options).await?;
+        // Anybody who may change applications may stop any of them.
+        let client = match verb {
+            "disable" => sign_in_to_change(console, options).await?,
+            _ => Client::sign_in_with_all(console, options).await?,
+        };
         let id = APPLICATION.find(&client, &self.app).await?;
         let call = Call {
             body: Some(with_reason(Map::new(), self.reason)),
@@ -540,7 +550,7 @@ impl RotateArguments {
         if let Some(seconds) = self.expires {
             body.insert("expires_in_seconds".into(), seconds.into());
         }
-        let client = sign_in_to_change(console, options).await?;
+        let client = Client::sign_in_with_all(console, options).await?;
         let id = APPLICATION.find(&client, &self.app).await?;
         let call = Call {
             body: Some(with_reason(body, self.reason)),

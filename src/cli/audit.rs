@@ -8,6 +8,7 @@ use crate::cli::audit_verify::{KEY_EXAMPLES, VERIFY_EXAMPLES, VerifierKeyArgumen
 use crate::cli::client::{AUDIT_READ, Call, Client};
 use crate::cli::diff::{DIFF_EXAMPLES, DiffArguments};
 use crate::cli::event_rows::AuditEvent;
+use crate::cli::lag::tell_of_lag;
 use crate::cli::registered::tell_of_more;
 use crate::cli::stats::{STATS_EXAMPLES, StatsArguments};
 use crate::cli::table::{Column, Table};
@@ -173,7 +174,7 @@ impl SearchArguments {
             let answer = client.call(Method::GET, &["audit", "events"], call).await?;
             let page: Page = answer.parse()?;
             let end = *end.get_or_insert_with(|| {
-                page.tell_of_lag(console);
+                tell_of_lag("searched", page.indexed_through, page.log_size, console);
                 page.tell_of_cost(console);
                 page.log_size.unwrap_or(u64::MAX)
             });
@@ -288,16 +289,6 @@ impl Page {
         }
         if self.partial {
             console.note("the log is looked through a part at a time: this may take a while");
-        }
-    }
-
-    /// An answer that does not speak about the newest events says so.
-    fn tell_of_lag(&self, console: &mut Console<'_>) {
-        if let (Some(through), Some(size)) = (self.indexed_through, self.log_size) {
-            let missing = size.saturating_sub(through);
-            if missing > 0 {
-                console.note(&format!("not searched yet: the newest {missing} events of the log"));
-            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! `audit hold` and `audit retention`: what is kept of the trail.
 
-use crate::cli::client::{AUDIT_HOLD, Call, Client};
+use crate::cli::audit_conditions::fixed_time;
+use crate::cli::client::{AUDIT_HOLD, AUDIT_READ, Call, Client};
 use crate::cli::registered::with_reason;
 use crate::cli::table::{Column, Table, time};
 use crate::cli::{CliError, Console, GlobalOptions};
+use chrono::Utc;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
@@ -30,6 +32,7 @@ range, too. What was removed before stays so.
 
 Examples:
   grantlog audit hold place --since 2026-03-01T00:00:00Z --reason \"case 7\"
+  grantlog audit hold place --since 30d --reason \"case 8\"
   grantlog audit hold place --from-index 12000 --through-index 15000 \\
       --reason \"incident 2026-11\"";
 const LIST_EXAMPLES: &str = "\
@@ -57,8 +60,8 @@ pub struct PlaceArguments {
         conflicts_with = "since"
     )]
     from_index: Option<u64>,
-    /// The time of its first event: RFC 3339
-    #[arg(long, value_name = "TIME")]
+    /// The time of its first event: RFC 3339, or a span back from now such as 30d
+    #[arg(long, value_name = "TIME|SPAN")]
     since: Option<String>,
     /// The index after its last one [default: whatever comes]
     #[arg(long, value_name = "INDEX")]
@@ -122,7 +125,12 @@ struct Retention {
 impl HoldCommand {
     /// Carries it out.
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
-        let client = Client::sign_in(console, options, &[AUDIT_HOLD]).await?;
+        // Whoever reads the trail may know what is kept of it.
+        let scope = match self {
+            Self::List(_) => AUDIT_READ,
+            Self::Place(_) | Self::Release(_) => AUDIT_HOLD,
+        };
+        let client = Client::sign_in(console, options, &[scope]).await?;
         let holds = ["audit", "holds"];
         match self {
             Self::Place(arguments) => {
@@ -130,7 +138,10 @@ impl HoldCommand {
                 let index = |index: Option<u64>| index.map(Into::into);
                 for (name, value) in [
                     ("from_index", index(arguments.from_index)),
-                    ("since", arguments.since.map(Into::into)),
+                    (
+                        "since",
+                        arguments.since.map(|since| fixed_time(&since, Utc::now()).into()),
+                    ),
                     ("through_index", index(arguments.through_index)),
                 ] {
                     if let Some(value) = value {
@@ -182,7 +193,7 @@ impl HoldCommand {
 impl RetentionArguments {
     /// Carries it out.
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
-        let client = Client::sign_in(console, options, &[AUDIT_HOLD]).await?;
+        let client = Client::sign_in(console, options, &[AUDIT_READ]).await?;
         let answer = client
             .call(Method::GET, &["audit", "retention"], Call::default())
             .await?;

@@ -22,7 +22,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   grantlog audit tail
   grantlog audit tail --outcome refused --since 10m
-  grantlog audit tail --filter \"client_id sw my.trusted\"
+  grantlog audit tail --filter 'client_id sw \"my.trusted\"'
   grantlog audit tail --from-index 0 --json > trail.ndjson";
 
 /// Which events, and from where on.

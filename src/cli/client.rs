@@ -25,6 +25,9 @@ pub const AUDIT_EXPORT: &str = "audit:export";
 /// Scope of legal holds.
 pub const AUDIT_HOLD: &str = "audit:hold";
 
+/// Scopes that an auditor has and no administrator can have.
+const AUDITORS_ALONE: [&str; 2] = [AUDIT_EXPORT, AUDIT_HOLD];
+
 /// How long to wait where the server may have to read all of its log.
 pub const LOG_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
@@ -57,21 +60,35 @@ impl Client {
         scopes: &[&str],
     ) -> Result<Self, CliError> {
         // What an administrator may not do, another profile on the server's machine may.
-        let is_auditors = scopes.iter().any(|scope| [AUDIT_EXPORT, AUDIT_HOLD].contains(scope));
-        let profile = match is_auditors {
+        let profile = match scopes.iter().any(|scope| AUDITORS_ALONE.contains(scope)) {
             true => AUDITOR_PROFILE,
             false => ADMINISTRATOR_PROFILE,
         };
+        Self::sign_in_for(profile, Some(scopes.join(" ")), console, options).await
+    }
+
+    /// Asks the server who it is, and for a token with every scope that the profile may have: who registers or
+    /// changes an application that has scopes of Grantlog's own must show these, too.
+    pub async fn sign_in_with_all(console: &mut Console<'_>, options: &GlobalOptions) -> Result<Self, CliError> {
+        // RFC 6749 §3.3: without a scope the server grants its default, which is all.
+        Self::sign_in_for(ADMINISTRATOR_PROFILE, None, console, options).await
+    }
+
+    async fn sign_in_for(
+        profile: &str,
+        scope: Option<String>,
+        console: &mut Console<'_>,
+        options: &GlobalOptions,
+    ) -> Result<Self, CliError> {
         let connection = Connection::find_with(profile, console, options, None)?;
         warn_of_plain_http(&connection, console);
         let exchange = Exchange::new(&connection.server)?;
         let issuer = issuer(&exchange).await?;
-        let scope = scopes.join(" ");
         let question = TokenQuestion {
             dialect: Dialect::Standard,
             method: AuthenticationMethod::Basic,
             credentials: &connection.credentials,
-            scope: Some(&scope),
+            scope: scope.as_deref(),
             audiences: std::slice::from_ref(&issuer),
             resources: &[],
         };
@@ -82,7 +99,7 @@ impl Client {
                 description,
                 ..
             } => {
-                let hint = sign_in_hint(&code, &client_id, &scope, &issuer);
+                let hint = sign_in_hint(&code, &client_id, scope.as_deref().unwrap_or_default(), &issuer);
                 CliError::TokenRefused {
                     client_id,
                     code,
@@ -192,8 +209,13 @@ fn sign_in_hint(code: &str, client_id: &str, scope: &str, issuer: &str) -> Optio
         "invalid_client" => "do GRANTLOG_CLIENT_ID and GRANTLOG_CLIENT_SECRET, or the profile, belong to this server, \
                              and is the application enabled? `grantlog audit search` there tells the true reason"
             .into(),
+        "invalid_scope" if scope.split(' ').any(|scope| AUDITORS_ALONE.contains(&scope)) => format!(
+            "only an auditor may: use --profile auditor.json (or run where the data folder is); an administrator can \
+             neither have nor give {scope}"
+        ),
         "invalid_scope" => format!(
-            "this command needs {scope}; an administrator can add it to {client_id}: grantlog app change --scope"
+            "this command needs {scope}; an administrator can add it: grantlog app change {client_id} --scope \"<all \
+             its scopes> {scope}\""
         ),
         "unauthorized_client" => format!(
             "to call Grantlog's own API, {client_id} needs a system user and the audience {issuer}: grantlog app change"
@@ -201,4 +223,23 @@ fn sign_in_hint(code: &str, client_id: &str, scope: &str, issuer: &str) -> Optio
         "temporarily_unavailable" => "the server cannot write its log now; its own log says why".into(),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_that_an_administrator_cannot_give_is_not_said_to_be_his_to_give() {
+        let hint = |scope| sign_in_hint("invalid_scope", "ops", scope, "https://id.example.com").unwrap();
+        for scope in [AUDIT_EXPORT, AUDIT_HOLD] {
+            assert!(
+                hint(scope).contains("auditor.json") && !hint(scope).contains("app change"),
+                "{scope}"
+            );
+        }
+        let hint = hint("applications:read audit:read");
+        let command = "grantlog app change ops --scope \"<all its scopes> applications:read audit:read\"";
+        assert!(hint.contains(command), "{hint}");
+    }
 }

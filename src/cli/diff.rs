@@ -1,9 +1,11 @@
 //! `audit diff`: what differs in an application between two points in time, and who made it so.
 
+use crate::cli::audit_conditions::fixed_time;
 use crate::cli::client::{APPLICATIONS_READ, AUDIT_READ, Call, Client};
 use crate::cli::registered::APPLICATION;
 use crate::cli::table::{Column, Table, time};
 use crate::cli::{CliError, Console, GlobalOptions};
+use chrono::Utc;
 use clap::Args;
 use reqwest::Method;
 use serde::Deserialize;
@@ -14,6 +16,7 @@ pub const DIFF_EXAMPLES: &str = "\
 Examples:
   grantlog audit diff my.trusted.app/service 2026-03-01T00:00:00Z \\
       2026-04-01T00:00:00Z
+  grantlog audit diff my.trusted.app/service 1h 0s
   grantlog audit diff my.trusted.app/service 1200 1900 --json";
 
 /// Of which application, between which points.
@@ -21,11 +24,11 @@ Examples:
 pub struct DiffArguments {
     /// Its client_id or its id; it may be deleted
     app: String,
-    /// From this time (RFC 3339), or after this event of the log
-    #[arg(value_name = "TIME|INDEX")]
+    /// From this time (RFC 3339, or a span back from now such as 30d), or after this event of the log
+    #[arg(value_name = "TIME|SPAN|INDEX")]
     from: String,
-    /// To this time, or after this event
-    #[arg(value_name = "TIME|INDEX")]
+    /// To this time, or after this event; a time to come shows which secrets will have expired by then
+    #[arg(value_name = "TIME|SPAN|INDEX")]
     to: String,
 }
 
@@ -64,7 +67,8 @@ impl DiffArguments {
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
         let client = Client::sign_in(console, options, &[APPLICATIONS_READ, AUDIT_READ]).await?;
         let id = APPLICATION.find_even_deleted(&client, &self.app).await?;
-        let query = [("from", self.from), ("to", self.to)];
+        let now = Utc::now();
+        let query = [("from", fixed_time(&self.from, now)), ("to", fixed_time(&self.to, now))];
         let call = Call {
             query: &query,
             ..Call::default()

@@ -155,6 +155,8 @@ pub enum CliError {
 pub struct Problem {
     /// The status.
     pub status: u16,
+    /// What kind of problem it is: the end of its `type`.
+    pub kind: String,
     /// What happened.
     pub detail: String,
     /// Field by field.
@@ -261,6 +263,12 @@ impl Problem {
         match self.status {
             401 => Some(
                 "the server does not accept the token that it has just given: has its log or its key changed?".into(),
+            ),
+            // What was refused is not a scope that is missing for the call.
+            403 if self.kind == "beyond_caller" => Some(
+                "it needs the credentials of somebody who has this scope: name another --profile; what only an auditor \
+                 has, nobody else can be given"
+                    .into(),
             ),
             403 => Some("the application whose credentials these are must have this scope".into()),
             412 => Some("somebody else changed it: look at it again, and repeat with its --if-revision".into()),

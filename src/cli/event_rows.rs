@@ -108,8 +108,15 @@ impl AuditEvent {
                 );
                 joined([range, named("filter", &text("filter"))])
             }
-            "LegalHoldPlaced" => format!("from {}: {}", text("from_index"), text("reason")),
-            "LegalHoldReleased" => text("reason"),
+            "LegalHoldPlaced" => joined([
+                format!("hold {}", text("hold_id")),
+                // The index after the last one of the range.
+                match self.data.get("through_index").and_then(Value::as_u64) {
+                    Some(end) => format!("from {} through {}", text("from_index"), end.saturating_sub(1)),
+                    None => format!("from {} on", text("from_index")),
+                },
+            ]),
+            "LegalHoldReleased" => format!("hold {} released", text("hold_id")),
             "EventsRemoved" => format!(
                 "{} events from {} to {}, by {}",
                 text("events"),
@@ -283,6 +290,21 @@ mod tests {
             what("SessionEnded", data),
             format!("count=3 long={}… session_id=s", "x".repeat(80))
         );
+    }
+
+    #[test]
+    fn a_hold_shows_its_id_and_its_range_and_how_it_ended() {
+        let hold =
+            |through: Value| json!({ "hold_id": "h", "from_index": 12, "through_index": through, "reason": "case 7" });
+        assert_eq!(
+            what("LegalHoldPlaced", hold(json!(16))),
+            "hold h, from 12 through 15\nreason: case 7"
+        );
+        assert_eq!(
+            what("LegalHoldPlaced", hold(Value::Null)),
+            "hold h, from 12 on\nreason: case 7"
+        );
+        assert_eq!(what("LegalHoldReleased", json!({ "hold_id": "h" })), "hold h released");
     }
 
     #[test]

@@ -248,6 +248,8 @@ impl Answer {
     pub fn refusal(self) -> CliError {
         #[derive(Deserialize)]
         struct ProblemDetails {
+            #[serde(default, rename = "type")]
+            problem_type: String,
             #[serde(default)]
             title: String,
             #[serde(default)]
@@ -264,8 +266,10 @@ impl Answer {
                     said.detail
                 };
                 let retry_after = self.retry_after;
+                let kind = said.problem_type.rsplit(':').next().unwrap_or_default().to_owned();
                 CliError::Refused(Box::new(Problem {
                     status,
+                    kind,
                     detail,
                     errors: said.errors,
                     retry_after,

@@ -1,11 +1,13 @@
 //! `key`: the keys that tokens are signed with.
 
+use crate::cli::audit_conditions::fixed_time;
 use crate::cli::client::{AUDIT_READ, Call, Client, KEYS_WRITE};
 use crate::cli::event_rows::AuditEvent;
 use crate::cli::exchange::Answer;
 use crate::cli::registered::{print_history, with_reason};
 use crate::cli::table::{Column, Table, time};
 use crate::cli::{CliError, Console, GlobalOptions};
+use chrono::Utc;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
@@ -49,8 +51,8 @@ Examples:
 /// When.
 #[derive(Debug, Args)]
 pub struct ListArguments {
-    /// As they were at this time (RFC 3339) or after this event of the log
-    #[arg(long, value_name = "TIME|INDEX")]
+    /// As they were at this time (RFC 3339, or a span back from now such as 1h) or after this event of the log
+    #[arg(long, value_name = "TIME|SPAN|INDEX")]
     as_of: Option<String>,
 }
 
@@ -104,7 +106,8 @@ impl KeyCommand {
             // Done above, with another scope.
             Self::History(HistoryArguments {}) => return Ok(()),
             Self::List(arguments) => {
-                let query: Vec<_> = arguments.as_of.into_iter().map(|as_of| ("as_of", as_of)).collect();
+                let as_of = arguments.as_of.map(|as_of| fixed_time(&as_of, Utc::now()));
+                let query: Vec<_> = as_of.into_iter().map(|as_of| ("as_of", as_of)).collect();
                 let call = Call {
                     query: &query,
                     ..Call::default()

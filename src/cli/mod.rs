@@ -31,6 +31,7 @@ mod records;
 pub mod console;
 mod duration;
 mod event_rows;
+mod lag;
 mod printable;
 mod registered;
 mod stats;
@@ -51,7 +52,8 @@ use std::process::ExitCode;
 /// An OAuth 2.0 authorization server for services, and its client.
 ///
 /// `grantlog serve` is the server: every app registration, secret rotation and token is an event in its
-/// log. All other commands call a running server.
+/// log. `rebuild`, `audit verify` and `audit verifier-key` read a data folder, and `audit verify --url` checks
+/// a server from outside. All other commands call a running server.
 #[derive(Debug, Parser)]
 #[command(name = "grantlog", version, max_term_width = 100, after_help = EXAMPLES, after_long_help = LONG_EXAMPLES)]
 pub struct Cli {
@@ -92,8 +94,10 @@ As whom: the first of
   1. client_id and client_secret in the file named by --profile
   2. the variables GRANTLOG_CLIENT_ID and GRANTLOG_CLIENT_SECRET, both
   3. client_id and client_secret in the profile of the data folder
-The profile of the data folder is admin.json, which the first start of the
-server writes there: {\"url\": …, \"client_id\": …, \"client_secret\": …}
+The profile of the data folder is admin.json, and for `audit export`, `audit
+hold place` and `audit hold release`, which only an auditor may, auditor.json.
+The first start of the server writes both there:
+{\"url\": …, \"client_id\": …, \"client_secret\": …}
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
 
@@ -117,7 +121,7 @@ pub struct RemoteOptions {
     /// URL of the server, with its path if it has one [env: GRANTLOG_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub url: Option<String>,
-    /// File with url, client_id and client_secret, instead of admin.json in the data folder
+    /// File with url, client_id and client_secret, instead of admin.json or auditor.json in the data folder
     #[arg(long, global = true, value_name = "FILE")]
     pub profile: Option<PathBuf>,
     /// Trust only the certificate authorities in this PEM file [env: GRANTLOG_CA_FILE]
@@ -248,6 +252,7 @@ impl<const PRINTS_JSON: bool> FromArgMatches for NoRemoteOptions<PRINTS_JSON> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::filter::Filter;
     use clap::CommandFactory;
     use clap::error::ErrorKind;
 
@@ -323,6 +328,39 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_filter_in_the_help_and_the_documents_can_be_read() {
+        let command = Cli::command();
+        let mut found = Vec::new();
+        leaves(&command, "grantlog".into(), &mut found);
+        let helps = found
+            .into_iter()
+            .map(|(path, leaf)| (path, leaf.get_after_help().map(ToString::to_string).unwrap_or_default()));
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let documents = std::fs::read_dir(root.join("docs"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let documents = documents.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+        let documents = documents.chain([root.join("README.md"), root.join("grantlog.example.toml")]);
+        let documents = documents.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+        let mut filters = 0;
+        for (place, text) in helps.chain(documents) {
+            // That of the server's own log is another one.
+            let text = text.replace("log_filter = ", "");
+            // As a flag, and as a key of the configuration.
+            for behind in text.split("--filter ").skip(1).chain(text.split("filter = ").skip(1)) {
+                let Some(quote) = behind.chars().next().filter(|first| ['"', '\''].contains(first)) else {
+                    continue;
+                };
+                let filter = behind[1..].split(quote).next().unwrap();
+                let read = Filter::parse(filter, grantlog_projections::values::Timestamp::from_unix_micros(0));
+                assert!(read.is_ok(), "{place}: {filter}: {read:?}");
+                filters += usize::from(!filter.is_empty());
+            }
+        }
+        assert!(filters >= 8, "{filters}");
     }
 
     #[test]

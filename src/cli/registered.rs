@@ -4,7 +4,7 @@
 use crate::cli::client::{APPLICATIONS_READ, AUDIT_READ, Call, Client};
 use crate::cli::event_rows::AuditEvent;
 use crate::cli::exchange::Answer;
-use crate::cli::table::{Column, Table};
+use crate::cli::table::{Column, Table, time};
 use crate::cli::{CliError, Console, GlobalOptions};
 use clap::Args;
 use reqwest::Method;
@@ -63,6 +63,15 @@ impl PageArguments {
             .into_iter()
             .chain(self.after.clone().map(|after| ("after", after)))
             .collect()
+    }
+}
+
+/// Says of which moment the answer speaks, when it is not of now.
+pub fn tell_as_of(as_of: Option<&str>, console: &mut Console<'_>) -> Result<(), CliError> {
+    let Some(as_of) = as_of else { return Ok(()) };
+    match as_of.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => console.line(&format!("as of event {as_of}")),
+        false => console.line(&format!("as of {}", time(as_of))),
     }
 }
 

@@ -1,9 +1,11 @@
 //! `report`: what auditors ask for.
 
+use crate::cli::audit_conditions::fixed_time;
 use crate::cli::client::{AUDIT_READ, Call, Client, LOG_PATIENCE};
 use crate::cli::exchange::Answer;
 use crate::cli::table::{Column, Table};
 use crate::cli::{CliError, Console, GlobalOptions};
+use chrono::Utc;
 use clap::{Args, ValueEnum};
 use reqwest::Method;
 use serde::Deserialize;
@@ -44,8 +46,8 @@ pub struct ReportArguments {
     /// The log's size up to which it speaks [default: all that there is]
     #[arg(long, value_name = "SIZE")]
     through_index: Option<u64>,
-    /// The state at this time (RFC 3339) or after this event of the log
-    #[arg(long, value_name = "TIME|INDEX")]
+    /// The state at this time (RFC 3339, or a span back from now) or after this event of the log
+    #[arg(long, value_name = "TIME|SPAN|INDEX")]
     as_of: Option<String>,
     /// Days back from the end of the range
     #[arg(long, value_name = "N")]
@@ -83,6 +85,12 @@ impl ReportArguments {
     /// Carries it out.
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
         let Some(name) = &self.name else {
+            // Not the list instead of what was meant.
+            if self.format.is_some() || self.output.is_some() || self.parameters(Format::Text).len() > 1 {
+                return Err(CliError::Usage(
+                    "this needs a report's NAME; `grantlog report` alone lists them".into(),
+                ));
+            }
             return list(console, options).await;
         };
         let format = self.format.unwrap_or(match options.remote.json {
@@ -117,7 +125,7 @@ impl ReportArguments {
         [
             ("format", Some(format.to_owned())),
             ("through_index", self.through_index.map(|through| through.to_string())),
-            ("as_of", self.as_of.clone()),
+            ("as_of", self.as_of.as_ref().map(|as_of| fixed_time(as_of, Utc::now()))),
             ("days", number(self.days)),
             ("since", self.since.clone()),
             ("until", self.until.clone()),

@@ -1,6 +1,7 @@
 //! `audit stats`: counts over the trail.
 
 use crate::cli::client::{AUDIT_READ, Call, Client, LOG_PATIENCE};
+use crate::cli::lag::tell_of_lag;
 use crate::cli::table::{Column, Table, time};
 use crate::cli::{CliError, Console, GlobalOptions};
 use clap::{Args, ValueEnum};
@@ -13,8 +14,8 @@ pub const STATS_EXAMPLES: &str = "\
 Examples:
   grantlog audit stats
   grantlog audit stats --by reason --since 24h --interval hour
-  grantlog audit stats --by client-id --since 30d
-  grantlog audit stats --by source-network --since 7d --json";
+  grantlog audit stats --by client_id --since 30d
+  grantlog audit stats --by source_network --since 7d --json";
 
 /// What is counted.
 #[derive(Debug, Args)]
@@ -37,8 +38,10 @@ pub struct StatsArguments {
 enum By {
     Type,
     Outcome,
+    #[value(name = "client_id", alias = "client-id")]
     ClientId,
     Reason,
+    #[value(name = "source_network", alias = "source-network")]
     SourceNetwork,
 }
 
@@ -143,10 +146,7 @@ impl Statistics {
             without => format!(", {without} of them without a {by}"),
         };
         console.note(&format!("{} events{without}", self.events));
-        let missing = self.log_size.saturating_sub(self.indexed_through);
-        if missing > 0 {
-            console.note(&format!("not counted yet: the newest {missing} events of the log"));
-        }
+        tell_of_lag("counted", Some(self.indexed_through), Some(self.log_size), console);
         Ok(())
     }
 }

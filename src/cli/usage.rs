@@ -1,6 +1,7 @@
 //! `app usage`: what an application uses, to be asked before one revokes a secret or takes a scope away.
 
 use crate::cli::client::{APPLICATIONS_READ, AUDIT_READ, Call, Client};
+use crate::cli::lag::tell_of_lag;
 use crate::cli::registered::APPLICATION;
 use crate::cli::table::{Column, Details, Table, time};
 use crate::cli::{CliError, Console, GlobalOptions};
@@ -133,10 +134,7 @@ impl Usage {
             }
             table.print(console)?;
         }
-        let missing = self.log_size.saturating_sub(self.indexed_through);
-        if missing > 0 {
-            console.note(&format!("not counted yet: the newest {missing} events of the log"));
-        }
+        tell_of_lag("counted", Some(self.indexed_through), Some(self.log_size), console);
         Ok(())
     }
 }

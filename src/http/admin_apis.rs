@@ -71,7 +71,7 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let mut parameters = Parameters::parse(request.query_string())?;
     let audience = parameters.take("audience");
     let limit = limit(&mut parameters)?;
-    let as_of = as_of_parameter(&mut parameters)?;
+    let as_of = as_of_parameter(&mut parameters, &call)?;
     let after = parameters.take("after").map(|text| Audience::parse(&text)).transpose();
     let after = after.map_err(|_| InvalidField::new("after", "must be `next` of the page before"))?;
     parameters.finish()?;
@@ -98,7 +98,7 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
     let id = api_id(&path)?;
     let mut parameters = Parameters::parse(request.query_string())?;
-    let as_of = as_of_parameter(&mut parameters)?;
+    let as_of = as_of_parameter(&mut parameters, &call)?;
     parameters.finish()?;
     let api = match as_of {
         None => call.service.api(id)?,

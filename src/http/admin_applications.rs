@@ -110,7 +110,7 @@ async fn register(request: HttpRequest, body: Payload, doors: web::Data<Doors>) 
 
 async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
-    let search = Search::parse(request.query_string())?;
+    let search = Search::parse(request.query_string(), &call)?;
     let directory = match search.as_of {
         None => call.service.snapshot().directory.clone(),
         Some(as_of) => {
@@ -150,7 +150,7 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
     let id = application_id(&path)?;
     let mut parameters = Parameters::parse(request.query_string())?;
-    let as_of = as_of_parameter(&mut parameters)?;
+    let as_of = as_of_parameter(&mut parameters, &call)?;
     parameters.finish()?;
     let now = call.circumstances.now;
     let application = match as_of {
@@ -310,6 +310,12 @@ async fn diff(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
     };
     let (from, to) = (end("from")?, end("to")?);
     parameters.finish()?;
+    let now = call.circumstances.now;
+    call.service.check_past("from", from, now)?;
+    // A time to come shows which secrets will have expired by then, if nobody changes anything.
+    if matches!(to, AsOf::Index(_)) {
+        call.service.check_past("to", to, now)?;
+    }
     let reader = &call.caller.application_uri;
     let diff = call
         .service
@@ -577,7 +583,7 @@ impl Search {
         }
     }
 
-    fn parse(query: &str) -> Result<Self, InvalidField> {
+    fn parse(query: &str, call: &AuthorizedCall<'_>) -> Result<Self, Problem> {
         let mut parameters = Parameters::parse(query)?;
         let search = Self {
             client_id: parameters.take("client_id"),
@@ -590,7 +596,7 @@ impl Search {
                 .map(|text| ApplicationUri::parse(&text))
                 .transpose()
                 .map_err(|_| InvalidField::new("after", "must be `next` of the page before"))?,
-            as_of: as_of_parameter(&mut parameters)?,
+            as_of: as_of_parameter(&mut parameters, call)?,
         };
         parameters.finish()?;
         Ok(search)
@@ -626,7 +632,7 @@ pub(super) fn limit(parameters: &mut Parameters) -> Result<usize, InvalidField> 
     }
 }
 
-pub(super) fn as_of(name: &'static str, text: &str) -> Result<AsOf, InvalidField> {
+fn as_of(name: &'static str, text: &str) -> Result<AsOf, InvalidField> {
     if let Ok(index) = text.parse() {
         return Ok(AsOf::Index(index));
     }
@@ -635,8 +641,14 @@ pub(super) fn as_of(name: &'static str, text: &str) -> Result<AsOf, InvalidField
         .map_err(|_| InvalidField::new(name, "must be RFC 3339 (2026-03-16T09:30:00Z) or the index of an event"))
 }
 
-pub(super) fn as_of_parameter(parameters: &mut Parameters) -> Result<Option<AsOf>, InvalidField> {
-    parameters.take("as_of").map(|text| as_of("as_of", &text)).transpose()
+/// A point of the past.
+pub(super) fn as_of_parameter(parameters: &mut Parameters, call: &AuthorizedCall<'_>) -> Result<Option<AsOf>, Problem> {
+    let Some(text) = parameters.take("as_of") else {
+        return Ok(None);
+    };
+    let as_of = as_of("as_of", &text)?;
+    call.service.check_past("as_of", as_of, call.circumstances.now)?;
+    Ok(Some(as_of))
 }
 
 fn application_id(text: &str) -> Result<ApplicationId, Problem> {

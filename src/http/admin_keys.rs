@@ -45,7 +45,7 @@ type Answer = Result<HttpResponse, Problem>;
 async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, WRITE).await?;
     let mut parameters = Parameters::parse(request.query_string())?;
-    let as_of = as_of_parameter(&mut parameters)?;
+    let as_of = as_of_parameter(&mut parameters, &call)?;
     parameters.finish()?;
     Ok(match as_of {
         None => shown(&call.service.snapshot().key_ring),

@@ -196,11 +196,11 @@ impl Parameters {
         match self.pairs.first() {
             None => Ok(()),
             Some((unknown, _)) => {
-                let known = self.asked.join(", ");
-                Err(InvalidField::new(
-                    cut(unknown),
-                    format!("there is no such parameter; there are: {known}"),
-                ))
+                let message = match self.asked.as_slice() {
+                    [] => "there is no such parameter; there are none".to_owned(),
+                    known => format!("there is no such parameter; there are: {}", known.join(", ")),
+                };
+                Err(InvalidField::new(cut(unknown), message))
             }
         }
     }

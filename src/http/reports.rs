@@ -7,11 +7,13 @@ use crate::http::audit::{READ, given};
 use crate::http::call::{AuthorizedCall, ok};
 use crate::http::fields::InvalidField;
 use crate::http::problem::{Problem, no_such_report, use_methods};
+use crate::service::applications::AsOf;
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use grantlog_projections::values::Timestamp;
 use serde::Serialize;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -55,6 +57,13 @@ async fn report(request: HttpRequest, path: web::Path<String>, doors: web::Data<
             ReportFormat::parse(name).ok_or_else(|| InvalidField::new("format", "must be text, json, csv or html"))?
         }
     };
+    // An index is held against the log where the report reads it; a report itself knows no clock.
+    if let Some((_, text)) = given.iter().find(|(name, _)| name == "as_of")
+        && let Ok(time) = Timestamp::parse(text)
+    {
+        call.service
+            .check_past("as_of", AsOf::Time(time), call.circumstances.now)?;
+    }
     let reader = &call.caller.application_uri;
     let made = call
         .service

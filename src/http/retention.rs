@@ -1,6 +1,7 @@
 //! `/audit/retention` and `/audit/holds`: what is kept, and what must be.
 
 use crate::http::Doors;
+use crate::http::audit::READ;
 use crate::http::call::{AuthorizedCall, ok};
 use crate::http::fields::Fields;
 use crate::http::problem::{Problem, use_methods};
@@ -12,6 +13,7 @@ use grantlog_projections::values::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
+/// Places and releases holds. To know what is kept of the trail, whoever may read it has the right.
 const HOLD: &str = "audit:hold";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -37,12 +39,12 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 type Answer = Result<HttpResponse, Problem>;
 
 async fn status(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, HOLD).await?;
+    let call = AuthorizedCall::of(&request, &doors, READ).await?;
     Ok(ok(&call.service.retention_status().await?))
 }
 
 async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
-    let call = AuthorizedCall::of(&request, &doors, HOLD).await?;
+    let call = AuthorizedCall::of(&request, &doors, READ).await?;
     Ok(ok(&json!({"holds": call.service.retention_status().await?.holds})))
 }
 

@@ -3,6 +3,7 @@
 use crate::audit::transparency::EventProof;
 use crate::audit::transparency::tiles::{TileId, parse_tile_level, parse_tile_path};
 use crate::http::call::AuthorizedCall;
+use crate::http::fields::Parameters;
 use crate::http::problem::{Problem, no_such_event, no_such_tile, no_such_token, use_methods};
 use crate::http::{Doors, readable};
 use crate::service::ServiceError;
@@ -91,6 +92,7 @@ async fn entries(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
 
 async fn event_proof(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
+    Parameters::parse(request.query_string())?.finish()?;
     let index: u64 = path
         .parse()
         .map_err(|_| Problem::invalid("index", "must be a whole number from 0"))?;
@@ -103,6 +105,7 @@ async fn event_proof(request: HttpRequest, path: web::Path<String>, doors: web::
 
 async fn token_proof(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
     let call = AuthorizedCall::of(&request, &doors, READ).await?;
+    Parameters::parse(request.query_string())?.finish()?;
     let jti: Uuid = path
         .parse()
         .map_err(|_| Problem::invalid("jti", "must be a token's jti, a UUID"))?;

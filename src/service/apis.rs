@@ -8,6 +8,7 @@ use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
 use grantlog_projections::api::Api;
+use grantlog_projections::recorded_event::RecordedEvent;
 use grantlog_projections::values::{Actor, ApiId, Audience, Remark, StreamName};
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ impl Service {
             .iter()
             .take_while(|recorded| as_of.includes(recorded))
             .fold(None, Api::fold)
-            .ok_or_else(|| CommandRefused::NotFound(format!("there was no API {id} then")).into())
+            .ok_or_else(|| CommandRefused::NotFound(not_yet_registered(id, &history)).into())
     }
 
     /// Changes attributes.
@@ -127,5 +128,17 @@ impl Service {
             }
         }
         Err(CommandRefused::Conflict("others keep changing it: try again".into()).into())
+    }
+}
+
+/// That the API was not there then, and since when it is.
+fn not_yet_registered(id: ApiId, history: &[RecordedEvent]) -> String {
+    let first = history.first();
+    match first.and_then(|first| Some((first, Api::fold(None, first)?.audience))) {
+        Some((first, audience)) => format!(
+            "there was no API {audience} then: it was registered at {}, by event {}",
+            first.envelope.time, first.index
+        ),
+        None => format!("there is no API {id}"),
     }
 }

@@ -146,6 +146,22 @@ impl Service {
         found.ok_or_else(|| CommandRefused::NotFound(format!("there is no application {id}")).into())
     }
 
+    /// Refuses a point that is yet to come: what will be the case then, nobody knows.
+    pub fn check_past(&self, field: &str, as_of: AsOf, now: Timestamp) -> Result<(), CommandRefused> {
+        let log_size = self.store.log_size();
+        match as_of {
+            AsOf::Index(index) if index >= log_size => Err(CommandRefused::invalid(
+                field,
+                format!("the log has {log_size} events: there is no event {index} yet"),
+            )),
+            AsOf::Time(time) if time > now => Err(CommandRefused::invalid(
+                field,
+                format!("{time} is yet to come: it is {now} now"),
+            )),
+            AsOf::Index(_) | AsOf::Time(_) => Ok(()),
+        }
+    }
+
     /// The application as it was then.
     pub async fn application_as_of(&self, id: ApplicationId, as_of: AsOf) -> Result<TrustedApplication, ServiceError> {
         let history = self.history(&StreamName::application(id)).await?;
@@ -153,7 +169,7 @@ impl Service {
             .iter()
             .take_while(|recorded| as_of.includes(recorded))
             .fold(None, TrustedApplication::fold)
-            .ok_or_else(|| CommandRefused::NotFound(format!("there was no application {id} then")).into())
+            .ok_or_else(|| CommandRefused::NotFound(not_yet_registered(id, &history)).into())
     }
 
     /// Changes attributes.
@@ -368,5 +384,18 @@ fn expiry(field: &str, seconds: Option<i64>, now: Timestamp) -> Result<Option<Ti
         None => Ok(None),
         Some(seconds) if (1..=MAX_EXPIRY_SECONDS).contains(&seconds) => Ok(Some(now.plus_seconds(seconds))),
         Some(_) => Err(CommandRefused::invalid(field, format!("1 to {MAX_EXPIRY_SECONDS}"))),
+    }
+}
+
+/// That the application was not there then, and since when it is.
+pub(super) fn not_yet_registered(id: ApplicationId, history: &[RecordedEvent]) -> String {
+    let first = history.first();
+    let known = first.and_then(|first| Some((first, TrustedApplication::fold(None, first)?.uri)));
+    match known {
+        Some((first, uri)) => format!(
+            "there was no application {uri} then: it was registered at {}, by event {}",
+            first.envelope.time, first.index
+        ),
+        None => format!("there is no application {id}"),
     }
 }

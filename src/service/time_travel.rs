@@ -4,7 +4,7 @@ use crate::audit::AuditEvent;
 use crate::audit::diff::ApplicationDiff;
 use crate::audit::reports::parameters::Cut;
 use crate::policy::CommandRefused;
-use crate::service::applications::AsOf;
+use crate::service::applications::{AsOf, not_yet_registered};
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::event::TrailAccess;
@@ -33,7 +33,7 @@ impl Service {
     ) -> Result<ApplicationDiff, ServiceError> {
         let history = self.history(&StreamName::application(id)).await?;
         let diff = ApplicationDiff::of(&history, from.into(), to.into())
-            .ok_or_else(|| CommandRefused::NotFound(format!("there was no application {id} then")))?;
+            .ok_or_else(|| CommandRefused::NotFound(not_yet_registered(id, &history)))?;
         if diff.from.index > diff.to.index || diff.from.time > diff.to.time {
             return Err(CommandRefused::invalid("to", "must not be earlier than from").into());
         }

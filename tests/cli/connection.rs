@@ -294,6 +294,13 @@ fn a_refused_call_says_why() {
         err.starts_with("error: the bearer token lacks the scope keys:write\nhint: "),
         "{err}"
     );
+    let beyond = json!({
+        "type": "urn:grantlog:problem:beyond_caller", "title": "Forbidden", "status": 403,
+        "detail": "this concerns the scope audit:hold, which your token does not have",
+    });
+    server.on("POST", "/admin/applications", 403, beyond);
+    let err = Terminal::of(&server).fails(1, &["app", "register", "second-auditor", "--scope", "audit:hold"]);
+    assert!(err.contains("hint: ") && !err.contains("must have this scope"), "{err}");
     server.on_raw(
         "GET",
         "/admin/signing-keys",

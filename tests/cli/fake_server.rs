@@ -148,11 +148,20 @@ impl FakeServer {
 
     /// The requests that came with the token, and that a token was asked for with this scope only.
     pub fn seen_with_scope(&self, scope: &str) -> Vec<Seen> {
+        let scope: String = url::form_urlencoded::byte_serialize(scope.as_bytes()).collect();
+        self.seen_asking_for(&format!("&scope={scope}"))
+    }
+
+    /// The same for a command that asks for all that its profile may have.
+    pub fn seen_with_every_scope(&self) -> Vec<Seen> {
+        self.seen_asking_for("")
+    }
+
+    fn seen_asking_for(&self, scope: &str) -> Vec<Seen> {
         let seen = self.seen();
         let (signing_in, calls) = seen.split_at(2.min(seen.len()));
         let issuer: String = url::form_urlencoded::byte_serialize(self.url.as_bytes()).collect();
-        let scope: String = url::form_urlencoded::byte_serialize(scope.as_bytes()).collect();
-        let expected = format!("grant_type=client_credentials&scope={scope}&audience={issuer}");
+        let expected = format!("grant_type=client_credentials{scope}&audience={issuer}");
         assert_eq!(
             signing_in[0].target,
             format!("{}/.well-known/oauth-authorization-server", self.state.issuer_path)

@@ -128,6 +128,8 @@ fn a_sink_whose_secret_or_certificate_cannot_be_had_keeps_the_server_from_starti
             "{stderr}"
         );
         assert!(!stderr.contains("TOPSECRET"), "{stderr}");
+        let data = folder.path().join("data");
+        assert!(!data.join("events.db").exists() && !data.join("admin.json").exists());
     }
 }
 

@@ -25,7 +25,11 @@ fn endpoints(application_id: &str, api_id: &str, secret_id: &str) -> Vec<(Method
         (Method::DELETE, format!("{application}/secrets/{secret_id}"), write),
         (Method::GET, format!("{application}/history"), audit),
         (Method::GET, format!("{application}/usage"), audit),
-        (Method::GET, format!("{application}/diff?from=0&to=1000000"), audit),
+        (
+            Method::GET,
+            format!("{application}/diff?from=0&to=2126-03-16T09:30:00Z"),
+            audit,
+        ),
         (Method::DELETE, application, write),
         (Method::GET, "/admin/apis".into(), read),
         (Method::POST, "/admin/apis".into(), write),

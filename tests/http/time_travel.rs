@@ -48,6 +48,13 @@ async fn a_difference_has_old_and_new_values_and_the_events_that_did_it() {
         (format!("from={after}&to={before}"), StatusCode::BAD_REQUEST),
         (format!("from={before}"), StatusCode::BAD_REQUEST),
         ("from=x&to=1".into(), StatusCode::BAD_REQUEST),
+        (format!("from={before}&to=1000000"), StatusCode::BAD_REQUEST),
+        (
+            "from=2126-03-16T09:30:00Z&to=2127-03-16T09:30:00Z".into(),
+            StatusCode::BAD_REQUEST,
+        ),
+        // What will have expired by then.
+        (format!("from={before}&to=2126-03-16T09:30:00Z"), StatusCode::OK),
         ("from=0&to=1".into(), StatusCode::NOT_FOUND),
     ] {
         let (status, problem) = scene.get(&format!("{}/diff?{query}", application.path())).await;
@@ -93,6 +100,18 @@ async fn lists_and_keys_can_be_asked_for_as_they_were() {
         names(&was, "keys", "alg").len() + 1,
         "EdDSA came later"
     );
+    for path in [
+        "/admin/applications?",
+        "/admin/apis?",
+        "/admin/signing-keys?",
+        "/audit/reports/inventory?format=json&",
+    ] {
+        for to_come in ["1000000", "2126-03-16T09:30:00Z"] {
+            let (status, problem) = scene.get(&format!("{path}as_of={to_come}")).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{path}{to_come}: {problem}");
+            assert_eq!(problem["errors"][0]["field"], "as_of", "{problem}");
+        }
+    }
     let (status, _) = scene.get("/admin/signing-keys?as_of=x").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let (_, history) = scene.get("/admin/signing-keys/history").await;

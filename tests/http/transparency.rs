@@ -188,3 +188,15 @@ async fn the_log_s_name_and_key_stay_when_it_is_started_elsewhere() {
     let (first, second) = (key.checkpoint(&first).unwrap(), key.checkpoint(&second).unwrap());
     assert!(first.size < second.size && first.origin == second.origin);
 }
+
+#[tokio::test]
+async fn a_proof_has_no_parameters_and_says_so() {
+    let scene = Scene::start().await;
+    for path in [
+        "/audit/events/0/proof?tree_size=3",
+        "/audit/tokens/0190163d-8694-739b-aea5-966c26f8ad91/proof?size=3",
+    ] {
+        let (status, problem) = scene.get(path).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {problem}");
+    }
+}

@@ -200,9 +200,12 @@ fn operand(attribute: &Attribute, operator: Operator, literal: Literal, now: Tim
             true => Ok(Operand::Bool(value)),
             false => Err(format!("`{name}` cannot compare with true or false: eq and ne can")), // RFC 7644, table 3
         },
-        (Kind::Any | Kind::Number, Literal::Number(_)) if operator.is_of_parts() => {
+        (Kind::Any, Literal::Number(_)) if operator.is_of_parts() => {
             Err(format!("`{name}` compares text: put the value in double quotes"))
         }
+        (Kind::Number, _) if operator.is_of_parts() => Err(format!(
+            "{attribute} is a number, and `{name}` compares text: use eq, gt, ge, lt or le"
+        )),
         (Kind::Any | Kind::Number, Literal::Number(number)) => Ok(Operand::Number(number)),
         (Kind::Number, _) => Err(format!("{attribute} is a number: write digits without quotes")),
         (Kind::Any, Literal::Text(text)) => Ok(match Timestamp::parse(&text) {

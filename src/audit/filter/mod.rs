@@ -436,6 +436,14 @@ mod tests {
                 "column 10: index is a number: write digits without quotes",
             ),
             (
+                r#"index co "1""#,
+                "column 10: index is a number, and `co` compares text: use eq, gt, ge, lt or le",
+            ),
+            (
+                "index co 1",
+                "column 10: index is a number, and `co` compares text: use eq, gt, ge, lt or le",
+            ),
+            (
                 "client_id eq 5",
                 "column 14: client_id is text: put the value in double quotes",
             ),

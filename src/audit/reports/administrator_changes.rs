@@ -75,8 +75,8 @@ struct AdministratorChanges {
 
 impl Reading for AdministratorChanges {
     fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
-        let may_be_one = codec::peek_type(&stored.bytes).and_then(Event::can_change_state);
-        if may_be_one == Some(false) {
+        // Holds and removals change no state, but are somebody's doing: what is passed over is the trail alone.
+        if codec::peek_type(&stored.bytes).is_some_and(Event::may_be_removed) {
             return Ok(());
         }
         let recorded = codec::decode(stored)?;

@@ -36,6 +36,48 @@ impl ConstructedLog {
         }
     }
 
+    /// What a server does when it is started on an empty folder.
+    pub async fn first_start(&self) {
+        self.register(0, Actor::System, ADMIN, "audit:read", 100, |_| {}).await;
+        let start = started(true, "a");
+        self.add(1, StreamName::service(), Actor::System, None, start).await;
+    }
+
+    /// A start after a run that did not stop.
+    pub async fn start_after_a_crash(&self, seconds: i64) {
+        let start = started(false, "a");
+        self.add(seconds, StreamName::service(), Actor::System, None, start)
+            .await;
+    }
+
+    /// A start, then a hold that is placed and released, and what retention gives up.
+    pub async fn hold_and_remove(&self) {
+        let (start, hold_id) = (started(true, "a"), Uuid::from_u128(1));
+        self.add(0, StreamName::service(), Actor::System, None, start).await;
+        let placed = LegalHoldPlaced {
+            hold_id,
+            from_index: 12,
+            through_index: Some(16),
+            reason: Remark::parse("case 7").unwrap(),
+        };
+        let released = LegalHoldReleased { hold_id, reason: None };
+        let retention = StreamName::retention;
+        self.add(1, retention(), actor("auditor"), None, placed).await;
+        self.add(2, retention(), actor("auditor"), None, released).await;
+        let removed = EventsRemoved {
+            from_index: 0,
+            through_index: 16_384,
+            events: 7,
+            rule: RetentionRule::Age,
+        };
+        self.add(3, retention(), Actor::System, None, removed).await;
+        let pruned = IndexPruned {
+            through_index: 16_384,
+            rule: RetentionRule::Size,
+        };
+        self.add(4, retention(), Actor::System, None, pruned).await;
+    }
+
     /// The log that the tests count in:
     ///
     /// | index | day | what |

@@ -71,6 +71,8 @@ struct LogCompleteness {
     refusals: BTreeMap<(&'static str, String), u64>,
     last: Option<(u64, Timestamp)>,
     is_running: bool,
+    /// Whether there was a start or a stop.
+    has_run: bool,
     events: u64,
     starts: u64,
     stops: u64,
@@ -99,6 +101,7 @@ impl LogCompleteness {
             refusals: BTreeMap::new(),
             last: None,
             is_running: false,
+            has_run: false,
             events: 0,
             starts: 0,
             stops: 0,
@@ -167,14 +170,13 @@ impl Reading for LogCompleteness {
         self.events += u64::from(is_in_period);
         match &envelope.event {
             Event::ServiceStarted(data) => {
-                self.between(
-                    time,
-                    if self.is_running {
-                        Silence::Crashed
-                    } else {
-                        Silence::Stopped
-                    },
-                );
+                // What is before the very first start is made by it: no run has ended there.
+                let silence = match (self.is_running, self.has_run) {
+                    (true, _) => Silence::Crashed,
+                    (false, true) => Silence::Stopped,
+                    (false, false) => Silence::Quiet,
+                };
+                self.between(time, silence);
                 let changed = self
                     .config_digest
                     .as_ref()
@@ -198,7 +200,7 @@ impl Reading for LogCompleteness {
                         Cell::List(detail),
                     ]);
                 }
-                self.is_running = true;
+                (self.is_running, self.has_run) = (true, true);
             }
             Event::ServiceStopped(data) => {
                 self.between(time, Silence::Quiet);
@@ -212,7 +214,7 @@ impl Reading for LogCompleteness {
                         Cell::List(vec![data.reason.clone()]),
                     ]);
                 }
-                self.is_running = false;
+                (self.is_running, self.has_run) = (false, true);
             }
             event => {
                 self.between(time, Silence::Quiet);

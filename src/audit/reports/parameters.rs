@@ -5,7 +5,7 @@ use super::{ReportError, ReportKind};
 use crate::audit::query::{span_seconds, whole_number};
 use crate::event_store::{EventStore, ReadError, codec};
 use grantlog_projections::recorded_event::RecordedEvent;
-use grantlog_projections::values::Timestamp;
+use grantlog_projections::values::{ApplicationId, StreamName, Timestamp};
 
 /// The longest span, in days.
 pub const MAX_DAYS: u32 = 3_650;
@@ -194,9 +194,27 @@ impl Parameters {
         {
             return Err(invalid("client_id", format!("must be 1 to {MAX_CLIENT_ID} characters")).into());
         }
+        if let Some(client_id) = &parameters.client_id {
+            parameters.check_registered(client_id, store).await?;
+        }
         match (parameters.since, parameters.until) {
             (Some(since), Some(until)) if since >= until => Err(invalid("until", "must be later than since").into()),
             _ => Ok(parameters),
+        }
+    }
+
+    /// Refuses an application that was not registered in the range: a report that finds nothing wrong with it would
+    /// be read as good news.
+    async fn check_registered(&self, client_id: &str, store: &dyn EventStore) -> Result<(), ReportError> {
+        let stream = StreamName::application(ApplicationId::of_client_id(client_id));
+        let first = store.read_stream(stream.as_str(), 0, 1).await?;
+        let is_there = match first.first() {
+            Some(first) => first.index < self.through_index && self.cut.includes(&codec::decode(first)?),
+            None => false,
+        };
+        match is_there {
+            true => Ok(()),
+            false => Err(invalid("client_id", "no such application in this range").into()),
         }
     }
 
@@ -260,6 +278,10 @@ impl<'a> Given<'a> {
             }
             if values.iter().any(|(known, _)| known == name) {
                 return Err(invalid(name, "may be given once"));
+            }
+            // A variable of a script that is not set, say: all applications are not what is meant.
+            if name == "client_id" && value.is_empty() {
+                return Err(invalid(name, format!("must be 1 to {MAX_CLIENT_ID} characters")));
             }
             values.push((name, value));
         }

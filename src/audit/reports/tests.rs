@@ -263,6 +263,44 @@ async fn changes_have_their_actor_their_values_and_their_reason() {
 }
 
 #[tokio::test]
+async fn holds_and_removals_are_changes_by_somebody() {
+    let log = ConstructedLog::empty();
+    log.hold_and_remove().await;
+    let changes = report(&log, "administrator-changes", &[]).await;
+    assert_eq!(
+        values(&changes, "changes", "type"),
+        ["LegalHoldPlaced", "LegalHoldReleased", "EventsRemoved", "IndexPruned"]
+    );
+    assert_eq!(
+        values(&changes, "changes", "actor"),
+        ["auditor", "auditor", "system", "system"]
+    );
+    assert_eq!(values(&changes, "changes", "reason")[0], "case 7");
+}
+
+#[tokio::test]
+async fn an_application_that_was_not_registered_in_the_range_gets_no_clean_review() {
+    let log = ConstructedLog::of_120_days().await;
+    for (name, given) in [
+        ("access-review", vec![("client_id", "orders-wroker")]),
+        ("access-review", vec![("client_id", "")]),
+        ("access-review", vec![("client_id", ORDERS), ("as_of", "1")]),
+        (
+            "access-review",
+            vec![("client_id", ORDERS), ("as_of", "2025-12-31T00:00:00Z")],
+        ),
+        ("unused-scopes", vec![("client_id", ORDERS), ("through_index", "2")]),
+        ("unused-scopes", vec![("client_id", "orders-wroker")]),
+    ] {
+        match try_report(&log, name, &given).await {
+            Err(ReportError::Parameter(invalid)) => assert_eq!(invalid.parameter, "client_id", "{given:?}"),
+            _ => panic!("{name} {given:?}"),
+        }
+    }
+    report(&log, "unused-scopes", &[("client_id", ORDERS), ("through_index", "3")]).await;
+}
+
+#[tokio::test]
 async fn who_read_the_trail_is_listed_and_who_was_refused() {
     let log = ConstructedLog::of_120_days().await;
     let access = report(&log, "audit-access", &[]).await;
@@ -359,6 +397,17 @@ async fn starts_stops_crashes_and_silences_are_told_apart() {
     assert_eq!(why[3], "stopped");
     assert!(values(&complete, "runs", "detail")[1].contains("another configuration"));
     assert_eq!(values(&complete, "refusals", "count"), ["1", "12", "30"]);
+}
+
+#[tokio::test]
+async fn before_the_very_first_start_nothing_was_stopped() {
+    let log = ConstructedLog::empty();
+    log.first_start().await;
+    let complete = report(&log, "log-completeness", &[]).await;
+    assert_eq!(values(&complete, "gaps", "why"), [""; 0]);
+    log.start_after_a_crash(2).await;
+    let complete = report(&log, "log-completeness", &[]).await;
+    assert_eq!(values(&complete, "gaps", "before_index"), ["1"]);
 }
 
 #[tokio::test]

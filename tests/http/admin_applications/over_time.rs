@@ -56,8 +56,24 @@ async fn the_state_as_of_an_event_or_a_time_is_the_state_then() {
     }
     let before = own[0].index - 1;
     for as_of in [before.to_string(), "2000-01-01T00:00:00Z".to_owned()] {
-        let (status, _) = scene.get(&format!("{path}?as_of={as_of}")).await;
+        let (status, problem) = scene.get(&format!("{path}?as_of={as_of}")).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{as_of}");
+        let detail = problem["detail"].as_str().unwrap();
+        let registered = format!("by event {}", own[0].index);
+        assert!(detail.contains("historic") && detail.contains(&registered), "{detail}");
+    }
+    for to_come in ["1000000", "2126-03-16T09:30:00Z"] {
+        let answer = scene.get(&format!("{path}?as_of={to_come}")).await;
+        assert_eq!(answer.0, StatusCode::BAD_REQUEST, "{}", answer.1);
+        assert_names_field(
+            &answer,
+            "as_of",
+            if to_come == "1000000" {
+                "there is no event 1000000 yet"
+            } else {
+                "yet to come"
+            },
+        );
     }
     for unusable in ["yesterday", "2026-03-16", "-1", "1e3"] {
         let answer = scene.get(&format!("{path}?as_of={unusable}")).await;
