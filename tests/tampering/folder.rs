@@ -1,17 +1,19 @@
 //! Data folders as the real server leaves them, and what `audit verify` says of them.
 
 use crate::facts;
-use crate::running_server::{RunningServer, Start};
+use crate::running_server::{Administrator, RunningServer, Start};
 use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use grantlog::event_store::{Append, Direction, EventStore, ExpectedRevision, codec, removal};
 use grantlog_projections::event::{EventsRemoved, RetentionRule};
 use grantlog_projections::recorded_event::Envelope;
 use grantlog_projections::values::{Actor, StreamName};
+use reqwest::Method;
 use rusqlite::Connection;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -41,6 +43,9 @@ impl Original {
             events,
         ));
         let server = Start::over(&data).start();
+        if events == LARGE {
+            wait(indexed(&server, events));
+        }
         let kept = checkpoint(&server);
         assert_eq!(server.stop().code(), Some(0));
         Self { folder, kept }
@@ -248,6 +253,20 @@ pub fn verify(arguments: &[&str]) -> Said {
         report: serde_json::from_slice(&output.stdout).unwrap_or_default(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// Waits until the server's audit index has so many events: its thread gives way to all others.
+async fn indexed(server: &RunningServer, events: u64) {
+    let administrator = Administrator::of(server).await;
+    for _ in 0..100 {
+        let answer = administrator.request(Method::GET, "/audit/events?limit=1").send().await;
+        let page: Value = answer.expect("an answer").json().await.expect("JSON");
+        if page["indexed_through"].as_u64() >= Some(events) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    panic!("the audit index has not reached event {events}");
 }
 
 /// The newest checkpoint of a server, as anybody gets it.
