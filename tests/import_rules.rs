@@ -59,6 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "oauth",
             "credentials",
             "event_store",
+            "priority",
             "rebuildable",
             "metrics",
         ],

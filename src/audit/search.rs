@@ -16,6 +16,7 @@ use crate::audit::index::{AuditIndex, Reader, View};
 use crate::audit::query::{AuditQuery, MAX_LIMIT, Order};
 use crate::event_store::codec::DecodeError;
 use crate::event_store::{EventStore, ReadError, StoredEvent};
+use crate::priority;
 use planner::Question;
 use serde::{Serialize, Serializer};
 use tokio::runtime::Handle;
@@ -108,6 +109,7 @@ impl AuditIndex {
         let (shared, store, handle) = (self.shared.clone(), self.store.clone(), Handle::current());
         let asked = query.clone();
         let (found, indexed_through, turn) = tokio::task::spawn_blocking(move || {
+            priority::give_way();
             let view = shared.view(&plan);
             let mut search = Search {
                 query: &asked,

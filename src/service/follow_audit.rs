@@ -7,6 +7,7 @@ use crate::audit::selection::Selection;
 use crate::audit::{AuditQuery, Order};
 use crate::event_store::{StoredEvent, Subscription};
 use crate::policy::CommandRefused;
+use crate::priority;
 use crate::service::authorize_call::Caller;
 use crate::service::record::Circumstances;
 use crate::service::streams::{CHECK_EVERY, EndReason, Ended, Outlet};
@@ -202,7 +203,10 @@ impl Tail {
         let written = if is_little_work(&batch, &selection) {
             write(&batch, &selection)
         } else {
-            let writing = tokio::task::spawn_blocking(move || write(&batch, &selection));
+            let writing = tokio::task::spawn_blocking(move || {
+                priority::give_way();
+                write(&batch, &selection)
+            });
             writing.await.unwrap_or_else(|panic| Err(panic.to_string()))
         };
         let written = written.map_err(|error| self.log_ended(&error))?;

@@ -9,6 +9,10 @@ use grantlog_projections::Event;
 use grantlog_projections::event::{AuditTrailRead, TrailAccess};
 use grantlog_projections::values::{Actor, ApplicationUri, StreamName};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a search waits for the index to read what has just happened.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 impl Service {
     /// Searches the trail; the search is on the record before it is answered.
@@ -19,6 +23,11 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<AuditPage, ServiceError> {
+        if query.after.is_none() {
+            // Whoever has just done something finds it; an index that is further behind says so in the answer.
+            let reached = self.audit.wait_until_indexed(self.store.log_size());
+            let _ = tokio::time::timeout(PATIENCE, reached).await;
+        }
         let page = self.search_unrecorded(query).await?;
         let rows = page.events.len() as u64;
         let through = page.indexed_through;
