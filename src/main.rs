@@ -10,11 +10,15 @@ use grantlog::startup::{self, Resets};
 use grantlog::telemetry::Telemetry;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// A token request allocates on one thread what the event log's writer and the audit index free on theirs, which
 /// the system's allocator makes expensive.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long a server that has stopped waits for blocking work that nobody waits for any more.
+const LAST_BLOCKING_WORK: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let Cli { options, command } = Cli::parse();
@@ -41,7 +45,10 @@ fn serve(arguments: ServeArguments, data_dir: Option<PathBuf>) -> anyhow::Result
         administrator: arguments.reset_administrator,
         auditor: arguments.reset_auditor,
     };
-    runtime()?.block_on(startup::serve(config, telemetry, resets))?;
+    let runtime = runtime()?;
+    let served = runtime.block_on(startup::serve(config, telemetry, resets));
+    runtime.shutdown_timeout(LAST_BLOCKING_WORK);
+    served?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -63,7 +63,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics",
         ],
     ),
-    ("forwarding", &["audit", "event_store", "metrics", "outgoing", "priority"]),
+    (
+        "forwarding",
+        &["audit", "event_store", "metrics", "outgoing", "priority"],
+    ),
     ("audit", &["credentials", "event_store", "priority", "rebuildable"]),
     ("policy", &["oauth"]),
     ("oauth", &[]),

@@ -104,10 +104,11 @@ pub struct AuditIndex {
     pub(super) shared: Arc<Shared>,
     pub(super) store: Arc<dyn EventStore>,
     /// One permit for every search that runs or waits.
-    pub(super) places: Semaphore,
+    pub(super) places: Arc<Semaphore>,
     /// One permit for every search that runs.
-    pub(super) running: Semaphore,
+    pub(super) running: Arc<Semaphore>,
     feeder: Mutex<Option<JoinHandle<()>>>,
+    /// Ends the feeder, and a pruning that is under way.
     stop: watch::Sender<bool>,
 }
 
@@ -119,7 +120,8 @@ pub(super) struct Shared {
     progress: watch::Sender<Progress>,
     /// Searches find nothing before this index.
     pruned_through: AtomicU64,
-    readers: Mutex<Vec<Reader>>,
+    /// Those that no search uses.
+    pub(super) readers: Mutex<Vec<Reader>>,
 }
 
 /// Sizes that tests make small.
@@ -162,6 +164,19 @@ impl AuditIndex {
         Self::open_with(path, store, Settings::default()).await
     }
 
+    #[cfg(test)]
+    pub(crate) async fn open_in_segments_of(
+        segment_events: usize,
+        path: &Path,
+        store: Arc<dyn EventStore>,
+    ) -> Result<Self, AuditIndexError> {
+        let settings = Settings {
+            segment_events,
+            ..Settings::default()
+        };
+        Self::open_with(path, store, settings).await
+    }
+
     pub(super) async fn open_with(
         path: &Path,
         store: Arc<dyn EventStore>,
@@ -195,8 +210,8 @@ impl AuditIndex {
         Ok(Self {
             shared,
             store,
-            places: Semaphore::new(SEARCH_READERS + MAX_WAITING_SEARCHES),
-            running: Semaphore::new(SEARCH_READERS),
+            places: Arc::new(Semaphore::new(SEARCH_READERS + MAX_WAITING_SEARCHES)),
+            running: Arc::new(Semaphore::new(SEARCH_READERS)),
             feeder: Mutex::new(Some(feeder)),
             stop,
         })
@@ -218,8 +233,8 @@ impl AuditIndex {
         Self {
             shared,
             store,
-            places: Semaphore::new(SEARCH_READERS + MAX_WAITING_SEARCHES),
-            running: Semaphore::new(SEARCH_READERS),
+            places: Arc::new(Semaphore::new(SEARCH_READERS + MAX_WAITING_SEARCHES)),
+            running: Arc::new(Semaphore::new(SEARCH_READERS)),
             feeder: Mutex::new(None),
             stop: watch::Sender::new(true),
         }
@@ -294,7 +309,12 @@ impl Shared {
             None => Reader::open(&self.path, self.settings.segment_events)?,
         };
         let result = read(&reader);
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        {
+            let mut idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < SEARCH_READERS {
+                idle.push(reader);
+            }
+        }
         if let Err(AuditSearchError::Index(error)) = &result {
             self.remove_if_damaged(error);
         }

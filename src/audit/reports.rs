@@ -193,13 +193,14 @@ impl ReportKind {
     }
 
     /// Reads the log up to where the parameters say, on a thread of its own: the work is proportional to the log.
-    /// Without a checkpoint the report says why there is none.
+    /// Without a checkpoint the report says why there is none. The turn is given back when the thread is done.
     pub async fn produce(
         &'static self,
         parameters: Parameters,
         store: Arc<dyn EventStore>,
         server: String,
         checkpoint: Result<LogCheckpoint, String>,
+        turn: impl Send + 'static,
     ) -> Result<Report, ReportError> {
         let reading = (self.reading)(&parameters);
         let (checkpoint, why_not) = match checkpoint {
@@ -209,19 +210,23 @@ impl ReportKind {
         let through = parameters.through_index;
         let signed = checkpoint.clone();
         let finish = move |reading: Box<dyn Reading>| reading.finish(signed.as_ref());
-        let mut body = reading::read_log(store, 0..through, reading, finish).await?;
+        let mut body = reading::read_log(store, 0..through, reading, finish, turn).await?;
         body.remarks
             .extend(why_not.map(|why_not| format!("There is no checkpoint: {why_not}")));
         Ok(Report::new(self, &parameters, server, checkpoint, body))
     }
 }
 
-/// All applications and APIs as they were at a point of the log.
-pub async fn state_as_of(store: Arc<dyn EventStore>, cut: Cut) -> Result<Directory, ReportError> {
+/// All applications and APIs as they were at a point of the log. The turn is given back when the log has been read.
+pub async fn state_as_of(
+    store: Arc<dyn EventStore>,
+    cut: Cut,
+    turn: impl Send + 'static,
+) -> Result<Directory, ReportError> {
     let log_size = store.log_size();
     let through = match cut {
         Cut::Index(index) => log_size.min(index.saturating_add(1)),
         Cut::End | Cut::Time(_) => log_size,
     };
-    reading::read_log(store, 0..through, StateThen::new(cut), |state| state.directory).await
+    reading::read_log(store, 0..through, StateThen::new(cut), |state| state.directory, turn).await
 }

@@ -29,6 +29,8 @@ const READ_EVENTS: usize = 128;
 pub const EVENTS_LOOKED_AT_PER_SEARCH: usize = 20_000;
 /// Rows of the index that one search reads at the most, but for the segment that it is in.
 pub const ROWS_PER_SEARCH: usize = 50_000;
+/// Segments whose times, which are in memory, are looked at for the cost of one row.
+const BOUNDS_PER_ROW: usize = 1_000;
 /// Values of the whole log that one search tries for a part such as `client_id co "x"`, before it goes through each
 /// segment's values instead.
 pub const VALUES_TRIED_PER_SEARCH: usize = 4_000;
@@ -93,15 +95,19 @@ impl AuditIndex {
             Some(cursor) => cursor.pin(query),
             None => query.clone(),
         };
-        let _place = self.places.try_acquire().map_err(|_| AuditSearchError::Overloaded)?;
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| AuditSearchError::Overloaded)?;
         // The semaphores are never closed.
-        let _running = self.running.acquire().await.map_err(|_| AuditSearchError::Overloaded)?;
+        let running = self.running.clone().acquire_owned().await;
+        let running = running.map_err(|_| AuditSearchError::Overloaded)?;
+        // Whoever asked may go: what runs on a blocking thread goes on, and keeps its turn until it is done.
+        let turn = (place, running);
 
         let limit = query.limit.clamp(1, MAX_LIMIT);
         let Question { plan, unindexed } = Question::of(&query);
         let (shared, store, handle) = (self.shared.clone(), self.store.clone(), Handle::current());
         let asked = query.clone();
-        let (found, indexed_through) = tokio::task::spawn_blocking(move || {
+        let (found, indexed_through, turn) = tokio::task::spawn_blocking(move || {
             let view = shared.view(&plan);
             let mut search = Search {
                 query: &asked,
@@ -111,6 +117,7 @@ impl AuditIndex {
                     segments: shared.settings.segments_per_search,
                     events: shared.settings.events_looked_at_per_search,
                     rows: 0,
+                    bounds: 0,
                     values: VALUES_TRIED_PER_SEARCH,
                 },
                 found: Found::default(),
@@ -118,7 +125,7 @@ impl AuditIndex {
                 handle: &handle,
             };
             shared.read(|reader| search.run(plan, &view, reader))?;
-            Ok::<_, AuditSearchError>((search.found, view.indexed_through))
+            Ok::<_, AuditSearchError>((search.found, view.indexed_through, turn))
         })
         .await??;
         // Asked for after the view was taken, so never less than `indexed_through`.
@@ -138,9 +145,12 @@ impl AuditIndex {
             ),
             (_, Order::Desc) => found.stopped_at,
         };
-        let events =
-            tokio::task::spawn_blocking(move || stored.iter().map(AuditEvent::read).collect::<Result<Vec<_>, _>>())
-                .await??;
+        let events = tokio::task::spawn_blocking(move || {
+            let events = stored.iter().map(AuditEvent::read).collect::<Result<Vec<_>, _>>();
+            drop(turn);
+            events
+        });
+        let events = events.await??;
         Ok(AuditPage {
             events,
             next: position.map(|position| Cursor::new(&query, position)),
@@ -188,6 +198,8 @@ struct Budget {
     events: usize,
     /// Rows of the index that were read.
     rows: usize,
+    /// Times of segments that were looked at, in memory, and are not counted as rows yet.
+    bounds: usize,
     /// Values to try.
     values: usize,
 }
@@ -195,6 +207,14 @@ struct Budget {
 impl Budget {
     fn is_spent(&self) -> bool {
         self.segments == 0 || self.rows >= ROWS_PER_SEARCH
+    }
+
+    fn spend_bounds(&mut self, looked_at: u64) {
+        self.bounds = self
+            .bounds
+            .saturating_add(usize::try_from(looked_at).unwrap_or(usize::MAX));
+        self.rows += self.bounds / BOUNDS_PER_ROW;
+        self.bounds %= BOUNDS_PER_ROW;
     }
 }
 
@@ -247,14 +267,15 @@ impl Search<'_> {
     /// Goes through the segments of the database. False when the search is at its end.
     fn run_database(&mut self, plan: Plan, view: &View, reader: &Reader) -> Result<bool, AuditSearchError> {
         let order = self.query.order;
-        // What was given up is not looked at: it may be half there.
-        let first = view.pruned_through / self.size as u64;
+        // What was given up is not looked at: it may be half there. What has been given up since the view was taken
+        // is marked in the database before any of it goes, so this look sees the mark or all of it.
+        let _look = reader.look()?;
+        let first = (view.pruned_through / self.size as u64).max(reader.pruned_segments()?);
         let mut at = match (order, view.written.len() as u64) {
             (_, segments) if segments <= first => return Ok(true),
             (Order::Desc, segments) => segments - 1,
             (Order::Asc, _) => first,
         };
-        let _look = reader.look()?;
         let mut written = Written::new(plan, reader, order, self.size, &view.written, &mut self.budget)?;
         let mut is_first = true;
         while let Some(segment) = written.next(at, &mut self.budget)? {
@@ -349,8 +370,8 @@ impl Search<'_> {
 mod tests {
     use super::*;
     use crate::audit::filter::{Filter, arbitrary};
-    use crate::audit::index::Settings;
     use crate::audit::index::rebuild::compare_with;
+    use crate::audit::index::{MAX_WAITING_SEARCHES, SEARCH_READERS, Settings};
     use crate::audit::memory_log::{ADDRESSES, CLIENTS, Fact, MemoryLog, TYPES, facts, tokens};
     use crate::audit::network::Network;
     use crate::audit::query::TimeBound;
@@ -361,6 +382,7 @@ mod tests {
     use grantlog_projections::values::Timestamp;
     use proptest::prelude::*;
     use std::sync::Arc;
+    use std::time::Duration;
     use tempfile::TempDir;
 
     fn small() -> Settings {
@@ -837,6 +859,104 @@ mod tests {
         assert!(matches!(error, AuditSearchError::Overloaded), "{error}");
         drop(places);
         assert_eq!(index.search(&AuditQuery::default()).await.unwrap().events.len(), 2);
+    }
+
+    /// As a server does with a request whose client has gone.
+    fn poll_once_and_drop(future: impl Future) {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::pin!(future).poll(&mut context).is_pending());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn searches_whose_callers_have_gone_leave_their_places_to_others() {
+        let (_folder, index) = index(&MemoryLog::of(&tokens(200)), small()).await;
+        index.close().await; // every complete segment is in the database then, and searches go on
+        let query = of_orders(Order::Desc, 100);
+        for _ in 0..500 {
+            poll_once_and_drop(index.search(&query));
+        }
+        let answer = async {
+            loop {
+                match index.search(&query).await {
+                    Err(AuditSearchError::Overloaded) => tokio::task::yield_now().await,
+                    answer => return answer.unwrap(),
+                }
+            }
+        };
+        let page = tokio::time::timeout(Duration::from_secs(20), answer).await.unwrap();
+        assert_eq!(page.events.len(), 100);
+        let all = (SEARCH_READERS + MAX_WAITING_SEARCHES) as u32;
+        assert_eq!(
+            index.places.acquire_many(all).await.unwrap().num_permits(),
+            all as usize
+        );
+        assert!(index.shared.readers.lock().unwrap().len() <= SEARCH_READERS);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_search_that_runs_on_without_its_caller_keeps_its_place() {
+        let log = MemoryLog::of(&tokens(20));
+        let (_folder, index) = index(&log, small()).await;
+        index.close().await;
+        {
+            // Their blocking parts wait for it.
+            let _held = index.shared.readers.lock().unwrap();
+            for _ in 0..2 * SEARCH_READERS {
+                poll_once_and_drop(index.search(&of_orders(Order::Desc, 5)));
+            }
+            assert_eq!(index.running.available_permits(), 0);
+        }
+        let running = index.running.acquire_many(SEARCH_READERS as u32);
+        let running = tokio::time::timeout(Duration::from_secs(20), running).await;
+        assert_eq!(running.unwrap().unwrap().num_permits(), SEARCH_READERS);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_pruned_after_a_search_began_is_found_whole_or_not_at_all() {
+        for order in [Order::Desc, Order::Asc] {
+            let log = MemoryLog::of(&tokens(40));
+            let (folder, index) = index(&log, small()).await;
+            // The window cuts through the segment that goes: its times are looked at.
+            let query = AuditQuery {
+                since: Some(TimeBound::At(Timestamp::from_unix_micros(1_773_653_400_000_003))),
+                order,
+                ..AuditQuery::default()
+            };
+            let plan = Question::of(&query).plan;
+            let view = loop {
+                let view = index.shared.view(&plan);
+                if view.written.len() == 5 {
+                    break view;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            };
+            index.prune(16).await.unwrap();
+            let (size, handle, store) = (8, Handle::current(), log.clone());
+            let path = folder.path().join("audit.db");
+            let found = tokio::task::spawn_blocking(move || {
+                let reader = Reader::open(&path, size).unwrap();
+                let mut search = Search {
+                    query: &query,
+                    wanted: 100,
+                    size,
+                    budget: Budget {
+                        segments: 100,
+                        events: 100,
+                        rows: 0,
+                        bounds: 0,
+                        values: 100,
+                    },
+                    found: Found::default(),
+                    store: &*store,
+                    handle: &handle,
+                };
+                search.run(plan, &view, &reader).unwrap();
+                search.found.indexes
+            });
+            let mut found = found.await.unwrap();
+            found.sort_unstable();
+            assert_eq!(found, (16..40).collect::<Vec<_>>());
+        }
     }
 
     #[tokio::test]

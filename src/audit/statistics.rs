@@ -176,13 +176,14 @@ pub async fn count(
     range: Range<u64>,
     store: Arc<dyn EventStore>,
     indexed_through: u64,
+    turn: impl Send + 'static,
 ) -> Result<Statistics, StatisticsError> {
     let events = range.end.saturating_sub(range.start);
     if events > MAX_EVENTS {
         return Err(StatisticsError::TooManyEvents { events });
     }
     let log = store.clone();
-    let counted = read_log(store, range, Counting::new(query), |counting| counting).await?;
+    let counted = read_log(store, range, Counting::new(query), |counting| counting, turn).await?;
     if counted.too_many_buckets {
         return Err(StatisticsError::TooManyBuckets);
     }
@@ -393,7 +394,7 @@ mod tests {
     }
 
     async fn counted(log: &Arc<MemoryLog>, query: StatisticsQuery) -> Statistics {
-        count(query, 0..log.log_size(), log.clone(), log.log_size())
+        count(query, 0..log.log_size(), log.clone(), log.log_size(), ())
             .await
             .unwrap()
     }
@@ -463,10 +464,10 @@ mod tests {
             })
             .collect();
         let log = MemoryLog::of(&many);
-        let refused = count(query(By::Type, Interval::Hour), 0..log.log_size(), log.clone(), 1).await;
+        let refused = count(query(By::Type, Interval::Hour), 0..log.log_size(), log.clone(), 1, ()).await;
         assert!(refused.unwrap_err().to_string().contains("use interval=day"));
         assert_eq!(counted(&log, query(By::Type, Interval::Day)).await.buckets.len(), 84);
-        let refused = count(query(By::Type, Interval::None), 0..MAX_EVENTS + 1, log, 1).await;
+        let refused = count(query(By::Type, Interval::None), 0..MAX_EVENTS + 1, log, 1, ()).await;
         assert!(refused.unwrap_err().to_string().contains("narrow since and until"));
     }
 }

@@ -1,12 +1,12 @@
 //! `audit verify` and `audit verifier-key`: for an auditor who trusts nobody.
 
 use crate::audit::transparency::VerifierKey;
-use crate::audit::transparency::leaf::leaf_of;
+use crate::audit::transparency::leaf::{leaf_of, remains};
 use crate::audit::transparency::tiles::{TILE_HASHES, Tile, TileId};
 use crate::audit::transparency::verify::findings::{Check, Findings};
 use crate::audit::transparency::verify::folder::VerifiedLog;
 use crate::audit::transparency::verify::tree::expected;
-use crate::audit::transparency::verify::{Expected, ExportFile, TreeCheck};
+use crate::audit::transparency::verify::{Expected, ExportFile, InLog, RemovalCheck, TreeCheck};
 use crate::cli::client::{AUDIT_READ, Client};
 use crate::cli::connection::{Server, read_file};
 use crate::cli::exchange::Exchange;
@@ -265,6 +265,7 @@ impl VerifyArguments {
         expected_roots.push(newest);
         let mut tree = TreeCheck::new(expected_roots);
         let mut full = BTreeMap::new();
+        let mut removals = RemovalCheck::of_entries();
         let (mut fetched, mut removed) = (0_u64, 0);
         let mut progress = Progress::new(console);
         {
@@ -283,15 +284,18 @@ impl VerifyArguments {
             while let Some(next) = tiles.next().await {
                 let (number, tile, bundle) = next?;
                 fetched += 1;
-                if self.entries && bundle.is_none() {
-                    removed += tile.hashes().len() as u64;
-                }
-                if let Some(bundle) = bundle {
-                    check_bundle(number * TILE_HASHES, &bundle, &tile, &mut findings);
+                let (first, width) = (number * TILE_HASHES, tile.hashes().len() as u64);
+                match bundle {
+                    Some(bundle) => check_bundle(first, &bundle, &tile, &mut removals, &mut findings),
+                    None if self.entries => {
+                        removed += width;
+                        removals.take_gone(first..first + width);
+                    }
+                    None => {}
                 }
                 for leaf in tile.hashes() {
                     if let Some(export) = &mut export {
-                        export.compare(tree.size(), leaf, &mut findings);
+                        export.compare(tree.size(), leaf, InLog::Unknown, &mut findings);
                     }
                     tree.push(*leaf, &mut findings, |id, tile, _| {
                         if id.level > 0 {
@@ -332,9 +336,11 @@ impl VerifyArguments {
             let what = format!("{read} read, each has its leaf hash and is understood");
             findings.checked(Check::Events, read, what);
         }
+        removals.finish(&mut findings);
         if removed > 0 {
             findings.note(format!(
-                "{removed} events are in bundles of which some were removed: their hashes are checked"
+                "{removed} events are in bundles of which some were removed: their hashes are checked; which of them \
+                 were removed, and that no others were, a data folder or an export shows"
             ));
         }
         tree.finish(&mut findings);
@@ -501,7 +507,7 @@ fn path_of(path: &str, width: u64) -> Vec<String> {
     segments
 }
 
-fn check_bundle(first: u64, bundle: &[u8], tile: &Tile, findings: &mut Findings) {
+fn check_bundle(first: u64, bundle: &[u8], tile: &Tile, removals: &mut RemovalCheck, findings: &mut Findings) {
     let mut rest = bundle;
     for (index, leaf) in (first..).zip(tile.hashes()) {
         let entry = rest
@@ -519,6 +525,13 @@ fn check_bundle(first: u64, bundle: &[u8], tile: &Tile, findings: &mut Findings)
             );
             continue;
         }
+        // Whose other bundles are gone would have room for any number of these: no server gives them.
+        if remains(entry).is_some() {
+            let what = format!("event {index} is what is left of a removed one, in a bundle that should be gone (410)");
+            findings.failed(Check::Removals, what);
+            continue;
+        }
+        removals.add(index, entry);
         let stored = StoredEvent {
             index,
             revision: 0, // a server's bundles do not say it
@@ -562,4 +575,71 @@ fn config(file: Option<PathBuf>, options: &GlobalOptions) -> Result<Config, CliE
         ..CliOverrides::default()
     };
     Config::load(file.as_deref(), environment(), overrides).map_err(|error| CliError::Verification(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::transparency::merkle::leaf_hash;
+
+    const EVENT: &str = r#"{"id":"0190163d-8694-739b-aea5-966c26f8ad91","stream":"service","type":"ServiceStopped","time":"2026-03-16T09:30:00.000000Z","actor":"system","data":{"version":"1","reason":"SIGTERM"}}"#;
+
+    fn bundled(entry: &str) -> Vec<u8> {
+        let length = u16::try_from(entry.len()).unwrap();
+        [&length.to_be_bytes(), entry.as_bytes()].concat()
+    }
+
+    fn checked(bundle: &[u8]) -> Findings {
+        let tile = Tile::from_bytes(&leaf_hash(EVENT.as_bytes())).unwrap();
+        let (mut removals, mut findings) = (RemovalCheck::of_entries(), Findings::default());
+        check_bundle(7, bundle, &tile, &mut removals, &mut findings);
+        removals.finish(&mut findings);
+        findings
+    }
+
+    #[test]
+    fn a_bundle_has_the_events_of_its_tile() {
+        assert!(checked(&bundled(EVENT)).are_good());
+        assert!(checked(&bundled(&EVENT.replace("SIGTERM", "SIGHUPP"))).has_failed(Check::Events));
+        assert!(checked(&[]).has_failed(Check::Events));
+    }
+
+    #[test]
+    fn a_bundle_with_what_is_left_of_an_event_is_no_server_s() {
+        for stream in ["service", "audit-access"] {
+            let remains = format!(
+                r#"{{"id":"0190163d-8694-739b-aea5-966c26f8ad91","stream":"{stream}","type":"EventRemoved","time":"2026-03-16T09:30:00.000000Z","actor":"system","data":{{"leaf_hash":"{}"}}}}"#,
+                STANDARD.encode(leaf_hash(EVENT.as_bytes()))
+            );
+            let findings = checked(&bundled(&remains));
+            assert!(
+                findings.failures[0].first.starts_with("event 7 is what is left"),
+                "{findings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bundle_that_is_gone_is_on_the_record() {
+        let gone = |said: Option<&str>| {
+            let (mut removals, mut findings) = (RemovalCheck::of_entries(), Findings::default());
+            removals.take_gone(256..512);
+            if let Some(data) = said {
+                let said = format!(
+                    r#"{{"id":"0190163d-8694-739b-aea5-966c26f8ad91","stream":"retention","type":"EventsRemoved","time":"2026-03-16T09:30:00.000000Z","actor":"system","data":{data}}}"#
+                );
+                removals.add(900, said.as_bytes());
+            }
+            removals.finish(&mut findings);
+            findings
+        };
+        let said =
+            |from, through| format!(r#"{{"from_index":{from},"through_index":{through},"events":9,"rule":"age"}}"#);
+        assert!(gone(Some(&said(0, 300))).are_good());
+        // That of an earlier range can be in a bundle that is gone itself.
+        assert!(gone(Some(&said(600, 800))).are_good());
+        for findings in [gone(None), gone(Some(&said(0, 256)))] {
+            assert!(findings.has_failed(Check::Removals), "{findings:?}");
+        }
+    }
 }

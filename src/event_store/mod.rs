@@ -132,6 +132,9 @@ pub enum AppendError {
     /// The commit failed: whether the events are on disk only a restart can tell.
     #[error("the event log could not commit: {0}")]
     Indeterminate(String),
+    /// A removal could not be done and was undone: the log is as it was.
+    #[error("the event log could not remove what it was to: {0}")]
+    NotRemoved(String),
     /// The store has stopped accepting (poisoned by a failed commit, or closed); nothing was written.
     #[error("the event log does not accept events: {0}")]
     Closed(String),

@@ -3,7 +3,7 @@
 use crate::policy::CommandRefused;
 use grantlog_projections::event::{LegalHoldPlaced, LegalHoldReleased};
 use grantlog_projections::retention::Retention;
-use grantlog_projections::values::Remark;
+use grantlog_projections::values::{Remark, TokenLifetime};
 use std::ops::Range;
 use uuid::Uuid;
 
@@ -12,6 +12,15 @@ pub const MAX_HOLDS: usize = 1_024;
 /// Units at the log's end that are never removed, whatever the rules say: whoever follows the log, or has saved
 /// how far it has read, finds them as they were.
 pub const UNITS_ALWAYS_KEPT: u64 = 4;
+
+/// Segments of the index that are given up together at the least, as its own rules say: each time goes through all
+/// of its values.
+const FEWEST_UNITS_PRUNED: u64 = 4;
+/// Of the segments that are found, one in so many goes at a time at the least.
+const PRUNED_PART: u64 = 64;
+/// Facts that are younger than this, in seconds, are never removed: what is known of a token stays at least as long as
+/// it may be used, with an hour for clocks that differ.
+pub const YOUNGEST_REMOVED_SECONDS: i64 = TokenLifetime::MAX_SECONDS as i64 + 3_600;
 
 /// What the operator wants to keep. Nothing is given up by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,10 +50,23 @@ pub fn next_removal(retention: &Retention, log_size: u64, wanted: u64, unit: u64
     (range.end <= allowed).then_some(range)
 }
 
-/// Decides up to which index searches find nothing any more, when those before `wanted` may go.
+/// Decides up to which index searches find nothing any more, when those before `wanted` may go. `None`: none, or too
+/// few to be worth it yet.
 pub fn next_pruning(retention: &Retention, log_size: u64, wanted: u64, unit: u64) -> Option<u64> {
     let through = may_go(retention, log_size, unit).min(wanted) / unit * unit;
-    (through > retention.pruned_through.max(retention.removed_through)).then_some(through)
+    let due = through.saturating_sub(found_from(retention));
+    (due >= fewest_pruned(retention, log_size, unit)).then_some(through)
+}
+
+/// How many events searches stop finding at a time, at the least.
+pub fn fewest_pruned(retention: &Retention, log_size: u64, unit: u64) -> u64 {
+    let found = log_size.saturating_sub(found_from(retention)) / unit;
+    (found / PRUNED_PART).max(FEWEST_UNITS_PRUNED) * unit
+}
+
+/// What is before it is found no more.
+fn found_from(retention: &Retention) -> u64 {
+    retention.pruned_through.max(retention.removed_through)
 }
 
 fn may_go(retention: &Retention, log_size: u64, unit: u64) -> u64 {
@@ -60,6 +82,11 @@ pub fn place_hold(
     reason: Remark,
 ) -> Result<LegalHoldPlaced, CommandRefused> {
     let (from_index, through_index) = range;
+    let removed_through = retention.removed_through;
+    if from_index < removed_through {
+        let message = format!("the facts before {removed_through} are removed already: hold from there");
+        return Err(CommandRefused::Conflict(message));
+    }
     if through_index.is_some_and(|through| through <= from_index) {
         let message = "must be greater than from_index: the range ends before it";
         return Err(CommandRefused::invalid("through_index", message));

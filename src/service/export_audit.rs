@@ -8,7 +8,7 @@ use crate::audit::transparency::TransparencyError;
 use crate::policy::CommandRefused;
 use crate::service::authorize_call::Caller;
 use crate::service::record::Circumstances;
-use crate::service::streams::{CHECK_EVERY, Ended, Outlet};
+use crate::service::streams::{CHECK_EVERY, Ended, Outlet, Place};
 use crate::service::{Service, ServiceError};
 use futures_util::stream::{self, Stream, StreamExt};
 use grantlog_projections::event::{AuditTrailExported, AuditTrailRead, TrailAccess};
@@ -69,7 +69,7 @@ impl Service {
         };
         self.record_access(fact.into(), &caller.application_uri, circumstances)
             .await?;
-        let (outlet, parts) = self.streams.open(place);
+        let (outlet, parts) = self.streams.open(place.clone());
         let writing = Writing {
             service: self.clone(),
             caller,
@@ -77,7 +77,7 @@ impl Service {
             outlet,
         };
         let format = request.format;
-        let batches = self.batches(range.clone(), format, Arc::new(request.selection));
+        let batches = self.batches(range.clone(), format, Arc::new(request.selection), place);
         tokio::spawn(writing.run(format.head(), batches));
         Ok(Export { range, parts })
     }
@@ -89,7 +89,7 @@ impl Service {
         caller: &Caller,
         circumstances: &Circumstances,
     ) -> Result<Manifest, ServiceError> {
-        let _place = self.streams.exports.take(&caller.application_uri)?;
+        let place = self.streams.exports.take(&caller.application_uri)?;
         let range = self.range(&request)?;
         let mut filter = cut(&request.filter);
         filter.insert("format".into(), request.format.as_str().into());
@@ -107,12 +107,14 @@ impl Service {
         let format = request.format;
         let mut tally = Tally::default();
         tally.add(0, &format.head());
-        let mut batches = Box::pin(self.batches(range.clone(), format, Arc::new(request.selection)));
+        let mut batches = Box::pin(self.batches(range.clone(), format, Arc::new(request.selection), place.clone()));
         while let Some(part) = batches.next().await {
             let part = part.map_err(|error| ServiceError::Audit(error.to_string()))?;
             // Hashing is work in proportion to the log, too.
+            let place = place.clone();
             let hashing = tokio::task::spawn_blocking(move || {
                 tally.add_part(&part);
+                drop(place);
                 tally
             });
             tally = hashing.await.map_err(|error| ServiceError::Audit(error.to_string()))?;
@@ -155,12 +157,14 @@ impl Service {
         Ok(from..through)
     }
 
-    /// The parts of a range, in order, a few of them under way at the same time.
+    /// The parts of a range, in order, a few of them under way at the same time. Each keeps the place until it is
+    /// written, whether or not anybody still waits for it.
     fn batches(
         &self,
         range: Range<u64>,
         format: ExportFormat,
         selection: Arc<Selection>,
+        place: Arc<Place>,
     ) -> impl Stream<Item = Result<Part, ExportError>> + Send + 'static {
         let store = self.store.clone();
         let begins = stream::unfold(range.start, move |from| async move {
@@ -174,7 +178,15 @@ impl Service {
         begins
             .map(move |range| {
                 // Each on a task of its own: it goes on while the part before it waits for the reader.
-                tokio::spawn(write_range(store.clone(), range, format, selection.clone()))
+                let (place, part) = (
+                    place.clone(),
+                    write_range(store.clone(), range, format, selection.clone()),
+                );
+                tokio::spawn(async move {
+                    let part = part.await;
+                    drop(place);
+                    part
+                })
             })
             .buffered(MAX_BATCHES_IN_FLIGHT)
             .map(|written| written?)

@@ -62,7 +62,6 @@ use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use streams::Streams;
 use throttle::Throttle;
 
@@ -103,8 +102,7 @@ pub struct Service {
     throttle: Throttle,
     metrics: Metrics,
     streams: Streams,
-    /// Whether a removal that an earlier run began has been completed.
-    is_removal_resumed: AtomicBool,
+    retaining: retention::Progress,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -203,7 +201,7 @@ impl Service {
             throttle,
             metrics,
             streams: Streams::new(),
-            is_removal_resumed: AtomicBool::new(false),
+            retaining: retention::Progress::default(),
         }
     }
 

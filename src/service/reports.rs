@@ -14,7 +14,8 @@ use grantlog_projections::event::ReportProduced;
 use grantlog_projections::values::{Actor, ApplicationUri, StreamName};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Readings of the whole log at the same time.
 pub const MAX_RUNNING: usize = 2;
@@ -25,31 +26,32 @@ pub const MAX_OF_ONE_CALLER: usize = 4;
 
 /// The places of those who read the whole log.
 pub(super) struct LogReaders {
-    places: Semaphore,
-    running: Semaphore,
+    places: Arc<Semaphore>,
+    running: Arc<Semaphore>,
     shares: Shares,
 }
+
+/// The permits of one reader, and its caller's share: given back when the last who works for it drops them, which may be a thread that its
+/// caller did not wait for.
+pub(super) type Turn = Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit, Share)>;
 
 impl LogReaders {
     pub fn new() -> Self {
         Self {
-            places: Semaphore::new(MAX_RUNNING + MAX_WAITING),
-            running: Semaphore::new(MAX_RUNNING),
+            places: Arc::new(Semaphore::new(MAX_RUNNING + MAX_WAITING)),
+            running: Arc::new(Semaphore::new(MAX_RUNNING)),
             shares: Shares::new(MAX_OF_ONE_CALLER),
         }
     }
 
     /// Waits for its turn; refuses when too many wait already, or too many of the same caller.
-    pub async fn turn(
-        &self,
-        caller: &ApplicationUri,
-    ) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>, Share), ServiceError> {
+    pub async fn turn(&self, caller: &ApplicationUri) -> Result<Turn, ServiceError> {
         let share = self.shares.take(caller, "readings of the whole log")?;
         let busy = || ServiceError::Busy("too many reports are being made at once".into());
-        let place = self.places.try_acquire().map_err(|_| busy())?;
+        let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
         // The semaphores are never closed.
-        let running = self.running.acquire().await.map_err(|_| busy())?;
-        Ok((place, running, share))
+        let running = self.running.clone().acquire_owned().await.map_err(|_| busy())?;
+        Ok(Arc::new((place, running, share)))
     }
 }
 
@@ -73,7 +75,7 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<ProducedReport, ServiceError> {
-        let _turn = self.log_readers.turn(reader).await?;
+        let turn = self.log_readers.turn(reader).await?;
         let parameters = kind.parameters(given, &*self.store).await?;
         let checkpoint = match self.transparency.checkpoint_at(parameters.through_index).await {
             Ok(signed) => Ok(LogCheckpoint {
@@ -85,11 +87,14 @@ impl Service {
             Err(error) => return Err(error.into()),
         };
         let server = self.settings.issuer.clone();
-        let report = kind.produce(parameters, self.store.clone(), server, checkpoint).await?;
+        let report = kind
+            .produce(parameters, self.store.clone(), server, checkpoint, turn.clone())
+            .await?;
         let fact = fact(&report, format, reader);
         let rendering = tokio::task::spawn_blocking(move || {
             let bytes = format.render(&report);
             let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+            drop(turn);
             (bytes, sha256)
         });
         let (bytes, sha256) = rendering
@@ -112,8 +117,8 @@ impl Service {
 
     /// All applications and APIs as they were then.
     pub async fn directory_as_of(&self, as_of: AsOf, reader: &ApplicationUri) -> Result<Directory, ServiceError> {
-        let _turn = self.state_readers.turn(reader).await?;
-        Ok(state_as_of(self.store.clone(), as_of.into()).await?)
+        let turn = self.state_readers.turn(reader).await?;
+        Ok(state_as_of(self.store.clone(), as_of.into(), turn).await?)
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::event_store::removal::removed;
 use crate::event_store::{AppendError, Direction, ExpectedRevision, MAX_EVENTS_PER_READ, StoredEvent, codec};
 use crate::policy::CommandRefused;
-use crate::policy::retention::{self, RetentionRules};
+use crate::policy::retention::{self, RetentionRules, YOUNGEST_REMOVED_SECONDS};
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
@@ -13,7 +13,7 @@ use grantlog_projections::retention::{LegalHold, Retention};
 use grantlog_projections::values::{Actor, Remark, StreamName, Timestamp};
 use serde::Serialize;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -25,6 +25,28 @@ const PAUSE_FACTOR: u32 = 4;
 const UNITS_PER_RUN: usize = 64;
 /// A command on holds is decided anew this often when another one came first.
 const MAX_ATTEMPTS: usize = 5;
+
+/// How far the background work has come.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Whether the last removal on the record has been carried out. What an earlier run left is not known.
+    is_removal_complete: AtomicBool,
+    is_log_too_large: Told,
+    is_index_too_large: Told,
+}
+
+/// What the operator is told once, until it is over.
+#[derive(Default)]
+struct Told(AtomicBool);
+
+impl Told {
+    fn tell(&self, is_so: bool, tell: impl FnOnce()) {
+        let is_known = self.0.swap(is_so, Ordering::Relaxed);
+        if is_so && !is_known {
+            tell();
+        }
+    }
+}
 
 /// What is kept, as callers see it.
 #[derive(Debug, Serialize)]
@@ -127,7 +149,8 @@ impl Service {
         })
     }
 
-    /// Keeps what is in the range from being removed. What has been removed already stays so.
+    /// Keeps what is in the range from being removed. A range that begins with what has been removed already is
+    /// refused; one that begins at a time begins behind it.
     pub async fn place_hold(
         &self,
         from: HoldFrom,
@@ -136,24 +159,22 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<ShownHold, ServiceError> {
-        let from_index = match from {
-            HoldFrom::Index(index) => index,
-            HoldFrom::Time(time) => self.audit.events_before(time),
-        };
         let hold_id = Uuid::now_v7();
-        let range = (from_index, through_index);
-        self.decide_retention(actor, circumstances, |retention| {
-            Ok(retention::place_hold(retention, hold_id, range, reason.clone())?.into())
-        })
-        .await?;
-        Ok(ShownHold {
-            id: hold_id,
-            from_index,
-            through_index,
-            reason,
+        let placed = self
+            .decide_retention(actor, circumstances, |retention| {
+                let from_index = match from {
+                    HoldFrom::Index(index) => index,
+                    HoldFrom::Time(time) => self.audit.events_before(time).max(retention.removed_through),
+                };
+                retention::place_hold(retention, hold_id, (from_index, through_index), reason.clone())
+            })
+            .await?;
+        let hold = LegalHold {
+            placed,
             placed_by: actor.clone(),
             placed_at: circumstances.now,
-        })
+        };
+        Ok(ShownHold::of(hold_id, &hold))
     }
 
     /// Ends a hold.
@@ -165,9 +186,10 @@ impl Service {
         circumstances: &Circumstances,
     ) -> Result<(), ServiceError> {
         self.decide_retention(actor, circumstances, |retention| {
-            Ok(retention::release_hold(retention, id, reason.clone())?.into())
+            retention::release_hold(retention, id, reason.clone())
         })
-        .await
+        .await?;
+        Ok(())
     }
 
     /// Gives up what it is time for. Stops in between at any time: the next call goes on.
@@ -181,10 +203,11 @@ impl Service {
         let indexed = self.audit.wait_until_indexed(self.store.log_size()).await;
         indexed.map_err(|error| ServiceError::Audit(error.to_string()))?;
         // A removal that is on the record and stopped half-way.
-        if !self.is_removal_resumed.load(Ordering::Relaxed) {
+        let is_complete = &self.retaining.is_removal_complete;
+        if !is_complete.load(Ordering::Relaxed) {
             self.remove(retention.last_removal_from..retention.removed_through)
                 .await?;
-            self.is_removal_resumed.store(true, Ordering::Relaxed);
+            is_complete.store(true, Ordering::Relaxed);
         }
         for _ in 0..UNITS_PER_RUN {
             if !self.remove_next_unit(&rules, &retention).await? {
@@ -198,25 +221,42 @@ impl Service {
     /// Removes the oldest unit of the log when a rule says so and no hold does not. False: it stays.
     async fn remove_next_unit(&self, rules: &RetentionRules, known: &Retention) -> Result<bool, ServiceError> {
         let unit = self.audit.segment_events();
+        let now = super::now();
+        let old_enough = self.audit.events_before(now.plus_seconds(-YOUNGEST_REMOVED_SECONDS));
         let by_age = rules
             .log_after_seconds
-            .map(|age| self.audit.events_before(super::now().plus_seconds(-age)));
-        let is_too_large = match rules.log_max_bytes {
-            Some(most) => self.store.used_bytes().await? > most,
-            None => false,
+            .map(|age| self.audit.events_before(now.plus_seconds(-age)).min(old_enough));
+        let (is_too_large, bytes) = match rules.log_max_bytes {
+            Some(most) => {
+                let bytes = self.store.used_bytes().await?;
+                (bytes > most, bytes)
+            }
+            None => (false, 0),
         };
+        let by_size = is_too_large.then_some(old_enough);
         let due = |retention: &Retention| {
             let next = |wanted| retention::next_removal(retention, self.store.log_size(), wanted, unit);
-            by_age
-                .and_then(next)
-                .map(|range| (range, RetentionRule::Age))
-                .or_else(|| next(if is_too_large { u64::MAX } else { 0 }).map(|range| (range, RetentionRule::Size)))
+            let by_age = by_age.and_then(next).map(|range| (range, RetentionRule::Age));
+            by_age.or_else(|| by_size.and_then(next).map(|range| (range, RetentionRule::Size)))
         };
-        let Some((range, rule)) = due(known) else {
+        let due_now = due(known);
+        self.retaining
+            .is_log_too_large
+            .tell(is_too_large && due_now.is_none(), || {
+                tracing::warn!(
+                    bytes,
+                    retention.log_max_bytes = rules.log_max_bytes,
+                    "the log is larger than it may be, and nothing more can be removed: the rest is too young, held, \
+                     among the newest units, or what the state is made of"
+                );
+            });
+        let Some((range, rule)) = due_now else {
             return Ok(false);
         };
         let events = self.count_removable(range.clone()).await?;
         let circumstances = Circumstances::of_system();
+        let is_complete = &self.retaining.is_removal_complete;
+        is_complete.store(false, Ordering::Relaxed);
         // Decided on the log as it is now: a hold that came meanwhile counts.
         let decided = self
             .decide_retention(&Actor::System, &circumstances, |retention| match due(retention) {
@@ -225,14 +265,17 @@ impl Service {
                     through_index: range.end,
                     events,
                     rule,
-                }
-                .into()),
+                }),
                 _ => Err(CommandRefused::Conflict("something else came first".into())),
             })
             .await;
         match decided {
-            Ok(()) => {}
-            Err(ServiceError::Refused(CommandRefused::Conflict(_))) => return Ok(false),
+            Ok(_) => {}
+            Err(ServiceError::Refused(CommandRefused::Conflict(_))) => {
+                // Nothing was put on the record.
+                is_complete.store(true, Ordering::Relaxed);
+                return Ok(false);
+            }
             Err(error) => return Err(error),
         }
         tracing::info!(
@@ -243,6 +286,7 @@ impl Service {
             "removing events from the log"
         );
         self.remove(range).await?;
+        is_complete.store(true, Ordering::Relaxed);
         Ok(true)
     }
 
@@ -283,21 +327,32 @@ impl Service {
         let by_size = match rules.index_max_bytes {
             Some(most) if by_age.is_none() => {
                 let bytes = self.audit_bytes().await?;
-                let found = self.audit.pruned_through().max(retention.pruned_through);
+                let found = retention.removed_through.max(retention.pruned_through);
                 // As large a part of what is found as the index is too large.
                 let beyond = u128::from(bytes.saturating_sub(most)) * u128::from(log_size.saturating_sub(found));
                 let events = u64::try_from(beyond / u128::from(bytes.max(1))).unwrap_or(0);
-                let wanted = (events > 0).then(|| found.saturating_add(events).next_multiple_of(unit));
-                wanted
-                    .and_then(|wanted| retention::next_pruning(&retention, log_size, wanted, unit))
-                    .map(|through| (through, RetentionRule::Size))
+                let events = events.max(retention::fewest_pruned(&retention, log_size, unit));
+                let wanted = found.saturating_add(events).checked_next_multiple_of(unit);
+                let through = wanted
+                    .filter(|_| bytes > most)
+                    .and_then(|wanted| retention::next_pruning(&retention, log_size, wanted, unit));
+                let is_unmet = bytes > most && through.is_none();
+                self.retaining.is_index_too_large.tell(is_unmet, || {
+                    tracing::warn!(
+                        bytes,
+                        retention.index_max_bytes = most,
+                        "the audit index is larger than it may be, and nothing more can be given up: the rest is held or \
+                         among the newest segments"
+                    );
+                });
+                through.map(|through| (through, RetentionRule::Size))
             }
             _ => None,
         };
         if let Some((through_index, rule)) = by_age.or(by_size) {
             let circumstances = Circumstances::of_system();
             self.decide_retention(&Actor::System, &circumstances, |_| {
-                Ok(IndexPruned { through_index, rule }.into())
+                Ok(IndexPruned { through_index, rule })
             })
             .await?;
         }
@@ -343,22 +398,29 @@ impl Service {
         Ok(retention)
     }
 
-    /// Decides on what the stream says and appends, anew when something else came first.
-    async fn decide_retention(
+    /// Decides on what the stream says and appends, anew when something else came first. Answers with what was put
+    /// on the record.
+    async fn decide_retention<E: Into<Event> + Clone>(
         &self,
         actor: &Actor,
         circumstances: &Circumstances,
-        decide: impl Fn(&Retention) -> Result<Event, CommandRefused>,
-    ) -> Result<(), ServiceError> {
+        decide: impl Fn(&Retention) -> Result<E, CommandRefused>,
+    ) -> Result<E, ServiceError> {
         for _ in 0..MAX_ATTEMPTS {
             let retention = self.retention().await?;
             let fact = decide(&retention)?;
             let expected = retention
                 .revision
                 .map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
-            let recorded = self.record(StreamName::retention(), expected, actor, circumstances, [fact]);
+            let recorded = self.record(
+                StreamName::retention(),
+                expected,
+                actor,
+                circumstances,
+                [fact.clone().into()],
+            );
             match recorded.await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(fact),
                 Err(ServiceError::NotRecorded(AppendError::WrongExpectedRevision { .. })) => {}
                 Err(error) => return Err(error),
             }
@@ -370,3 +432,6 @@ impl Service {
 fn is_removable(stored: &StoredEvent) -> bool {
     codec::peek_type(&stored.bytes).is_some_and(Event::may_be_removed)
 }
+
+#[cfg(test)]
+mod tests;

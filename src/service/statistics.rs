@@ -22,7 +22,7 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<Statistics, ServiceError> {
-        let _turn = self.log_readers.turn(reader).await?;
+        let turn = self.log_readers.turn(reader).await?;
         // What has just happened is worth a moment; an index that is further behind says so in the answer.
         let reached = self.audit.wait_until_indexed(self.store.log_size());
         let _ = tokio::time::timeout(PATIENCE, reached).await;
@@ -41,7 +41,7 @@ impl Service {
             (Some(first), Some(last)) => first.index..indexed_through.min(last.index + 1),
             _ => 0..0,
         };
-        let counted = count(query, range, self.store.clone(), indexed_through).await?;
+        let counted = count(query, range, self.store.clone(), indexed_through, turn).await?;
         let rows = counted.totals.len() as u64;
         self.record_reading(
             filter,

@@ -402,6 +402,28 @@ async fn a_removal_beyond_its_bounds_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_removal_that_cannot_be_done_changes_nothing_and_the_log_goes_on() {
+    let log = LogInAFile::new();
+    let store = log.open().await;
+    append_many(&*store, "a", 10).await;
+    let before = whole_log(&*store).await;
+    store.close().await;
+    drop(store);
+    let file = rusqlite::Connection::open(log.path()).unwrap();
+    file.execute("DELETE FROM events WHERE position = 4", []).unwrap();
+    drop(file);
+    let store = log.open().await;
+    let left: Vec<StoredEvent> = before[2..6].iter().map(left_of).collect();
+    let error = store.remove(left).await.unwrap_err();
+    assert!(matches!(error, AppendError::NotRemoved(_)), "{error}");
+    assert_eq!(store.failure(), None);
+    assert_eq!(store.read_indexes(&[2, 3, 5]).await.unwrap()[0], before[2]);
+    assert_eq!(append_one(&*store, "a").await.revision, 10);
+    store.remove(vec![left_of(&before[2])]).await.unwrap();
+    assert_eq!(store.read_indexes(&[2]).await.unwrap(), [left_of(&before[2])]);
+}
+
+#[tokio::test]
 async fn appends_and_removals_that_wait_together_are_all_done() {
     let log = LogInAFile::new();
     let (store, let_on) = held_up(log.options());

@@ -1,15 +1,9 @@
 //! The log itself is tampered with.
 
-use crate::folder::{Folder, LARGE, SMALL, checkpoint, copy, size_of};
+use crate::folder::{Folder, LARGE, SMALL, checkpoint, copy, remains, size_of};
 use crate::running_server::Administrator;
-use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
-use grantlog::event_store::{Append, Direction, EventStore, ExpectedRevision, codec, removal};
-use grantlog_projections::event::{EventsRemoved, RetentionRule};
-use grantlog_projections::recorded_event::Envelope;
-use grantlog_projections::values::{Actor, StreamName};
 use proptest::prelude::*;
 use reqwest::{Method, StatusCode};
-use uuid::Uuid;
 
 #[test]
 fn an_untouched_folder_passes_served_or_stopped() {
@@ -153,18 +147,8 @@ fn a_revision_that_was_changed_is_named() {
 
 #[test]
 fn an_event_that_was_removed_behind_the_log_s_back_is_named_though_its_hash_is_right() {
-    use base64::Engine;
     let folder = Folder::small();
-    let hash = grantlog::audit::transparency::merkle::leaf_hash(&folder.event(9));
-    let mut event: serde_json::Value = serde_json::from_slice(&folder.event(9)).unwrap();
-    let hash = base64::engine::general_purpose::STANDARD.encode(hash);
-    let remains = format!(
-        r#"{{"id":{},"stream":{},"type":"EventRemoved","time":{},"actor":"system","data":{{"leaf_hash":"{hash}"}}}}"#,
-        event["id"].take(),
-        event["stream"].take(),
-        event["time"].take(),
-    );
-    folder.put(9, remains.as_bytes());
+    folder.put(9, &remains(&folder.event(9), None));
     let said = folder.verify_log(&[]).failed();
     assert_eq!(
         said.failure("removals"),
@@ -258,35 +242,7 @@ fn a_server_that_is_killed_has_published_nothing_that_its_log_does_not_hold() {
 fn what_retention_removed_on_the_record_verifies_and_its_proofs_too() {
     let folder = Folder::small();
     let kept_file = folder.write("kept.txt", &folder.kept);
-    crate::folder::wait(async {
-        let store = SqliteEventStore::open(SqliteOptions::new(folder.data().join("events.db"))).unwrap();
-        let fact = EventsRemoved {
-            from_index: 0,
-            through_index: 300,
-            events: 300,
-            rule: RetentionRule::Age,
-        };
-        let stream = StreamName::retention();
-        let envelope = Envelope {
-            id: Uuid::now_v7(),
-            stream: stream.clone(),
-            time: grantlog::service::now(),
-            actor: Actor::System,
-            source: None,
-            trace_id: None,
-            event: fact.into(),
-        };
-        let append = Append {
-            stream: stream.as_str().to_owned(),
-            expected: ExpectedRevision::Any,
-            events: vec![codec::encode(&envelope).unwrap()],
-        };
-        store.append_to_stream(append).await.unwrap();
-        let events = store.read_all(0, Direction::Forwards, 300).await.unwrap();
-        let left = events.iter().map(|event| removal::removed(event).unwrap()).collect();
-        store.remove(left).await.unwrap();
-        store.close().await;
-    });
+    folder.retain(300, 300, |_| true);
     let said = folder.verify_log(&["--checkpoint", &kept_file]);
     said.passed();
     let checked = said.report["checked"].as_array().unwrap();
@@ -331,4 +287,69 @@ fn what_retention_removed_on_the_record_verifies_and_its_proofs_too() {
     );
     server.stop();
     folder.verify_log(&["--checkpoint", &kept_file]).passed();
+}
+
+#[test]
+fn a_fact_of_the_state_that_was_removed_among_what_retention_removed_is_named() {
+    let folder = Folder::small();
+    // The server's own first facts follow the tokens.
+    let (first, through) = (SMALL, SMALL + 2);
+    folder.retain(through, SMALL, |index| index < SMALL);
+    folder.verify_log(&[]).passed();
+    let fact = folder.event(first);
+
+    folder.put(first, &remains(&fact, None));
+    let said = folder.verify_log(&[]).failed();
+    let named = format!("event {first} was removed from the stream ");
+    assert!(said.failure("removals").starts_with(&named), "{said:?}");
+
+    // Its stream is in the bytes that were put there, and can be another; their number cannot.
+    folder.put(first, &remains(&fact, Some("audit-access")));
+    let said = folder.verify_log(&[]).failed();
+    let counted = format!(
+        "of events 0 to {} {} were removed, and the log says {SMALL}",
+        through - 1,
+        SMALL + 1
+    );
+    assert_eq!(said.failure("removals"), counted);
+}
+
+#[test]
+fn a_removal_that_goes_on_is_no_failure_and_is_told() {
+    let folder = Folder::small();
+    folder.retain(300, 300, |index| index < 250);
+    let said = folder.verify_log(&[]);
+    said.passed();
+    let notes = said.report["notes"].as_array().unwrap();
+    assert!(
+        notes.iter().any(|note| note
+            .as_str()
+            .unwrap()
+            .starts_with("of events 0 to 299 250 of 300 are removed")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_server_that_hides_an_event_as_removed_is_found_from_outside() {
+    let folder = Folder::small();
+    folder.put(9, &remains(&folder.event(9), None));
+    let server = folder.start();
+    checkpoint(&server);
+    let (profile, key) = (folder.data().join("admin.json"), folder.verifier_key());
+    let online = [
+        "--url",
+        &server.url,
+        "--verifier-key",
+        &key,
+        "--entries",
+        "--profile",
+        profile.to_str().unwrap(),
+    ];
+    let said = crate::folder::verify(&online).failed();
+    assert_eq!(
+        said.failure("removals"),
+        "the server does not give events 0 to 255 because events of them were removed, and what the server gives of \
+         its events does not say so"
+    );
 }

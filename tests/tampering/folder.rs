@@ -2,12 +2,18 @@
 
 use crate::facts;
 use crate::running_server::{RunningServer, Start};
+use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
+use grantlog::event_store::{Append, Direction, EventStore, ExpectedRevision, codec, removal};
+use grantlog_projections::event::{EventsRemoved, RetentionRule};
+use grantlog_projections::recorded_event::Envelope;
+use grantlog_projections::values::{Actor, StreamName};
 use rusqlite::Connection;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 /// Events before the server starts: more than a segment of the audit index, and not a whole tile.
 pub const LARGE: u64 = 16_900;
@@ -137,6 +143,45 @@ impl Folder {
             .expect("a change");
     }
 
+    /// What retention does when the time of all before an index has come: records that so many events of them go, and
+    /// removes those that `goes` names.
+    pub fn retain(&self, through: u64, events: u64, goes: impl Fn(u64) -> bool) {
+        let fact = EventsRemoved {
+            from_index: 0,
+            through_index: through,
+            events,
+            rule: RetentionRule::Age,
+        };
+        let stream = StreamName::retention();
+        let envelope = Envelope {
+            id: Uuid::now_v7(),
+            stream: stream.clone(),
+            time: grantlog::service::now(),
+            actor: Actor::System,
+            source: None,
+            trace_id: None,
+            event: fact.into(),
+        };
+        let append = Append {
+            stream: stream.as_str().to_owned(),
+            expected: ExpectedRevision::Any,
+            events: vec![codec::encode(&envelope).expect("a small event")],
+        };
+        wait(async {
+            let options = SqliteOptions::new(self.data().join("events.db"));
+            let store = SqliteEventStore::open(options).expect("the log opens");
+            store.append_to_stream(append).await.expect("a healthy disk");
+            let events = store.read_all(0, Direction::Forwards, through as usize).await;
+            let left = events.expect("events");
+            let left = left
+                .iter()
+                .filter(|event| goes(event.index))
+                .map(|event| removal::removed(event).expect("an event"));
+            store.remove(left.collect()).await.expect("a healthy disk");
+            store.close().await;
+        });
+    }
+
     pub fn log_size(&self) -> u64 {
         let count = "SELECT count(*) FROM events";
         let count: i64 = self
@@ -176,6 +221,20 @@ impl Folder {
         std::fs::write(&path, text).expect("a file");
         path.to_str().expect("UTF-8").to_owned()
     }
+}
+
+/// What would be left of an event that was removed, or of one of another stream with its hash.
+pub fn remains(event: &[u8], stream: Option<&str>) -> Vec<u8> {
+    use base64::Engine;
+    let hash = grantlog::audit::transparency::merkle::leaf_hash(event);
+    let hash = base64::engine::general_purpose::STANDARD.encode(hash);
+    let mut event: Value = serde_json::from_slice(event).expect("an event");
+    let stream = stream.map_or_else(|| event["stream"].take(), Value::from);
+    format!(
+        r#"{{"id":{},"stream":{stream},"type":"EventRemoved","time":{},"actor":"system","data":{{"leaf_hash":"{hash}"}}}}"#,
+        event["id"], event["time"],
+    )
+    .into_bytes()
 }
 
 pub fn verify(arguments: &[&str]) -> Said {

@@ -1,6 +1,6 @@
 //! What somebody verifies who has no access to the folder: a server, a kept checkpoint, an export.
 
-use crate::folder::{Folder, checkpoint, size_of, verify};
+use crate::folder::{Folder, checkpoint, remains, size_of, verify};
 use sha2::{Digest, Sha256};
 
 /// A witness's line below the log's: another name, another key, the type of a cosignature.
@@ -106,6 +106,57 @@ fn an_export_of_later_events_is_held_against_the_tree_of_a_folder_or_a_server() 
         said.failure("export").contains("event 307 is not the one in the log"),
         "{said:?}"
     );
+}
+
+#[test]
+fn an_export_with_forged_remains_of_an_event_is_found_wherever_it_is_held_against() {
+    let folder = Folder::small();
+    let key = folder.verifier_key();
+    let size = size_of(&folder.kept);
+    let forged = write_export(&folder, 0, size, |lines| lines[7] = remains(&lines[7], None));
+    let said = verify(&["--export", &forged, "--verifier-key", &key]).failed();
+    let unsaid = "event 7 was removed, and the export does not say so";
+    assert!(said.failure("removals").ends_with(unsaid), "{said:?}");
+    let said = folder.verify_log(&["--export", &forged]).failed();
+    let kept = "event 7 was removed from it, and the log has it";
+    assert!(said.failure("export").ends_with(kept), "{said:?}");
+    let server = folder.start();
+    let online = ["--url", &server.url, "--verifier-key", &key, "--export", &forged];
+    let said = verify(&online).failed();
+    assert!(said.failure("removals").ends_with(unsaid), "{said:?}");
+}
+
+#[test]
+fn an_export_of_what_retention_left_proves_itself_and_has_room_for_no_forgery() {
+    let mut folder = Folder::small();
+    let key = folder.verifier_key();
+    let older = size_of(&folder.kept);
+    folder.retain(300, 300, |_| true);
+    // The fact that says so ends the range.
+    let early = write_export(&folder, 0, older, |_| {});
+    let said = verify(&["--export", &early, "--verifier-key", &key]).failed();
+    assert!(
+        said.failure("removals")
+            .ends_with("event 0 was removed, and the export does not say so"),
+        "{said:?}"
+    );
+    folder.verify_log(&["--export", &early]).passed();
+
+    let server = folder.start();
+    folder.kept = checkpoint(&server);
+    server.stop();
+    let size = size_of(&folder.kept);
+    let whole = write_export(&folder, 0, size, |_| {});
+    verify(&["--export", &whole, "--verifier-key", &key]).passed();
+    for (index, stream) in [(300, None), (701, Some("audit-access"))] {
+        let forged = write_export(&folder, 0, size, |lines| lines[index] = remains(&lines[index], stream));
+        let said = verify(&["--export", &forged, "--verifier-key", &key]).failed();
+        assert!(
+            said.failure("removals")
+                .contains(&format!("event {index} was removed, and")),
+            "{said:?}"
+        );
+    }
 }
 
 #[test]

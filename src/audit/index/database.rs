@@ -152,7 +152,12 @@ impl Reader {
         rows(&self.connection, self.size)
     }
 
-    /// Until it is dropped, every read sees the database as it is now.
+    /// How many segments at the beginning were given up.
+    pub fn pruned_segments(&self) -> rusqlite::Result<u64> {
+        pruning::pruned_segments(&self.connection)
+    }
+
+    /// Until it is dropped, every read sees the database as it is at the first of them.
     pub fn look(&self) -> rusqlite::Result<Transaction<'_>> {
         self.connection.unchecked_transaction()
     }

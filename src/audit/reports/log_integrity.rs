@@ -5,13 +5,14 @@ use super::document::{Body, Cell, Column, Table, column};
 use super::parameters::Parameters;
 use super::reading::Reading;
 use super::{LogCheckpoint, ReportKind};
+use crate::audit::transparency::leaf::leaf_of;
+use crate::audit::transparency::merkle::CompactRange;
+use crate::audit::transparency::verify::{Findings, Removal, RemovalCheck};
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use grantlog_projections::Event;
 use grantlog_projections::values::{StreamName, Timestamp};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 
 pub(super) const KIND: ReportKind = ReportKind {
@@ -20,7 +21,7 @@ pub(super) const KIND: ReportKind = ReportKind {
     purpose: "The whole log, read and hashed again, held against the signed checkpoint of the same size.",
     parameters: &[],
     controls: CONTROLS,
-    reading: |_: &Parameters| Box::new(LogIntegrity::default()),
+    reading: |_: &Parameters| Box::new(LogIntegrity::new()),
 };
 
 const CONTROLS: &[Control] = &[
@@ -44,9 +45,9 @@ const FAILURES: &[Column] = &[column("index", "Event"), column("problem", "What 
 /// Problems that are listed.
 const MAX_PROBLEMS: usize = 100;
 
-#[derive(Default)]
 struct LogIntegrity {
-    tree: Tree,
+    tree: CompactRange,
+    removals: RemovalCheck,
     events: u64,
     bytes: u64,
     removed: u64,
@@ -60,49 +61,24 @@ struct LogIntegrity {
     problem_count: u64,
 }
 
-/// The Merkle tree of RFC 6962 §2.1 as far as its root needs: one hash for each complete subtree, largest first.
-#[derive(Default)]
-struct Tree {
-    size: u64,
-    complete: Vec<[u8; 32]>,
-}
-
-impl Tree {
-    fn add(&mut self, leaf: [u8; 32]) {
-        let mut hash = leaf;
-        // One subtree merges for each one bit at the end of the size.
-        for _ in 0..self.size.trailing_ones() {
-            if let Some(left) = self.complete.pop() {
-                hash = node(left, hash);
-            }
-        }
-        self.complete.push(hash);
-        self.size += 1;
-    }
-
-    fn root(&self) -> [u8; 32] {
-        let mut subtrees = self.complete.iter().rev();
-        match subtrees.next() {
-            None => Sha256::digest(b"").into(),
-            Some(last) => subtrees.fold(*last, |right, left| node(*left, right)),
-        }
-    }
-}
-
-fn leaf(entry: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update([0]).chain_update(entry).finalize().into()
-}
-
-fn node(left: [u8; 32], right: [u8; 32]) -> [u8; 32] {
-    Sha256::new()
-        .chain_update([1])
-        .chain_update(left)
-        .chain_update(right)
-        .finalize()
-        .into()
-}
-
 impl LogIntegrity {
+    fn new() -> Self {
+        Self {
+            tree: CompactRange::default(),
+            removals: RemovalCheck::of_log(),
+            events: 0,
+            bytes: 0,
+            removed: 0,
+            first: None,
+            last: None,
+            steps_back: 0,
+            types: BTreeMap::new(),
+            revisions: HashMap::new(),
+            problems: Vec::new(),
+            problem_count: 0,
+        }
+    }
+
     fn problem(&mut self, index: u64, problem: impl Into<String>) {
         self.problem_count += 1;
         if self.problems.len() < MAX_PROBLEMS {
@@ -115,24 +91,21 @@ impl Reading for LogIntegrity {
     fn read(&mut self, stored: &StoredEvent) -> Result<(), DecodeError> {
         self.events += 1;
         self.bytes += stored.bytes.len() as u64;
+        // In the tree stands what was there before an event was removed.
+        self.tree.push(leaf_of(&stored.bytes));
+        if let Some(removal) = Removal::of(&stored.bytes) {
+            self.removed += u64::from(matches!(removal, Removal::Left { .. }));
+            self.removals.take(stored.index, removal);
+        }
         // What cannot be read is a finding here, not the end of the report.
         let recorded = match codec::decode(stored) {
             Ok(recorded) => recorded,
             Err(error) => {
-                self.tree.add(leaf(&stored.bytes));
                 self.problem(stored.index, error.to_string());
                 return Ok(());
             }
         };
         let envelope = recorded.envelope;
-        self.tree.add(match &envelope.event {
-            // In the tree stands what was there before.
-            Event::EventRemoved(removed) => {
-                self.removed += 1;
-                removed.leaf_hash.0
-            }
-            _ => leaf(&stored.bytes),
-        });
         *self.types.entry(envelope.event.type_name().to_owned()).or_default() += 1;
         self.steps_back += u64::from(self.last.is_some_and(|last| envelope.time < last));
         self.first.get_or_insert(envelope.time);
@@ -154,6 +127,13 @@ impl Reading for LogIntegrity {
 
     fn finish(mut self: Box<Self>, checkpoint: Option<&LogCheckpoint>) -> Body {
         let root = self.tree.root();
+        let mut removals = Findings::default();
+        std::mem::replace(&mut self.removals, RemovalCheck::of_log()).finish(&mut removals);
+        for failure in removals.failures {
+            self.problem(self.events.saturating_sub(1), failure.first);
+            // The first of each kind is listed, the others are counted.
+            self.problem_count += failure.count.saturating_sub(1);
+        }
         let (verdict, signed_root) = match checkpoint {
             Some(checkpoint) if checkpoint.root == root => (
                 "the log is the one that the checkpoint signs".to_owned(),
@@ -205,40 +185,15 @@ impl Reading for LogIntegrity {
                 "This is the server's own word. An outsider checks the same with the verifier key alone: grantlog \
                  audit verify."
                     .into(),
-                "Of an event that retention removed its leaf hash is taken as it stands in its place.".into(),
-            ],
+                "Of an event that retention removed its leaf hash is taken as it stands in its place; as many were \
+                 removed of each range as the log itself says, and none of a stream that is never removed from."
+                    .into(),
+            ]
+            .into_iter()
+            .chain(removals.notes)
+            .collect(),
             tables: vec![problems, types],
             ..Body::default()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_root_is_that_of_the_rfc_6962_reference_tree() {
-        const LEAVES: [&str; 8] = [
-            "",
-            "00",
-            "10",
-            "2021",
-            "3031",
-            "40414243",
-            "5051525354555657",
-            "606162636465666768696a6b6c6d6e6f",
-        ];
-        let mut tree = Tree::default();
-        for hex in LEAVES {
-            let bytes: Vec<u8> = hex
-                .as_bytes()
-                .chunks(2)
-                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-                .collect();
-            tree.add(leaf(&bytes));
-        }
-        let root: String = tree.root().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(root, "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328");
     }
 }

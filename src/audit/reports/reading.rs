@@ -33,12 +33,14 @@ impl TakesEvents for Box<dyn Reading> {
     }
 }
 
-/// Gives the reading these events of the log, in order and without a gap, on a thread of its own.
+/// Gives the reading these events of the log, in order and without a gap, on a thread of its own. The turn is given
+/// back when the thread is done: whoever asked may have gone before.
 pub(in crate::audit) async fn read_log<R: TakesEvents + 'static, T: Send + 'static>(
     store: Arc<dyn EventStore>,
     range: Range<u64>,
     reading: R,
     finish: impl FnOnce(R) -> T + Send + 'static,
+    turn: impl Send + 'static,
 ) -> Result<T, ReportError> {
     let broken_off = |error: &dyn std::fmt::Display| ReportError::BrokenOff(error.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -51,7 +53,9 @@ pub(in crate::audit) async fn read_log<R: TakesEvents + 'static, T: Send + 'stat
         .name("report".into())
         .spawn(move || {
             let read = runtime.block_on(read(&*store, range, reading, &is_gone));
-            let _ = send.send(read.map(finish)); // the caller may have gone
+            let read = read.map(finish);
+            drop(turn);
+            let _ = send.send(read); // the caller may have gone
         })
         .map_err(|error| broken_off(&error))?;
     // Dropped with this future: the thread then stops after its batch.

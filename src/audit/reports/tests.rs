@@ -17,7 +17,7 @@ async fn try_report(log: &ConstructedLog, name: &str, given: &[(&str, &str)]) ->
         root: [7; 32],
     };
     let server = "https://id.example.com".to_owned();
-    kind.produce(parameters, log.store.clone(), server, Ok(checkpoint))
+    kind.produce(parameters, log.store.clone(), server, Ok(checkpoint), ())
         .await
 }
 
@@ -288,7 +288,7 @@ async fn the_attestation_holds_the_computed_root_against_the_signed_one() {
     let kind = ReportKind::named("log-integrity").unwrap();
     let produce = async |checkpoint| {
         let parameters = kind.parameters(&[], &*log.store).await.unwrap();
-        kind.produce(parameters, log.store.clone(), "https://id".into(), checkpoint)
+        kind.produce(parameters, log.store.clone(), "https://id".into(), checkpoint, ())
             .await
             .unwrap()
     };
@@ -309,6 +309,31 @@ async fn the_attestation_holds_the_computed_root_against_the_signed_one() {
         "{:?}",
         none.remarks
     );
+}
+
+#[tokio::test]
+async fn an_event_that_was_removed_and_not_on_the_record_is_no_attested_log() {
+    use crate::event_store::{EventStore, removal};
+    let log = ConstructedLog::of_120_days().await;
+    let unsigned = figure(&report(&log, "log-integrity", &[]).await, "Root hash, computed");
+    // A token, and a fact that the state is made of.
+    for (index, expected) in [
+        (4, "event 4 was removed, and the log does not say so"),
+        (7, "event 7 was removed from the stream application-"),
+    ] {
+        let events = log.store.read_indexes(&[index]).await.unwrap();
+        let left = events.iter().map(|event| removal::removed(event).unwrap()).collect();
+        log.store.remove(left).await.unwrap();
+        let report = report(&log, "log-integrity", &[]).await;
+        assert_eq!(
+            figure(&report, "Root hash, computed"),
+            unsigned,
+            "the tree alone does not tell"
+        );
+        let problems = values(&report, "problems", "problem");
+        assert!(problems[0].starts_with(expected), "{problems:?}");
+        assert!(figure(&report, "Result").starts_with("FAILED: "));
+    }
 }
 
 #[tokio::test]
@@ -487,9 +512,9 @@ async fn a_wrong_parameter_is_named_with_what_would_be_right() {
 #[tokio::test]
 async fn the_state_of_then_is_found_without_the_state_of_now() {
     let log = ConstructedLog::of_120_days().await;
-    let then = state_as_of(log.store.clone(), Cut::Time(at(0))).await.unwrap();
+    let then = state_as_of(log.store.clone(), Cut::Time(at(0)), ()).await.unwrap();
     assert_eq!(then.application_count(), 2);
-    let then = state_as_of(log.store.clone(), Cut::Index(3)).await.unwrap();
+    let then = state_as_of(log.store.clone(), Cut::Index(3), ()).await.unwrap();
     assert_eq!(then.application_count(), 3);
     let _ = &log.folder;
 }

@@ -26,12 +26,44 @@ enum Part {
     Everything(bool),
     Unknown,
     Indexes(Range<u64>),
-    Times(TimeWindow),
+    Times(TimeSeeker),
     Identifier(Identifier),
     /// Each value by itself.
     Separate(Vec<Seeker>),
     /// More values than that.
     Listed(ValueSet),
+}
+
+/// A window of times on its way through the segments.
+struct TimeSeeker {
+    window: TimeWindow,
+    /// The nearest segment that is known to touch it; `Some(None)`: there is none any more.
+    nearest: Option<Option<u64>>,
+}
+
+impl TimeSeeker {
+    fn seek(&mut self, at: u64, order: Order, all: &imbl::Vector<TimeBounds>, budget: &mut Budget) -> Option<u64> {
+        let is_known = match (self.nearest, order) {
+            (None, _) => false,
+            (Some(None), _) => true,
+            (Some(Some(segment)), Order::Asc) => segment >= at,
+            (Some(Some(segment)), Order::Desc) => segment <= at,
+        };
+        if is_known {
+            return self.nearest.flatten();
+        }
+        let touches = |segment: &u64| {
+            let bounds = all.get(*segment as usize); // a position of a list in memory
+            bounds.is_some_and(|bounds| self.window.touches(*bounds))
+        };
+        let (nearest, end) = match order {
+            Order::Asc => ((at..all.len() as u64).find(touches), all.len() as u64),
+            Order::Desc => ((0..=at).rev().find(touches), 0),
+        };
+        budget.spend_bounds(nearest.unwrap_or(end).abs_diff(at) + 1);
+        self.nearest = Some(nearest);
+        nearest
+    }
 }
 
 /// One value on its way through the segments.
@@ -115,7 +147,7 @@ impl<'a> Written<'a> {
                 Part::Everything(false) => Sets::exactly(all.emptied()),
                 Part::Unknown => Sets::among(all.clone()),
                 Part::Indexes(range) => Sets::exactly(all.within(range, first)),
-                Part::Times(window) => match bounds.get(segment as usize) {
+                Part::Times(TimeSeeker { window, .. }) => match bounds.get(segment as usize) {
                     Some(bounds) if window.covers(*bounds) => Sets::exactly(all.clone()),
                     Some(bounds) if window.touches(*bounds) => {
                         budget.rows += 1;
@@ -205,16 +237,7 @@ impl Look<'_> {
                     Order::Desc => Some(at.min(last)).filter(|at| *at >= first),
                 }
             }
-            Part::Times(window) => {
-                let touches = |segment: &u64| {
-                    let bounds = self.bounds.get(*segment as usize); // a position of a list in memory
-                    bounds.is_some_and(|bounds| window.touches(*bounds))
-                };
-                match self.order {
-                    Order::Asc => (at..self.bounds.len() as u64).find(touches),
-                    Order::Desc => (0..=at).rev().find(touches),
-                }
-            }
+            Part::Times(seeker) => seeker.seek(at, self.order, self.bounds, budget),
             Part::Separate(seekers) => {
                 let mut nearest = None;
                 for seeker in seekers {
@@ -253,7 +276,7 @@ fn prepare(plan: Plan, reader: &Reader, budget: &mut Budget) -> rusqlite::Result
             Leaf::Everything(whether) => Part::Everything(whether),
             Leaf::Unknown => Part::Unknown,
             Leaf::Indexes(range) => Part::Indexes(range),
-            Leaf::Times(window) => Part::Times(window),
+            Leaf::Times(window) => Part::Times(TimeSeeker { window, nearest: None }),
             Leaf::Identifier(identifier) => Part::Identifier(identifier),
             Leaf::Flag(flag) => Part::Separate(vec![flag_seeker(flag)]),
             Leaf::Values(values) => match separate(&values, reader, budget)? {
@@ -374,4 +397,45 @@ fn listed(
         });
     }
     Ok(sets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_segments_that_a_window_touches_are_looked_for_once_and_counted() {
+        let all: imbl::Vector<TimeBounds> = (0..2_500)
+            .map(|at| TimeBounds {
+                earliest: at * 10,
+                latest: at * 10 + 9,
+            })
+            .collect();
+        let window = TimeWindow {
+            since: Some(22_000),
+            until: Some(22_020),
+        };
+        for (order, begin, found, looked_at) in [(Order::Asc, 0, 2_200, 2_201), (Order::Desc, 2_499, 2_201, 299)] {
+            let mut seeker = TimeSeeker { window, nearest: None };
+            let mut budget = Budget {
+                segments: 1,
+                events: 0,
+                rows: 0,
+                bounds: 0,
+                values: 0,
+            };
+            for at in [begin, begin, found] {
+                assert_eq!(seeker.seek(at, order, &all, &mut budget), Some(found));
+                assert_eq!((budget.rows, budget.bounds), (looked_at / 1_000, looked_at % 1_000));
+            }
+            let beyond = match order {
+                Order::Asc => found + 2,
+                Order::Desc => found - 2,
+            };
+            assert_eq!(seeker.seek(beyond, order, &all, &mut budget), None);
+            let spent = (budget.rows, budget.bounds);
+            assert_eq!(seeker.seek(beyond, order, &all, &mut budget), None);
+            assert_eq!((budget.rows, budget.bounds), spent);
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! The transparent log as the rest of the server sees it: checkpoints, tiles, proofs.
 //!
-//! A published checkpoint is a fact that the world has seen. So each is kept before it leaves, the newest never
-//! goes back, and at every start the tree of the log must have the root that was published: when it has not,
+//! A published checkpoint is a fact that the world has seen. So the newest is kept before it leaves and never goes
+//! back, one over fewer events leaves only when it is proven to be consistent with it, and at every start the tree of the log must have the root that was published: when it has not,
 //! because the log was rolled back or altered, nothing more is published, and what was published stays as it is.
 
 use super::checkpoint::Checkpoint;
 use super::follower;
-use super::leaf::{leaf_of, removed};
+use super::leaf::{leaf_of, remains};
 use super::merkle::{self, Hash};
 use super::note::{Note, Signature};
 use super::proof::TlogProof;
@@ -17,14 +17,14 @@ use super::verifier::VerifierKey;
 use super::{published_file, tile_file};
 use crate::credentials::log_key::{LogKey, LogKeyError};
 use crate::credentials::sealing::MasterKey;
-use crate::event_store::{Direction, EventStore, MAX_EVENTS_PER_READ, ReadError};
+use crate::event_store::{Direction, EventStore, MAX_EVENTS_PER_READ, ReadError, StoredEvent};
 use crate::rebuildable;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Requests that read tiles at the same time.
 pub const READERS: usize = 2;
@@ -144,11 +144,11 @@ pub struct Transparency {
     /// Held by whoever makes the newest checkpoint, so that those who ask together get the same.
     publishing: tokio::sync::Mutex<()>,
     /// One permit for every request that reads tiles or waits to.
-    places: Semaphore,
+    places: Arc<Semaphore>,
     /// One permit for every request that reads tiles.
-    running: Semaphore,
+    running: Arc<Semaphore>,
     /// One permit for every bundle of events that is put together.
-    bundling: Semaphore,
+    bundling: Arc<Semaphore>,
     follower: Mutex<Option<JoinHandle<()>>>,
     stop: watch::Sender<bool>,
 }
@@ -232,19 +232,32 @@ impl Transparency {
             store,
             publish_interval,
             publishing: tokio::sync::Mutex::default(),
-            places: Semaphore::new(READERS + MAX_WAITING),
-            running: Semaphore::new(READERS),
-            bundling: Semaphore::new(BUNDLES),
+            places: Arc::new(Semaphore::new(READERS + MAX_WAITING)),
+            running: Arc::new(Semaphore::new(READERS)),
+            bundling: Arc::new(Semaphore::new(BUNDLES)),
             follower: Mutex::new(follower),
             stop,
         }
     }
 
-    /// The signed checkpoint over the first `size` events, which must be durable. It counts as published from then
-    /// on: it is kept before this answers, and the same size gives the same bytes for ever.
+    /// The signed checkpoint over the first `size` events, which must be durable; the same size gives the same bytes
+    /// for ever. It leaves only below one that is kept: so many rows are kept as the log had ends when somebody asked,
+    /// whatever sizes are asked for.
     pub async fn checkpoint_at(&self, size: u64) -> Result<SignedCheckpoint, TransparencyError> {
         self.reach(size).await?;
-        self.blocking(move |shared| shared.publish(size)).await
+        self.blocking(move |shared| {
+            if !shared.has_published(size) {
+                shared.publish_newest()?;
+            }
+            shared.publish(size)
+        })
+        .await
+    }
+
+    /// The checkpoint over all that the log has, or more by then: it is kept.
+    async fn checkpoint_now(&self) -> Result<SignedCheckpoint, TransparencyError> {
+        self.reach(self.store.log_size()).await?;
+        self.blocking(Shared::publish_newest).await
     }
 
     /// The newest checkpoint; a new one when the log has grown and none was made for a while.
@@ -256,7 +269,7 @@ impl Transparency {
         let _alone = self.publishing.lock().await;
         match self.fresh() {
             Some(newest) => Ok(newest),
-            None => self.checkpoint_at(self.store.log_size()).await,
+            None => self.checkpoint_now().await,
         }
     }
 
@@ -284,31 +297,14 @@ impl Transparency {
         let tile = self
             .blocking(move |shared| shared.with_tiles(|tiles| tiles.tile(id, width)))
             .await?;
-        let _place = self.places.try_acquire().map_err(|_| TransparencyError::Overloaded)?;
-        let _bundling = self
-            .bundling
-            .acquire()
-            .await
-            .map_err(|_| TransparencyError::Overloaded)?;
+        let turn = self.turn(&self.bundling).await?;
         let wanted = usize::try_from(width).unwrap_or_default();
         let events = self
             .store
             .read_all(number * TILE_HASHES, Direction::Forwards, wanted)
             .await?;
-        let mut bundle = Vec::new();
-        for (event, leaf) in events.iter().zip(tile.hashes()) {
-            if leaf_of(&event.bytes) != *leaf {
-                return Err(TransparencyError::Altered { index: event.index });
-            }
-            if removed(&event.bytes).is_some() {
-                return Err(TransparencyError::Removed { index: event.index });
-            }
-            // An event is never longer: the store refuses it.
-            let length = u16::try_from(event.bytes.len()).unwrap_or(u16::MAX);
-            bundle.extend_from_slice(&length.to_be_bytes());
-            bundle.extend_from_slice(&event.bytes);
-        }
-        Ok(Some(bundle))
+        // Up to 16 MiB are hashed.
+        holding(turn, move || bundle(&events, &tile)).await.map(Some)
     }
 
     /// A proof that the event at the index is in the log, to a checkpoint that is made at once when no published one
@@ -324,7 +320,7 @@ impl Transparency {
                     let size = index.saturating_add(1);
                     return Err(TransparencyError::NotThatLong { size, log_size });
                 }
-                self.checkpoint_at(log_size).await?
+                self.checkpoint_now().await?
             }
         };
         let size = checkpoint.size;
@@ -368,7 +364,7 @@ impl Transparency {
     pub async fn close(&self) {
         if !*self.stop.borrow() && self.failed().is_none() {
             // The next start, or the next who asks, makes it otherwise.
-            let last = self.checkpoint_at(self.store.log_size());
+            let last = self.checkpoint_now();
             match tokio::time::timeout(LAST_CHECKPOINT, last).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the last checkpoint could not be published"),
@@ -435,17 +431,55 @@ impl Transparency {
         &self,
         work: impl FnOnce(&Shared) -> Result<T, TransparencyError> + Send + 'static,
     ) -> Result<T, TransparencyError> {
-        let _place = self.places.try_acquire().map_err(|_| TransparencyError::Overloaded)?;
-        let _running = self
-            .running
-            .acquire()
-            .await
-            .map_err(|_| TransparencyError::Overloaded)?;
+        let turn = self.turn(&self.running).await?;
         let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || work(&shared))
-            .await
-            .unwrap_or_else(|broken| Err(TransparencyError::BrokenOff(broken.to_string())))
+        holding(turn, move || work(&shared)).await
     }
+
+    /// A place among those who wait, and one among those who work.
+    async fn turn(&self, working: &Arc<Semaphore>) -> Result<Turn, TransparencyError> {
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| TransparencyError::Overloaded)?;
+        // The semaphores are never closed.
+        let working = working.clone().acquire_owned().await;
+        Ok((place, working.map_err(|_| TransparencyError::Overloaded)?))
+    }
+}
+
+/// The permits of one request.
+type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// Works where it may block. Whoever asked may go: the work goes on, and keeps its turn until it is done.
+async fn holding<T: Send + 'static>(
+    turn: Turn,
+    work: impl FnOnce() -> Result<T, TransparencyError> + Send + 'static,
+) -> Result<T, TransparencyError> {
+    let working = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    working
+        .await
+        .unwrap_or_else(|broken| Err(TransparencyError::BrokenOff(broken.to_string())))
+}
+
+/// The events as a bundle, each held against its leaf.
+fn bundle(events: &[StoredEvent], tile: &Tile) -> Result<Vec<u8>, TransparencyError> {
+    let mut bundle = Vec::new();
+    for (event, leaf) in events.iter().zip(tile.hashes()) {
+        if leaf_of(&event.bytes) != *leaf {
+            return Err(TransparencyError::Altered { index: event.index });
+        }
+        if remains(&event.bytes).is_some() {
+            return Err(TransparencyError::Removed { index: event.index });
+        }
+        // An event is never longer: the store refuses it.
+        let length = u16::try_from(event.bytes.len()).unwrap_or(u16::MAX);
+        bundle.extend_from_slice(&length.to_be_bytes());
+        bundle.extend_from_slice(&event.bytes);
+    }
+    Ok(bundle)
 }
 
 impl Drop for Transparency {
@@ -455,7 +489,8 @@ impl Drop for Transparency {
 }
 
 impl Shared {
-    /// Signs the checkpoint over the first `size` events, keeps it, and answers what is kept.
+    /// Signs the checkpoint over the first `size` events, and keeps it when it is the newest. One that is kept already
+    /// is answered as it is kept.
     pub fn publish(&self, size: u64) -> Result<SignedCheckpoint, TransparencyError> {
         let opened = self.opened()?;
         if let Some(failure) = self.failure() {
@@ -479,9 +514,12 @@ impl Shared {
                 }
             }
             None => {
-                let checkpoint = opened.sign(size, root);
-                file.keep(size, &root, &checkpoint.text)?;
-                checkpoint
+                let newest = self.newest.borrow().as_ref().map(|(newest, _)| newest.clone());
+                match newest.filter(|newest| newest.size > size) {
+                    Some(newest) => self.prove_consistency((size, &root), (newest.size, &newest.root))?,
+                    None => file.keep(size, &root, &opened.sign(size, root).text)?,
+                }
+                opened.sign(size, root)
             }
         };
         drop(file);
@@ -493,6 +531,37 @@ impl Shared {
             is_newer
         });
         Ok(checkpoint)
+    }
+
+    /// Publishes the tree as far as it has come: all that it has is durable.
+    fn publish_newest(&self) -> Result<SignedCheckpoint, TransparencyError> {
+        let reached = self.progress.borrow().size;
+        let checkpoint = self.publish(reached)?;
+        // Somebody may have published more meanwhile: that one is kept.
+        let newest = self.newest.borrow();
+        let newer = newest.as_ref().filter(|(newest, _)| newest.size > checkpoint.size);
+        Ok(newer.map_or(checkpoint, |(newest, _)| (**newest).clone()))
+    }
+
+    /// Proves as a client would that the tree that was published begins with the one that is about to be.
+    fn prove_consistency(&self, old: (u64, &Hash), new: (u64, &Hash)) -> Result<(), TransparencyError> {
+        let proof = match old.0 {
+            0 => Vec::new(), // every tree begins with the empty one
+            size => self.with_tiles(|tiles| merkle::consistency_proof(&mut TileNodes(tiles), size, new.0))?,
+        };
+        merkle::verify_consistency(old, new, &proof).map_err(|_| {
+            let reason = mismatch(new.0);
+            self.stop(reason.clone());
+            TransparencyError::Stopped(reason)
+        })
+    }
+
+    /// Whether a kept checkpoint is over so many events, or more.
+    fn has_published(&self, size: u64) -> bool {
+        self.newest
+            .borrow()
+            .as_ref()
+            .is_some_and(|(newest, _)| newest.size >= size)
     }
 
     /// How many events the newest published checkpoint is over.
@@ -628,9 +697,27 @@ async fn find(
     let published_path = published_file(&settings.data_dir);
     let of_published =
         |error: rusqlite::Error| format!("the published checkpoints {}: {error}", published_path.display());
-    let published = PublishedFile::open(&published_path).map_err(of_published)?;
+    let known_key = match LogKey::load(&settings.key_file, master_key) {
+        Err(LogKeyError::Missing(_)) => None,
+        loaded => Some(loaded.map_err(|error| error.to_string())?),
+    };
+    // The file is made before the key, so a key without the file has lost it, and with it what the world has seen:
+    // this log could be an older one, and nobody could tell. A first start that was cut short has the file alone.
+    let published = match known_key {
+        Some(_) => PublishedFile::open_existing(&published_path)
+            .map_err(of_published)?
+            .ok_or_else(|| {
+                format!(
+                    "{} is missing, and the key {} has signed for this log before: restore it. Without it nobody can \
+                     tell whether the log was rolled back, so nothing is published",
+                    published_path.display(),
+                    settings.key_file.display()
+                )
+            })?,
+        None => PublishedFile::open(&published_path).map_err(of_published)?,
+    };
     let newest = published.newest().map_err(of_published)?;
-    let key = find_key(settings, master_key, newest.is_some())?;
+    let key = find_key(settings, master_key, known_key, newest.is_some())?;
     let public = key.public();
     let verifier = VerifierKey::new(&public.name, public.public_key).ok_or_else(|| {
         format!(
@@ -689,20 +776,26 @@ async fn find(
     })
 }
 
-fn find_key(settings: &TransparencySettings, master_key: &MasterKey, is_needed: bool) -> Result<LogKey, String> {
-    let key = match LogKey::load(&settings.key_file, master_key) {
-        Err(LogKeyError::Missing(path)) if is_needed => {
+/// The key in the file; else a new one, when nothing was signed yet.
+fn find_key(
+    settings: &TransparencySettings,
+    master_key: &MasterKey,
+    known: Option<LogKey>,
+    is_needed: bool,
+) -> Result<LogKey, String> {
+    let key = match known {
+        Some(key) => key,
+        None if is_needed => {
             return Err(format!(
                 "the key {} is missing, and checkpoints were signed with it: restore it. A new one would be the key \
                  of another log",
-                path.display()
+                settings.key_file.display()
             ));
         }
-        Err(LogKeyError::Missing(path)) => {
+        None => {
             let name = settings.origin.as_ref().unwrap_or(&settings.default_origin);
-            LogKey::create(&path, master_key, name).map_err(|error| error.to_string())?
+            LogKey::create(&settings.key_file, master_key, name).map_err(|error| error.to_string())?
         }
-        loaded => loaded.map_err(|error| error.to_string())?,
     };
     match &settings.origin {
         Some(origin) if *origin != key.public().name => Err(format!(
@@ -846,6 +939,28 @@ mod tests {
         }
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_request_whose_client_has_gone_keeps_its_turn_until_its_work_is_done() {
+        let folder = Folder::new();
+        let log = folder.published(300).await;
+        let transparency = folder.open(&log).await;
+        assert_eq!(transparency.latest().await.unwrap().size, 300);
+        let id = TileId { level: 0, number: 0 };
+        {
+            // Their blocking parts wait for it.
+            let _held = transparency.shared.opened.as_ref().unwrap().readers.lock().unwrap();
+            for _ in 0..2 * READERS {
+                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                let request = std::pin::pin!(transparency.tile(id, TILE_HASHES));
+                assert!(request.poll(&mut context).is_pending());
+            }
+            assert_eq!(transparency.running.available_permits(), 0);
+        }
+        let all = transparency.running.acquire_many(READERS as u32);
+        drop(tokio::time::timeout(PATIENCE, all).await.unwrap().unwrap());
+        assert!(transparency.entries(0, TILE_HASHES).await.unwrap().is_some());
+    }
+
     #[tokio::test]
     async fn a_checkpoint_is_of_any_durable_size_and_always_the_same() {
         let folder = Folder::new();
@@ -884,6 +999,75 @@ mod tests {
         assert_eq!(transparency.latest().await.unwrap().size, 310);
         transparency.checkpoint_at(20).await.unwrap();
         assert_eq!(transparency.latest().await.unwrap().size, 310);
+    }
+
+    #[tokio::test]
+    async fn whatever_sizes_are_asked_for_only_ends_of_the_log_are_kept() {
+        let folder = Folder::new();
+        let log = folder.published(300).await;
+        let kept = || {
+            let file = PublishedFile::open(&published_file(folder.folder.path())).unwrap();
+            let mut sizes = Vec::new();
+            file.for_each(|checkpoint| sizes.push(checkpoint.size)).unwrap();
+            sizes
+        };
+        let before = kept();
+        let transparency = folder.open(&log).await;
+        let mut asked = Vec::new();
+        for size in 0..300 {
+            asked.push(transparency.checkpoint_at(size).await.unwrap());
+        }
+        assert_eq!(kept(), before);
+        // Beyond the newest: what is kept reaches it before it leaves.
+        log.add(&tokens(50));
+        asked.push(transparency.checkpoint_at(320).await.unwrap());
+        let after = kept();
+        assert!(
+            after.len() == before.len() + 1 && after.last() >= Some(&320),
+            "{after:?}"
+        );
+        transparency.close().await;
+        let again = folder.open(&log).await;
+        for checkpoint in asked {
+            assert_eq!(again.checkpoint_at(checkpoint.size).await.unwrap(), checkpoint);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_whose_checkpoints_are_lost_signs_nothing_and_makes_no_new_file() {
+        let folder = Folder::new();
+        folder.published(600).await;
+        folder.remove("checkpoints.db");
+        let shorter = MemoryLog::of(&tokens(500));
+        for _ in 0..2 {
+            let reason = refused(&folder.open(&shorter).await).await;
+            assert!(reason.contains("checkpoints.db is missing, and the key "), "{reason}");
+            assert!(!published_file(folder.folder.path()).exists());
+        }
+        std::fs::write(published_file(folder.folder.path()), []).unwrap();
+        for _ in 0..2 {
+            let reason = refused(&folder.open(&shorter).await).await;
+            assert!(reason.contains("checkpoints.db is missing"), "emptied: {reason}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_first_start_that_was_cut_short_goes_on() {
+        for is_empty in [false, true] {
+            let folder = Folder::new();
+            let path = published_file(folder.folder.path());
+            if is_empty {
+                std::fs::write(&path, []).unwrap();
+            } else {
+                drop(PublishedFile::open(&path).unwrap());
+            }
+            folder.published(10).await;
+        }
+        // The key was made, and nothing was published yet.
+        let folder = Folder::new();
+        let log = MemoryLog::of(&tokens(10));
+        drop(folder.open(&log).await);
+        folder.published(10).await;
     }
 
     #[tokio::test]

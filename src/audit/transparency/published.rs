@@ -1,9 +1,9 @@
 //! The file of published checkpoints, `checkpoints.db`: what the world has seen. Each is on stable storage before
-//! it leaves, none is ever changed or removed, and the file is never made anew over a damaged one.
+//! it leaves, none is ever changed or removed, and the file is never made anew over a damaged or a lost one.
 
 use super::merkle::Hash;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,7 +41,23 @@ pub(super) struct PublishedFile {
 }
 
 impl PublishedFile {
-    /// Opens the file, or makes it.
+    /// Opens the file that was made before; none when there is none, and none is made. A file without its table is
+    /// none: nothing was ever published in it.
+    pub fn open_existing(path: &Path) -> rusqlite::Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let connection = Connection::open_with_flags(path, OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE)?;
+        connection.busy_timeout(LOCK_PATIENCE)?;
+        if is_empty(&connection)? {
+            return Ok(None);
+        }
+        durable(&connection)?;
+        check(&connection)?;
+        Ok(Some(Self { connection }))
+    }
+
+    /// Opens the file, or makes it. When this returns a file that it made is on stable storage.
     pub fn open(path: &Path) -> rusqlite::Result<Self> {
         // SQLite would let everybody read it. Whatever is wrong here SQLite meets too, and says in its own words.
         let _ = OpenOptions::new()
@@ -52,18 +68,14 @@ impl PublishedFile {
             .open(path);
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(LOCK_PATIENCE)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // Whoever has seen a checkpoint must find it here after any crash.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        // And whoever copies this file alone must have them all: each is moved into it at once.
-        connection.pragma_update(None, "wal_autocheckpoint", 1)?;
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if tables == 0 {
+        durable(&connection)?;
+        if is_empty(&connection)? {
             let transaction = connection.transaction()?;
             transaction.execute_batch(SCHEMA)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()?;
+            sync_folder_of(path)?;
         }
         check(&connection)?;
         Ok(Self { connection })
@@ -118,6 +130,27 @@ impl PublishedFile {
     }
 }
 
+/// Whoever has seen a checkpoint must find it here after any crash.
+fn durable(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // And whoever copies this file alone must have them all: each is moved into it at once.
+    connection.pragma_update(None, "wal_autocheckpoint", 1)
+}
+
+/// A file whose name is not on stable storage can be gone after a crash, whatever was written into it.
+fn sync_folder_of(path: &Path) -> rusqlite::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| rusqlite::Error::InvalidParameterName(error.to_string()))
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(tables == 0)
+}
+
 fn published(row: &rusqlite::Row<'_>) -> rusqlite::Result<PublishedCheckpoint> {
     Ok(PublishedCheckpoint {
         size: row.get::<_, i64>(0)?.cast_unsigned(),
@@ -156,6 +189,19 @@ mod tests {
         let mut sizes = Vec::new();
         file.for_each(|checkpoint| sizes.push(checkpoint.size)).unwrap();
         assert_eq!(sizes, [3, 7]);
+    }
+
+    #[test]
+    fn a_file_that_is_lost_or_emptied_is_not_made_again_by_whoever_expects_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoints.db");
+        assert!(PublishedFile::open_existing(&path).unwrap().is_none());
+        assert!(!path.exists());
+        std::fs::write(&path, []).unwrap();
+        assert!(PublishedFile::open_existing(&path).unwrap().is_none());
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+        drop(PublishedFile::open(&path).unwrap());
+        assert!(PublishedFile::open_existing(&path).unwrap().is_some());
     }
 
     #[test]

@@ -106,10 +106,15 @@ impl Writer {
             let first = match work {
                 Work::Append(first) => first,
                 Work::Remove(removal) => {
-                    if let Err((removal, error)) = self.remove(removal) {
-                        let reason = failure::in_words(&error);
+                    let outcome = self.remove(&removal.removed);
+                    let answer = match &outcome {
+                        Ok(outcome) => outcome.clone(),
+                        Err(error) => Err(AppendError::Indeterminate(failure::in_words(error))),
+                    };
+                    // Whoever asked may have gone.
+                    let _ = removal.reply.send(answer);
+                    if let Err(error) = outcome {
                         let attempt = format!("removing {} events", removal.removed.len());
-                        let _ = removal.reply.send(Err(AppendError::Indeterminate(reason)));
                         return self.fail(Vec::new(), &attempt, &error);
                     }
                     if let Err(error) = self.checkpoint_when_due() {
@@ -152,12 +157,11 @@ impl Writer {
     }
 
     /// Puts what is left of events in their places, in one transaction. A row is deleted and inserted again, not
-    /// updated: only then does SQLite join pages that have become almost empty.
-    fn remove(&mut self, removal: Removal) -> Result<(), (Removal, rusqlite::Error)> {
-        if removal.removed.iter().any(|left| left.index >= self.size) {
-            let beyond = AppendError::OutOfBounds("an event beyond the log's end");
-            let _ = removal.reply.send(Err(beyond));
-            return Ok(());
+    /// updated: only then does SQLite join pages that have become almost empty. `Err` means that what is on disk is
+    /// unknown, and that the caller must stop; what goes wrong before the commit is undone, and only answered.
+    fn remove(&self, removed: &[StoredEvent]) -> rusqlite::Result<Result<(), AppendError>> {
+        if removed.iter().any(|left| left.index >= self.size) {
+            return Ok(Err(AppendError::OutOfBounds("an event beyond the log's end")));
         }
         let replace = |connection: &Connection| -> rusqlite::Result<()> {
             connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -165,23 +169,23 @@ impl Writer {
             let mut delete = connection.prepare_cached("DELETE FROM events WHERE position = ?1")?;
             let mut insert = connection
                 .prepare_cached("INSERT INTO events (position, stream, revision, bytes) VALUES (?1, ?2, ?3, ?4)")?;
-            for left in &removal.removed {
+            for left in removed {
                 let position = left.index as i64; // below the log's size
                 let stream: i64 = stream.query_row([position], |row| row.get(0))?;
                 delete.execute([position])?;
                 insert.execute(params![position, stream, left.revision as i64, &*left.bytes])?;
             }
-            connection.prepare_cached("COMMIT")?.execute([])?;
             Ok(())
         };
-        match replace(&self.connection) {
-            Ok(()) => {
-                // Whoever asked may have gone.
-                let _ = removal.reply.send(Ok(()));
-                Ok(())
+        if let Err(error) = replace(&self.connection) {
+            // SQLite may have ended the transaction by itself.
+            if !self.connection.is_autocommit() {
+                self.connection.execute_batch("ROLLBACK")?;
             }
-            Err(error) => Err((removal, error)),
+            return Ok(Err(AppendError::NotRemoved(failure::in_words(&error))));
         }
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(Ok(()))
     }
 
     /// The first append and whatever else waits already, up to the bound.

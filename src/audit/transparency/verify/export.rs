@@ -4,41 +4,32 @@
 //! reading, and can be held against their manifest only.
 
 use super::findings::{Check, Findings};
-use crate::audit::transparency::leaf::leaf_of;
+use super::removals::RemovalCheck;
+use crate::audit::export::ExportFormat;
+use crate::audit::export::manifest::{MANIFEST_VERSION, Manifest};
+use crate::audit::transparency::leaf::{leaf_of, remains};
 use crate::audit::transparency::merkle::Hash;
 use crate::event_store::MAX_EVENT_BYTES;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// The version of the manifest that is understood.
-const MANIFEST_VERSION: u32 = 1;
 /// A manifest may have at most this many bytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 /// Lines of a format that is made for reading may be longer than an event.
 const MAX_LINE_BYTES: usize = 16 * MAX_EVENT_BYTES;
 
-/// What an export says about itself.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Manifest {
-    manifest: u32,
-    /// What its lines are.
-    pub format: String,
-    /// The first index of its range.
-    pub from_index: u64,
-    /// The index after the last of its range.
-    pub through_index: u64,
-    #[serde(default)]
-    filter: BTreeMap<String, String>,
-    count: u64,
-    bytes: u64,
-    sha256: String,
-    /// The signed checkpoint over the first `through_index` events.
-    pub checkpoint: Option<String>,
+/// What the log itself has in the place of an event of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InLog {
+    /// The event.
+    Whole,
+    /// What is left of it.
+    Removed,
+    /// Its hash is all that is known.
+    Unknown,
 }
 
 /// Why an export cannot be read.
@@ -68,6 +59,8 @@ pub struct ExportFile {
     /// What is said about it.
     pub manifest: Manifest,
     lines: BufReader<File>,
+    /// What the lines themselves say of removals.
+    removals: RemovalCheck,
     next: u64,
     count: u64,
     bytes: u64,
@@ -101,6 +94,7 @@ impl ExportFile {
         let lines = BufReader::with_capacity(1 << 20, File::open(path).map_err(of(path))?);
         Ok(Self {
             path: path.to_owned(),
+            removals: RemovalCheck::of_export(&path.display().to_string(), manifest.from_index),
             next: manifest.from_index,
             manifest,
             lines,
@@ -113,30 +107,44 @@ impl ExportFile {
 
     /// Whether each line is the stored bytes of an event.
     pub fn is_leaves(&self) -> bool {
-        self.manifest.format == "log" && self.manifest.filter.is_empty()
+        self.manifest.format == ExportFormat::Log.as_str() && self.manifest.filter.is_empty()
     }
 
     /// Holds the next line against the leaf at an index of the log, when the export has that.
-    pub fn compare(&mut self, index: u64, leaf: &Hash, findings: &mut Findings) {
+    pub fn compare(&mut self, index: u64, leaf: &Hash, in_log: InLog, findings: &mut Findings) {
         let is_here = self.is_leaves() && !self.has_ended && index == self.next && index < self.manifest.through_index;
         if !is_here {
             return;
         }
-        match self.leaf(findings) {
-            Some(found) if found == *leaf => {}
-            Some(_) => {
-                let path = self.path.display();
-                findings.failed(
-                    Check::Export,
-                    format!("{path}: event {index} is not the one in the log"),
-                );
-            }
-            None => self.has_ended = true,
+        let Some(line) = self.event(findings) else {
+            self.has_ended = true;
+            return;
+        };
+        let path = self.path.display();
+        if leaf_of(&line) != *leaf {
+            findings.failed(
+                Check::Export,
+                format!("{path}: event {index} is not the one in the log"),
+            );
+        } else if in_log == InLog::Whole && remains(&line).is_some() {
+            findings.failed(
+                Check::Export,
+                format!("{path}: event {index} was removed from it, and the log has it"),
+            );
+        } else if in_log == InLog::Unknown {
+            self.removals.add(index, &line);
         }
     }
 
     /// The leaf of the next line; none, and a failure when there should be one, at the end.
     pub fn leaf(&mut self, findings: &mut Findings) -> Option<Hash> {
+        let index = self.next;
+        let line = self.event(findings)?;
+        self.removals.add(index, &line);
+        Some(leaf_of(&line))
+    }
+
+    fn event(&mut self, findings: &mut Findings) -> Option<Vec<u8>> {
         let index = self.next;
         let line = match self.line(MAX_EVENT_BYTES) {
             Ok(line) => line,
@@ -159,7 +167,7 @@ impl ExportFile {
         };
         self.next += 1;
         self.count += 1;
-        Some(leaf_of(&line))
+        Some(line)
     }
 
     /// Reads what is left and holds the whole against the manifest.
@@ -187,6 +195,8 @@ impl ExportFile {
         if is_leaves && rest > 0 && log_size.is_none_or(|size| size >= self.manifest.through_index) {
             findings.failed(Check::Export, format!("{path}: {rest} lines more than events"));
         }
+        // What was held against the log's own events is none of it.
+        self.removals.finish(findings);
         let count = self.count + rest;
         let sha256 = self.hash.finalize().iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}"); // writing to a string does not fail
