@@ -58,7 +58,7 @@ impl Service {
         caller: Caller,
         circumstances: &Circumstances,
     ) -> Result<Export, ServiceError> {
-        let place = Arc::new(self.streams.exports.take(&caller.application_uri)?);
+        let place = self.streams.exports.take(&caller.application_uri)?;
         let range = self.range(&request)?;
         let fact = AuditTrailExported {
             application_uri: caller.application_uri.clone(),
@@ -89,7 +89,7 @@ impl Service {
         caller: &Caller,
         circumstances: &Circumstances,
     ) -> Result<Manifest, ServiceError> {
-        let place = Arc::new(self.streams.exports.take(&caller.application_uri)?);
+        let place = self.streams.exports.take(&caller.application_uri)?;
         let range = self.range(&request)?;
         let mut filter = cut(&request.filter);
         filter.insert("format".into(), request.format.as_str().into());

@@ -109,7 +109,7 @@ impl Service {
             .await?;
         // From now on: what comes after the tail's own event.
         let next = begin.unwrap_or(recorded + 1);
-        let (outlet, reader) = self.streams.open(Arc::new(place));
+        let (outlet, reader) = self.streams.open(place);
         let tail = Tail {
             service: self.clone(),
             selection: Arc::new(request.selection),

@@ -31,7 +31,7 @@ pub(super) struct LogReaders {
     shares: Shares,
 }
 
-/// The permits of one reader: given back when the last who works for it drops them, which may be a thread that its
+/// The permits of one reader, and its caller's share: given back when the last who works for it drops them, which may be a thread that its
 /// caller did not wait for.
 pub(super) type Turn = Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit, Share)>;
 

@@ -77,7 +77,7 @@ pub(super) struct Places {
     shares: Shares,
 }
 
-/// A place, which is free again when it is dropped.
+/// A place, which is free again when the last who works there drops it.
 pub(super) struct Place {
     _place: OwnedSemaphorePermit,
     _share: Share,
@@ -93,7 +93,7 @@ impl Places {
     }
 
     /// A place, if there is one and the caller has not had its share.
-    pub fn take(&self, caller: &ApplicationUri) -> Result<Place, ServiceError> {
+    pub fn take(&self, caller: &ApplicationUri) -> Result<Arc<Place>, ServiceError> {
         let what = self.what;
         let share = self.shares.take(caller, what)?;
         let place = self
@@ -101,10 +101,10 @@ impl Places {
             .clone()
             .try_acquire_owned()
             .map_err(|_| ServiceError::Busy(format!("there are as many {what} as this server serves at a time")))?;
-        Ok(Place {
+        Ok(Arc::new(Place {
             _place: place,
             _share: share,
-        })
+        }))
     }
 }
 
