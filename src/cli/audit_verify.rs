@@ -67,10 +67,10 @@ pub struct VerifyArguments {
     #[arg(long, value_name = "FILE")]
     export: Option<PathBuf>,
     /// Read every event from the server too, not only the hashes
-    #[arg(long)]
+    #[arg(long, requires = "url")]
     entries: bool,
     /// Do not build the state and the audit index again to compare them
-    #[arg(long)]
+    #[arg(long, conflicts_with = "url")]
     log_only: bool,
     /// Configuration file of the server whose data folder it is
     #[arg(long, value_name = "FILE")]
@@ -205,8 +205,7 @@ impl VerifyArguments {
             }
         } else {
             findings.note(
-                "an export that does not begin with event 0, or has another format than log, needs the tree to be held \
-                 against: give --data-dir or --url",
+                "an export that does not begin with event 0 needs the tree to be held against: give --data-dir or --url",
             );
         }
         let log = VerifiedLog {

@@ -79,9 +79,19 @@ pub fn place_hold(
     retention: &Retention,
     hold_id: Uuid,
     range: (u64, Option<u64>),
+    log_size: u64,
     reason: Remark,
 ) -> Result<LegalHoldPlaced, CommandRefused> {
     let (from_index, through_index) = range;
+    // A digit too many would hold nothing, and nobody would notice before it is too late.
+    if from_index >= log_size {
+        let message = format!("is not in the log, which has {log_size} events");
+        return Err(CommandRefused::invalid("from_index", message));
+    }
+    if let Some(through) = through_index.filter(|through| *through > log_size) {
+        let message = format!("{through} is more than the log has, {log_size} events: leave it out to hold what comes");
+        return Err(CommandRefused::invalid("through_index", message));
+    }
     let removed_through = retention.removed_through;
     if from_index < removed_through {
         let message = format!("the facts before {removed_through} are removed already: hold from there");

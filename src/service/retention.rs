@@ -166,7 +166,8 @@ impl Service {
                     HoldFrom::Index(index) => index,
                     HoldFrom::Time(time) => self.audit.events_before(time).max(retention.removed_through),
                 };
-                retention::place_hold(retention, hold_id, (from_index, through_index), reason.clone())
+                let range = (from_index, through_index);
+                retention::place_hold(retention, hold_id, range, self.store.log_size(), reason.clone())
             })
             .await?;
         let hold = LegalHold {

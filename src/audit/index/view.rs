@@ -75,8 +75,14 @@ impl Memory {
 
     /// How many segments at the beginning have only events from before that time.
     pub fn complete_before(&self, time: i64) -> u64 {
-        let written = self.lock().written.clone();
-        written.iter().take_while(|bounds| bounds.latest < time).count() as u64
+        let (written, complete) = {
+            let segments = self.lock();
+            let complete: Vec<_> = segments.complete.iter().cloned().collect();
+            (segments.written.clone(), complete)
+        };
+        let in_memory = complete.iter().filter_map(|segment| TimeBounds::of(&segment.times));
+        let bounds = written.iter().copied().chain(in_memory);
+        bounds.take_while(|bounds| bounds.latest < time).count() as u64
     }
 
     /// The complete segments that are not in the database yet, oldest first.
