@@ -1,4 +1,4 @@
-//! Events in the words of the Open Cybersecurity Schema Framework 1.8 (https://schema.ocsf.io), one per line.
+//! Events in the words of the Open Cybersecurity Schema Framework 1.8 (<https://schema.ocsf.io>), one per line.
 //!
 //! What the schema has no attribute for is in `unmapped`, and so is the whole of an event's data, verbatim: nothing
 //! is lost by the translation. Nothing here depends on the version of the server that exports: the same range
