@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn the_place_of_a_webhook_does_not_tell_its_path() {
         let target = Target::Webhook(WebhookTarget {
-            url: "https://hooks.example.com/services/T00/B00/XXXX?token=abc"
+            url: "https://hooks.example.com/services/T00/B00/in-the-path?token=abc"
                 .parse()
                 .unwrap(),
             tls: TlsFiles::default(),
