@@ -26,6 +26,7 @@ use crate::service::checkpoint::Checkpoint;
 use crate::service::keys::Keys;
 use crate::service::live_state::{self, CheckpointEvery, LiveState};
 use crate::service::rebuild::{StateComparison, rebuild_state};
+use crate::service::sessions::SessionSettings;
 use crate::service::throttle::{Throttle, ThrottleSettings};
 use crate::service::{Service, ServiceSettings};
 use crate::telemetry::Telemetry;
@@ -50,6 +51,8 @@ const BACKLOG: i32 = 1_024;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often signing keys are looked after.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether sessions are over.
+const END_SESSIONS_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether something is to be given up.
 const RETAIN_EVERY: Duration = Duration::from_secs(10);
 /// After the log has failed, requests in flight get their 503 within this time.
@@ -200,6 +203,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     let reports = tokio::spawn(report(service.clone(), forwarding.clone()));
     let upkeep = tokio::spawn(look_after(service.clone()));
     let retention = tokio::spawn(retain(service.clone()));
+    let session_ends = tokio::spawn(end_sessions(service.clone()));
     say(&format!("listening on {url}"))?;
 
     let outcome = tokio::select! {
@@ -209,6 +213,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     reports.abort();
     upkeep.abort();
     retention.abort();
+    session_ends.abort();
     match outcome {
         Ok(signal) => {
             tracing::info!(signal, "stopping: finishing what is in flight");
@@ -482,6 +487,11 @@ fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, Serv
         },
         rsa_bits: RsaBits::try_from(u32::from(config.keys.rsa_bits)).map_err(ServeError::part)?,
         default_overlap_seconds: seconds(config.secrets.default_overlap),
+        sessions: SessionSettings {
+            idle: config.sessions.idle,
+            absolute: config.sessions.absolute,
+            max_per_application: config.sessions.max_per_application,
+        },
         retention: RetentionRules {
             index_after_seconds: config.retention.index_after.map(seconds),
             index_max_bytes: config.retention.index_max_bytes,
@@ -640,6 +650,19 @@ async fn look_after(service: Arc<Service>) {
     loop {
         ticks.tick().await;
         service.upkeep().await;
+    }
+}
+
+async fn end_sessions(service: Arc<Service>) {
+    let mut ticks = tokio::time::interval(END_SESSIONS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = service.end_sessions_that_are_over().await
+            && !error.is_told_elsewhere()
+        {
+            tracing::warn!(%error, "sessions that are over could not be ended yet");
+        }
     }
 }
 

@@ -735,6 +735,7 @@ fn revoked(reason: Option<Remark>) -> SecretRevoked {
         application_uri: uri(),
         secret_id: secret().id,
         reason,
+        revoke_tokens: false,
     }
 }
 
@@ -833,6 +834,9 @@ fn authorized() -> ApiCallAuthorized {
         method: "GET".into(),
         path: "/admin/applications".into(),
         required_scope: "applications:read".into(),
+        session_id: None,
+        token_kind: TokenKind::Jwt,
+        report: None,
     }
 }
 
@@ -849,6 +853,8 @@ fn denied() -> ApiCallDenied {
         required_scope: "applications:write".into(),
         error: "insufficient_scope".into(),
         reason: DenialReason::InsufficientScope,
+        token_kind: TokenKind::Jwt,
+        report: None,
     }
 }
 

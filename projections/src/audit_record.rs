@@ -53,7 +53,7 @@ pub struct AuditRecord<'a> {
     pub reason: Option<&'a str>,
     /// The token that it is about.
     pub jti: Option<Uuid>,
-    /// The session that a call belongs to. No fact of today has one.
+    /// The session that a call belongs to.
     pub session_id: Option<Uuid>,
     /// The secret that was used, made or revoked.
     pub secret_id: Option<SecretId>,
@@ -136,10 +136,36 @@ impl<'a> AuditRecord<'a> {
                 self.client_id = data.client_id.as_deref();
                 self.outcome = Outcome::Refused;
             }
+            Event::TokenRevoked(data) => {
+                self.take_change(&data.application_uri, &data.reason);
+                self.jti = Some(data.jti);
+            }
+            Event::TokensRevoked(data) => self.take_change(&data.application_uri, &data.reason),
+            Event::ReferenceTokenIssued(data) => {
+                self.client_id = Some(data.application_uri.as_str());
+                self.reason = Some(data.description.as_str());
+                self.jti = Some(data.token_id);
+            }
+            Event::ReferenceTokenRevoked(data) => {
+                self.take_change(&data.application_uri, &data.reason);
+                self.jti = Some(data.token_id);
+            }
+            Event::SessionStarted(data) => {
+                self.client_id = Some(data.application_uri.as_str());
+                self.jti = Some(data.jti);
+                self.session_id = Some(data.session_id);
+            }
+            Event::SessionEnded(data) => {
+                self.client_id = Some(data.application_uri.as_str());
+                self.reason = Some(data.reason.as_str());
+                self.jti = Some(data.jti);
+                self.session_id = Some(data.session_id);
+            }
             Event::ApiCallAuthorized(data) => {
                 self.client_id = Some(data.application_uri.as_str());
                 self.jti = Some(data.jti);
                 self.path = Some(&data.path);
+                self.session_id = data.session_id;
             }
             Event::ApiCallDenied(data) => {
                 self.client_id = data.application_uri.as_ref().map(ApplicationUri::as_str);
@@ -163,12 +189,19 @@ impl<'a> AuditRecord<'a> {
     }
 }
 
-/// Where the request came from. What a flood left is written when its window ends, by nobody's request.
+/// Where the request came from. What a flood left is written when its window ends, by nobody's request; a call that
+/// an API has told of came from where the API says, not from the API.
 fn source_ip(recorded: &RecordedEvent) -> Option<IpAddr> {
     let envelope = &recorded.envelope;
-    match (&envelope.source, &envelope.event) {
-        (Some(source), _) => Some(source.ip),
-        (None, Event::RequestsThrottled(data)) => Some(data.source),
-        (None, _) => None,
+    let report = match &envelope.event {
+        Event::ApiCallAuthorized(data) => data.report.as_ref(),
+        Event::ApiCallDenied(data) => data.report.as_ref(),
+        _ => None,
+    };
+    match (report, &envelope.source, &envelope.event) {
+        (Some(report), ..) => report.source.as_ref().map(|source| source.ip),
+        (None, Some(source), _) => Some(source.ip),
+        (None, None, Event::RequestsThrottled(data)) => Some(data.source),
+        (None, None, _) => None,
     }
 }

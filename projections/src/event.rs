@@ -3,7 +3,7 @@
 
 use crate::values::{
     ApiId, ApplicationId, ApplicationUri, Audience, KeyId, LeafHash, Name, OrgCode, Remark, Scope, SecretHash,
-    SecretId, SigningAlgorithm, SystemUser, Timestamp, TokenLifetime, TokenType,
+    SecretId, SigningAlgorithm, Source, SystemUser, Timestamp, TokenLifetime, TokenType,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -12,12 +12,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use uuid::Uuid;
 
-/// Each event with who reads it: a fold (`state`), the audit trail alone (`trail`), or whoever gives old facts of
-/// the trail up (`retention`).
+/// Each event with who reads it: a fold (`state`), a fold that has done with it after a day at the most
+/// (`passing`), the audit trail alone (`trail`), or whoever gives old facts of the trail up (`retention`).
 macro_rules! events {
     (@can_change state) => { true };
+    (@can_change passing) => { true };
     (@can_change $other:ident) => { false };
     (@may_be_removed trail) => { true };
+    (@may_be_removed passing) => { true };
     (@may_be_removed $other:ident) => { false };
     ($($(#[$doc:meta])* $name:ident: $reader:ident,)*) => {
         /// One fact.
@@ -116,10 +118,22 @@ events! {
     TokenRefused: trail,
     /// What a flood of failures leaves instead of one event each.
     RequestsThrottled: trail,
+    /// A token was revoked before its time.
+    TokenRevoked: state,
+    /// All tokens that an application had until then were revoked.
+    TokensRevoked: state,
+    /// An application got a reference token.
+    ReferenceTokenIssued: state,
+    /// A reference token opens nothing any more.
+    ReferenceTokenRevoked: state,
+    /// A token was used for the first time, or for the first time after its session had ended.
+    SessionStarted: passing,
+    /// A session is over.
+    SessionEnded: passing,
     /// An API call was let through.
-    ApiCallAuthorized: trail,
+    ApiCallAuthorized: passing,
     /// An API call was refused.
-    ApiCallDenied: trail,
+    ApiCallDenied: passing,
     /// Someone read the audit trail.
     AuditTrailRead: trail,
     /// Someone took a copy of the audit trail out.
@@ -287,7 +301,7 @@ pub struct ApplicationChanged {
 }
 
 macro_rules! application_fact {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident $({ $(#[$field_doc:meta])* $field:ident })?) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         pub struct $name {
@@ -298,8 +312,17 @@ macro_rules! application_fact {
             /// Why, as the caller put it.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub reason: Option<Remark>,
+            $(
+                $(#[$field_doc])*
+                #[serde(default, skip_serializing_if = "is_false")]
+                pub $field: bool,
+            )?
         }
     };
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 application_fact!(
@@ -308,7 +331,10 @@ application_fact!(
 );
 application_fact!(
     /// The kill switch was used.
-    ApplicationDisabled
+    ApplicationDisabled {
+        /// Whether the tokens that it had until then stay refused when it is enabled again.
+        revoke_tokens
+    }
 );
 application_fact!(
     /// An application is gone for ever.
@@ -353,6 +379,9 @@ pub struct SecretRevoked {
     /// Why, as the caller put it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Remark>,
+    /// Whether the tokens that it got were revoked with it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub revoke_tokens: bool,
 }
 
 /// A scope that an API defines.
@@ -671,6 +700,199 @@ pub struct RequestsThrottled {
 pub enum Via {
     /// Grantlog's own admin and audit endpoints.
     Admin,
+    /// Grantlog passed the call on to the API.
+    Gateway,
+    /// A proxy asked before it passed the call on.
+    ForwardAuth,
+    /// The API asked about the token (RFC 7662).
+    Introspection,
+    /// The API verified the token itself and told afterwards.
+    Reported,
+}
+
+impl Via {
+    /// Its wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Gateway => "gateway",
+            Self::ForwardAuth => "forward_auth",
+            Self::Introspection => "introspection",
+            Self::Reported => "reported",
+        }
+    }
+}
+
+/// What was presented with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// An access token (RFC 9068).
+    #[default]
+    Jwt,
+    /// A reference token, which says nothing by itself.
+    Reference,
+}
+
+impl TokenKind {
+    /// Its wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Jwt => "jwt",
+            Self::Reference => "reference",
+        }
+    }
+
+    fn is_jwt(&self) -> bool {
+        *self == Self::Jwt
+    }
+}
+
+/// A call as an API told of it afterwards. That it did is in the envelope: its actor is the API's application.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallReport {
+    /// The API's own id of the call, by which a repeated report is known.
+    pub id: Uuid,
+    /// The application that told of it.
+    pub reporter_id: ApplicationId,
+    /// When the call was, by the API's clock.
+    pub time: Timestamp,
+    /// Where the call came from, as the API saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// What the API answered (RFC 9110 §15).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+/// A token was revoked before its time (RFC 7009).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenRevoked {
+    /// The token's id.
+    pub jti: Uuid,
+    /// Whose token it was.
+    pub application_id: ApplicationId,
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// Its `exp`: the end of what has to be remembered.
+    pub expires_at: Timestamp,
+    /// Why, as the caller put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+}
+
+/// All tokens that an application had until then were revoked, its reference tokens among them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokensRevoked {
+    /// Whose tokens they were.
+    pub application_id: ApplicationId,
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// Those issued until then.
+    pub issued_until: Timestamp,
+    /// Why, as the caller put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+}
+
+/// An application got a reference token: opaque, good until it is revoked or over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReferenceTokenIssued {
+    /// The token's id.
+    pub token_id: Uuid,
+    /// Whose token it is.
+    pub application_id: ApplicationId,
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// base64 of its SHA-256.
+    pub hash: SecretHash,
+    /// Its last 4 characters.
+    pub hint: String,
+    /// What it allows, as long as the application may do it.
+    pub scope: Scope,
+    /// The APIs that it opens; empty: all that the application may ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audiences: Vec<Audience>,
+    /// When it is over.
+    pub expires_at: Timestamp,
+    /// What it is for.
+    pub description: Remark,
+}
+
+/// A reference token opens nothing any more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReferenceTokenRevoked {
+    /// The token's id.
+    pub token_id: Uuid,
+    /// Whose token it was.
+    pub application_id: ApplicationId,
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// Why, as the caller put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+}
+
+/// A token was used for the first time, or for the first time after its session had ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionStarted {
+    /// The session's id.
+    pub session_id: Uuid,
+    /// Whose session it is.
+    pub application_id: ApplicationId,
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// The token's id.
+    pub jti: Uuid,
+    /// What kind of token it is.
+    #[serde(default, skip_serializing_if = "TokenKind::is_jwt")]
+    pub token_kind: TokenKind,
+    /// The service account that the token acts as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_user: Option<SystemUser>,
+    /// When the token is over, and the session with it.
+    pub token_expires_at: Timestamp,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionEnd {
+    /// Its token was not used for so long.
+    Idle,
+    /// It had lasted as long as a session may.
+    Absolute,
+    /// Its token is over.
+    TokenExpired,
+    /// Its token was revoked, or its application disabled or deleted, or an administrator ended it.
+    Revoked,
+}
+
+impl SessionEnd {
+    /// Its wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Absolute => "absolute",
+            Self::TokenExpired => "token_expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// A session is over. A token that is still valid starts a new one when it is used again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionEnded {
+    /// The session's id.
+    pub session_id: Uuid,
+    /// Whose session it was.
+    pub application_id: ApplicationId,
+    /// Its OAuth client_id.
+    pub application_uri: ApplicationUri,
+    /// The token's id.
+    pub jti: Uuid,
+    /// Why.
+    pub reason: SessionEnd,
 }
 
 /// An API call was let through.
@@ -698,52 +920,88 @@ pub struct ApiCallAuthorized {
     pub method: String,
     /// The path, without the query.
     pub path: String,
-    /// The scope that the call needed.
+    /// The scope that the call needed, space-separated; empty: any token would do.
     pub required_scope: String,
+    /// The session that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<Uuid>,
+    /// What kind of token it was.
+    #[serde(default, skip_serializing_if = "TokenKind::is_jwt")]
+    pub token_kind: TokenKind,
+    /// What the API told, when it was the API that told of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<CallReport>,
 }
 
-/// The true reason of a refused API call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DenialReason {
-    /// No bearer token.
-    MissingToken,
-    /// Not a JWT, or one whose header or claims are not as ours.
-    MalformedToken,
-    /// No published key of ours has this kid and algorithm.
-    UnknownKey,
-    /// The signature does not fit.
-    BadSignature,
-    /// The token is over.
-    TokenExpired,
-    /// The token is not valid yet.
-    TokenNotYetValid,
-    /// Another issuer.
-    WrongIssuer,
-    /// Another audience.
-    WrongAudience,
-    /// The application is disabled or deleted.
-    ApplicationDisabled,
-    /// The token lacks the scope.
-    InsufficientScope,
-}
-
-impl DenialReason {
-    /// Its wire name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingToken => "missing_token",
-            Self::MalformedToken => "malformed_token",
-            Self::UnknownKey => "unknown_key",
-            Self::BadSignature => "bad_signature",
-            Self::TokenExpired => "token_expired",
-            Self::TokenNotYetValid => "token_not_yet_valid",
-            Self::WrongIssuer => "wrong_issuer",
-            Self::WrongAudience => "wrong_audience",
-            Self::ApplicationDisabled => "application_disabled",
-            Self::InsufficientScope => "insufficient_scope",
+macro_rules! denial_reasons {
+    ($($(#[$doc:meta])* $name:ident = $wire:literal,)*) => {
+        /// The true reason of a refused API call.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum DenialReason {
+            $($(#[$doc])* #[serde(rename = $wire)] $name,)*
         }
-    }
+
+        impl DenialReason {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// Its wire name.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $wire,)*
+                }
+            }
+        }
+    };
+}
+
+denial_reasons! {
+    /// No token.
+    MissingToken = "missing_token",
+    /// A token in more than one place.
+    SeveralTokens = "several_tokens",
+    /// Not a token, or one whose header or claims are not as ours.
+    MalformedToken = "malformed_token",
+    /// No published key of ours has this kid and algorithm.
+    UnknownKey = "unknown_key",
+    /// The signature does not fit.
+    BadSignature = "bad_signature",
+    /// No reference token of ours.
+    UnknownToken = "unknown_token",
+    /// The token is over.
+    TokenExpired = "token_expired",
+    /// The token is not valid yet.
+    TokenNotYetValid = "token_not_yet_valid",
+    /// The token was revoked.
+    TokenRevoked = "token_revoked",
+    /// Another issuer.
+    WrongIssuer = "wrong_issuer",
+    /// Another audience.
+    WrongAudience = "wrong_audience",
+    /// The application is disabled or deleted.
+    ApplicationDisabled = "application_disabled",
+    /// The application may not use reference tokens any more.
+    ReferenceTokensNotAllowed = "reference_tokens_not_allowed",
+    /// The source address is outside allowed_networks.
+    NetworkNotAllowed = "network_not_allowed",
+    /// The token lacks the scope.
+    InsufficientScope = "insufficient_scope",
+    /// The token is bound to another organisation, or to none.
+    OrgMismatch = "org_mismatch",
+    /// No rule of the route lets this method and path through.
+    NoRule = "no_rule",
+    /// The application has as many sessions as it may.
+    TooManySessions = "too_many_sessions",
+    /// Whoever asked about a token is not known, or did not prove to be the application.
+    UnknownClient = "unknown_client",
+    /// No secret of whoever asked about a token matches.
+    SecretMismatch = "secret_mismatch",
+    /// The secret of whoever asked about a token was right once.
+    SecretExpired = "secret_expired",
+    /// The request about a token could not be read.
+    MalformedRequest = "malformed_request",
+    /// What the API told when it refused a call by itself.
+    RefusedByApi = "refused_by_api",
 }
 
 /// An API call was refused.
@@ -769,12 +1027,18 @@ pub struct ApiCallDenied {
     pub method: String,
     /// The path, without the query.
     pub path: String,
-    /// The scope that the call needed.
+    /// The scope that the call needed, space-separated; empty: any token would do.
     pub required_scope: String,
     /// The error code that the caller was told.
     pub error: String,
     /// The true reason.
     pub reason: DenialReason,
+    /// What kind of token it was, as far as that could be told.
+    #[serde(default, skip_serializing_if = "TokenKind::is_jwt")]
+    pub token_kind: TokenKind,
+    /// What the API told, when it was the API that told of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<CallReport>,
 }
 
 /// Someone read the audit trail.
@@ -959,18 +1223,7 @@ mod tests {
         ] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
-        for reason in [
-            DenialReason::MissingToken,
-            DenialReason::MalformedToken,
-            DenialReason::UnknownKey,
-            DenialReason::BadSignature,
-            DenialReason::TokenExpired,
-            DenialReason::TokenNotYetValid,
-            DenialReason::WrongIssuer,
-            DenialReason::WrongAudience,
-            DenialReason::ApplicationDisabled,
-            DenialReason::InsufficientScope,
-        ] {
+        for reason in DenialReason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
     }

@@ -17,6 +17,12 @@ pub mod directory;
 
 pub mod key_ring;
 
+pub mod tokens;
+
+pub mod sessions;
+
+pub mod reported_calls;
+
 pub mod service_run;
 
 pub mod usage;

@@ -109,7 +109,7 @@ impl TrustedApplication {
             }
             Event::SecretRevoked(data) => {
                 for secret in next.secrets.iter_mut().filter(|secret| secret.id == data.secret_id) {
-                    secret.revoked_at = Some(time);
+                    secret.revoked_at.get_or_insert(time);
                 }
             }
             Event::ServiceStarted(_)
@@ -125,6 +125,12 @@ impl TrustedApplication {
             | Event::TokenRefused(_)
             | Event::RequestsThrottled(_)
             | Event::ApiCallAuthorized(_)
+            | Event::TokenRevoked(_)
+            | Event::TokensRevoked(_)
+            | Event::ReferenceTokenIssued(_)
+            | Event::ReferenceTokenRevoked(_)
+            | Event::SessionStarted(_)
+            | Event::SessionEnded(_)
             | Event::ApiCallDenied(_)
             | Event::AuditTrailRead(_)
             | Event::AuditTrailExported(_)

@@ -188,7 +188,7 @@ pub enum Used<'a> {
     Refused(u64),
     /// A token, for a call that needed this scope.
     Call {
-        /// The scope.
+        /// The scope, space-separated.
         scope: &'a str,
     },
 }
@@ -212,6 +212,10 @@ impl<'a> UsageRecord<'a> {
             Event::RequestsThrottled(data) => (data.application_id?, Some(data.source), Used::Refused(data.suppressed)),
             Event::ApiCallAuthorized(data) => {
                 let scope = data.required_scope.as_str();
+                let source = match &data.report {
+                    Some(report) => report.source.as_ref().map(|source| source.ip),
+                    None => source,
+                };
                 (data.application_id, source, Used::Call { scope })
             }
             Event::ServiceStarted(_)
@@ -229,6 +233,12 @@ impl<'a> UsageRecord<'a> {
             | Event::SigningKeyAdded(_)
             | Event::SigningKeyActivated(_)
             | Event::SigningKeyRetired(_)
+            | Event::TokenRevoked(_)
+            | Event::TokensRevoked(_)
+            | Event::ReferenceTokenIssued(_)
+            | Event::ReferenceTokenRevoked(_)
+            | Event::SessionStarted(_)
+            | Event::SessionEnded(_)
             | Event::ApiCallDenied(_)
             | Event::AuditTrailRead(_)
             | Event::AuditTrailExported(_)
@@ -325,8 +335,10 @@ impl ApplicationUsage {
             }
             Used::Call { scope } => {
                 Use::count(&mut self.called, moment, 1);
-                if let Some(scope) = self.scope(scope) {
-                    Use::count(&mut scope.exercised, moment, 1);
+                for token in scope.split(' ').filter(|token| !token.is_empty()) {
+                    if let Some(scope) = self.scope(token) {
+                        Use::count(&mut scope.exercised, moment, 1);
+                    }
                 }
             }
         }

@@ -594,6 +594,11 @@ impl StreamName {
         Self(id.map_or_else(|| "api-calls-unknown".into(), |id| format!("api-calls-{id}").into()))
     }
 
+    /// An application's reference tokens, and which of its tokens were revoked.
+    pub fn tokens(id: ApplicationId) -> Self {
+        Self(format!("tokens-{id}").into())
+    }
+
     /// Who read the audit trail.
     pub fn audit_access() -> Self {
         Self("audit-access".into())

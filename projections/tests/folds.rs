@@ -265,6 +265,12 @@ fn stream_of(event: &Event) -> StreamName {
         Event::TokenIssued(_) | Event::TokenRefused(_) | Event::RequestsThrottled(_) => {
             StreamName::token_requests(None)
         }
+        Event::TokenRevoked(data) => StreamName::tokens(data.application_id),
+        Event::TokensRevoked(data) => StreamName::tokens(data.application_id),
+        Event::ReferenceTokenIssued(data) => StreamName::tokens(data.application_id),
+        Event::ReferenceTokenRevoked(data) => StreamName::tokens(data.application_id),
+        Event::SessionStarted(data) => StreamName::api_calls(Some(data.application_id)),
+        Event::SessionEnded(data) => StreamName::api_calls(Some(data.application_id)),
         Event::ApiCallAuthorized(_) | Event::ApiCallDenied(_) => StreamName::api_calls(None),
         Event::AuditTrailRead(_) | Event::AuditTrailExported(_) | Event::ReportProduced(_) => {
             StreamName::audit_access()
@@ -326,6 +332,7 @@ fn application_event() -> impl Strategy<Value = Event> {
                 application_id,
                 application_uri,
                 reason,
+                revoke_tokens: false,
             }
             .into(),
             3 => ApplicationDeleted {
@@ -350,6 +357,7 @@ fn application_event() -> impl Strategy<Value = Event> {
                 application_uri,
                 secret_id: secret_id(secret),
                 reason,
+                revoke_tokens: false,
             }
             .into(),
             _ => ApplicationChanged {
@@ -501,6 +509,9 @@ fn every_event_that_no_state_reads() -> Vec<Event> {
             method: "GET".into(),
             path: "/admin/applications".into(),
             required_scope: "applications:read".into(),
+            session_id: None,
+            token_kind: TokenKind::Jwt,
+            report: None,
         }
         .into(),
         ApiCallDenied {
@@ -515,6 +526,8 @@ fn every_event_that_no_state_reads() -> Vec<Event> {
             required_scope: "applications:read".into(),
             error: "invalid_token".into(),
             reason: DenialReason::TokenExpired,
+            token_kind: TokenKind::Jwt,
+            report: None,
         }
         .into(),
         AuditTrailRead {

@@ -97,6 +97,7 @@ impl Fact {
                 application_id,
                 application_uri: uri,
                 reason: None,
+                revoke_tokens: false,
             }
             .into(),
             "ServiceStopped" => ServiceStopped {

@@ -15,8 +15,8 @@ pub use error::{ConfigError, Origin, Problem};
 pub use issuer::{InvalidIssuerUrl, IssuerUrl};
 pub use master_key::MasterKeySource;
 pub use sections::{
-    KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, RetentionConfig, SecretsConfig, ServerConfig, StoreConfig,
-    StoreLocation, TelemetryConfig, TlsConfig, TokensConfig, TransparencyConfig,
+    KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, RetentionConfig, SecretsConfig, ServerConfig,
+    SessionsConfig, StoreConfig, StoreLocation, TelemetryConfig, TlsConfig, TokensConfig, TransparencyConfig,
 };
 
 use crate::forwarding::SinkSettings;
@@ -45,6 +45,8 @@ pub struct Config {
     pub tokens: TokensConfig,
     /// What failed requests lead to.
     pub lockout: LockoutConfig,
+    /// How long sessions last.
+    pub sessions: SessionsConfig,
     /// Client secrets.
     pub secrets: SecretsConfig,
     /// Signing keys and the master key that seals them.
@@ -111,6 +113,7 @@ impl Config {
         let store = StoreConfig::read(&mut settings, &data_dir);
         let tokens = TokensConfig::read(&mut settings);
         let lockout = LockoutConfig::read(&mut settings);
+        let sessions = SessionsConfig::read(&mut settings);
         let secrets = SecretsConfig::read(&mut settings);
         let keys = KeysConfig::read(&mut settings, &data_dir);
         let projections = ProjectionsConfig::read(&mut settings);
@@ -126,6 +129,7 @@ impl Config {
             store,
             tokens,
             lockout,
+            sessions,
             secrets,
             keys,
             projections,

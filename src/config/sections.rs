@@ -126,6 +126,17 @@ pub struct ProjectionsConfig {
     pub checkpoint_every: Duration,
 }
 
+/// `[sessions]`
+#[derive(Debug, Clone)]
+pub struct SessionsConfig {
+    /// A session whose token is not used for so long ends.
+    pub idle: Duration,
+    /// A session ends after so long in any case.
+    pub absolute: Duration,
+    /// Sessions that one application may have at a time; `None`: any number.
+    pub max_per_application: Option<u32>,
+}
+
 /// `[transparency]`
 #[derive(Debug, Clone)]
 pub struct TransparencyConfig {
@@ -245,6 +256,17 @@ impl StoreConfig {
             }),
             queue_capacity: settings.integer("store.queue_capacity", 4_096, 1..=1_000_000) as usize,
             max_batch_events: settings.integer("store.max_batch_events", 1_024, 128..=65_536) as usize,
+        }
+    }
+}
+
+impl SessionsConfig {
+    pub(super) fn read(settings: &mut Settings) -> Self {
+        let most = settings.integer("sessions.max_per_application", 0, 0..=1_000_000) as u32;
+        Self {
+            idle: seconds(settings.integer("sessions.idle_seconds", 1_200, 10..=DAY_SECONDS)),
+            absolute: seconds(settings.integer("sessions.absolute_seconds", 3_600, 10..=DAY_SECONDS)),
+            max_per_application: (most > 0).then_some(most),
         }
     }
 }

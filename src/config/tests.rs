@@ -280,7 +280,7 @@ fn an_unknown_key_is_named_with_its_path_its_line_and_the_nearest_known_key() {
         ),
         (
             "[[gateway]]\nprefix = \"/api\"",
-            "line 1: unknown key gateway; the sections are keys, lockout, projections, retention, secrets, server, store, telemetry, tls, tokens, transparency",
+            "line 1: unknown key gateway; the sections are keys, lockout, projections, retention, secrets, server, sessions, store, telemetry, tls, tokens, transparency",
         ),
     ] {
         assert_eq!(file_error(file), message);

@@ -3,7 +3,11 @@
 //! No clock and no store here. A secret has no `Display`, says nothing in `Debug`, and is wiped from
 //! memory when it is dropped.
 
+pub mod generated;
+
 pub mod client_secret;
+
+pub mod reference_token;
 
 pub mod signing_key;
 

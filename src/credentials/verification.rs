@@ -55,6 +55,14 @@ impl VerificationKey {
     }
 }
 
+/// A token with a good signature of ours, and nothing else looked at yet: what takes time is done, what depends on
+/// the time is not. No `Debug`, and it does not hold the token.
+#[derive(Clone)]
+pub struct SignedToken {
+    claims: Claims,
+    token_hint: String,
+}
+
 /// What a token says that is ours, valid now, and meant for the audience that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedToken {
@@ -141,8 +149,68 @@ impl TokenInvalid {
     }
 }
 
-/// Verifies an access token. `leeway_seconds` is how far the clocks of those who issue and those who
-/// verify may be apart.
+impl SignedToken {
+    /// Checks form and signature.
+    pub fn open(token: &str, keys: &VerificationKeys) -> Result<Self, TokenInvalid> {
+        Ok(Self {
+            claims: signed_claims(token, keys)?,
+            // Every token that verifies is long enough for one and of the right characters.
+            token_hint: token_hint(token).unwrap_or_default(),
+        })
+    }
+
+    /// The APIs that it names.
+    pub fn audiences(&self) -> &[Audience] {
+        &self.claims.aud
+    }
+
+    /// Who holds it, for the record.
+    pub fn bearer(&self) -> Bearer {
+        Bearer {
+            jti: self.claims.jti,
+            client_id: self.claims.client_id.clone(),
+        }
+    }
+
+    /// Checks what it says. `leeway_seconds` is how far the clocks of those who issue and those who verify may be
+    /// apart.
+    pub fn verify(
+        &self,
+        expected_issuer: &str,
+        expected_audience: &Audience,
+        now: Timestamp,
+        leeway_seconds: u32,
+    ) -> Result<VerifiedToken, TokenInvalid> {
+        let claims = &self.claims;
+        if claims.iss != expected_issuer {
+            return Err(TokenInvalid::WrongIssuer(self.bearer()));
+        }
+        let (now, leeway) = (now.unix_seconds(), i64::from(leeway_seconds));
+        // RFC 7519 §4.1.4: refused on and after exp. §4.1.5: refused before nbf.
+        if now >= claims.exp.saturating_add(leeway) {
+            return Err(TokenInvalid::TokenExpired(self.bearer()));
+        }
+        if now < claims.nbf.saturating_sub(leeway) {
+            return Err(TokenInvalid::TokenNotYetValid(self.bearer()));
+        }
+        // RFC 8725 §3.9, RFC 9068 §4.
+        if !claims.aud.contains(expected_audience) {
+            return Err(TokenInvalid::WrongAudience(self.bearer()));
+        }
+        Ok(VerifiedToken {
+            jti: claims.jti,
+            client_id: claims.client_id.clone(),
+            scope: claims.scope.clone(),
+            system_user: claims.client_system_user.clone(),
+            org_code: claims.org_code.clone(),
+            issued_at: at_unix_seconds(claims.iat),
+            expires_at: at_unix_seconds(claims.exp),
+            token_hint: self.token_hint.clone(),
+        })
+    }
+}
+
+/// Verifies an access token, all of it.
 pub fn verify_access_token(
     token: &str,
     keys: &VerificationKeys,
@@ -151,37 +219,7 @@ pub fn verify_access_token(
     now: Timestamp,
     leeway_seconds: u32,
 ) -> Result<VerifiedToken, TokenInvalid> {
-    let claims = signed_claims(token, keys)?;
-    let bearer = || Bearer {
-        jti: claims.jti,
-        client_id: claims.client_id.clone(),
-    };
-    if claims.iss != expected_issuer {
-        return Err(TokenInvalid::WrongIssuer(bearer()));
-    }
-    let (now, leeway) = (now.unix_seconds(), i64::from(leeway_seconds));
-    // RFC 7519 §4.1.4: refused on and after exp. §4.1.5: refused before nbf.
-    if now >= claims.exp.saturating_add(leeway) {
-        return Err(TokenInvalid::TokenExpired(bearer()));
-    }
-    if now < claims.nbf.saturating_sub(leeway) {
-        return Err(TokenInvalid::TokenNotYetValid(bearer()));
-    }
-    // RFC 8725 §3.9, RFC 9068 §4.
-    if !claims.aud.contains(expected_audience) {
-        return Err(TokenInvalid::WrongAudience(bearer()));
-    }
-    Ok(VerifiedToken {
-        jti: claims.jti,
-        client_id: claims.client_id,
-        scope: claims.scope,
-        system_user: claims.client_system_user,
-        org_code: claims.org_code,
-        issued_at: at_unix_seconds(claims.iat),
-        expires_at: at_unix_seconds(claims.exp),
-        // Every token that verifies is long enough for one and of the right characters.
-        token_hint: token_hint(token).unwrap_or_default(),
-    })
+    SignedToken::open(token, keys)?.verify(expected_issuer, expected_audience, now, leeway_seconds)
 }
 
 /// The last 8 characters of what was presented as a token, by which people find it in the log. None of
@@ -207,7 +245,7 @@ struct Header<'a> {
 }
 
 // RFC 9068 §2.2; the claims that nothing here depends on are left out.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Claims {
     iss: String,
     sub: ApplicationUri,

@@ -1,21 +1,28 @@
 //! What every call of the admin and audit endpoints has in common: who calls, and what with.
 
+use crate::credentials::reference_token::is_reference_token;
 use crate::http::body;
 use crate::http::fields::cut;
 use crate::http::problem::{Problem, no_body_problem, not_json};
 use crate::http::{Doors, origin};
 use crate::service::Service;
-use crate::service::authorize_call::{Call, Caller};
+use crate::service::authorize_call::{Call, Caller, Credential};
 use crate::service::record::Circumstances;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
+use grantlog_projections::event::Via;
 use grantlog_projections::values::Actor;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
+
+/// Where a reference token may be instead of `Authorization`.
+const API_KEY: &str = "x-api-key";
+/// Stands for something that was presented as a token and cannot be one.
+const NO_TOKEN: &str = "?";
 
 /// A call that was let through and is on the record.
 pub struct AuthorizedCall<'a> {
@@ -53,10 +60,14 @@ impl<'a> AuthorizedCall<'a> {
     ) -> Result<AuthorizedCall<'a>, Problem> {
         let circumstances = origin::circumstances(request, doors);
         let call = Call {
-            bearer: bearer(request),
+            via: Via::Admin,
+            credential: credential(request),
+            audience: &doors.service.settings().policy.issuer,
             method: request.method().as_str(),
             path: request.path(),
             required_scope,
+            org_code: None,
+            is_ruled_out: false,
         };
         let caller = doors.service.authorize_call(call, &circumstances).await?;
         Ok(Self {
@@ -72,13 +83,27 @@ impl<'a> AuthorizedCall<'a> {
     }
 }
 
-/// RFC 6750 §2.1; the other two ways put the token where logs see it. RFC 9110 §11.6.2 allows one header: of
-/// two, the next proxy may believe the other.
-fn bearer(request: &HttpRequest) -> Option<&str> {
-    let mut headers = request.headers().get_all(header::AUTHORIZATION);
-    let header = headers.next().filter(|_| headers.next().is_none())?.to_str().ok()?;
-    let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+/// The token that a request carries: as RFC 6750 §2.1 has it (the other two ways put the token where logs see it), or
+/// a reference token in `X-Api-Key`. RFC 9110 §11.6.2 allows one header: of two, the next server may believe the other.
+pub fn credential(request: &HttpRequest) -> Credential<'_> {
+    let mut given = request.headers().get_all(header::AUTHORIZATION).map(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let mut keys = request.headers().get_all(API_KEY).map(|value| value.to_str().ok());
+    match (given.next(), given.next(), keys.next(), keys.next()) {
+        (Some(Some(token)), None, None, _) => Credential::Token(token),
+        (None, _, Some(Some(key)), None) => match is_reference_token(key.trim()) {
+            true => Credential::Token(key.trim()),
+            // An access token in the wrong place is none: it would pass where nobody looks for it.
+            false => Credential::Token(NO_TOKEN),
+        },
+        // Another scheme, or what is no text: no token of ours.
+        (Some(None), None, None, _) => Credential::None,
+        (None, _, Some(None), None) => Credential::Token(NO_TOKEN),
+        (None, _, None, _) => Credential::None,
+        _ => Credential::Several,
+    }
 }
 
 fn object(request: &HttpRequest, body: &[u8]) -> Result<Map<String, Value>, Problem> {

@@ -337,9 +337,26 @@ impl From<CallRefused> for Problem {
                 ));
                 problem
             }
+            CallRefused::SeveralTokens => {
+                let mut problem = Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail);
+                let description = &problem.detail;
+                problem.challenge = Some(format!(
+                    "Bearer error=\"invalid_request\", error_description=\"{description}\""
+                ));
+                problem
+            }
             CallRefused::InsufficientScope(scope) => {
                 let mut problem = Self::new(StatusCode::FORBIDDEN, "insufficient_scope", detail);
                 problem.challenge = Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""));
+                problem
+            }
+            // RFC 6750 §3.1 knows no other word for a token that is in order and does not suffice.
+            CallRefused::Forbidden(_) => {
+                let mut problem = Self::new(StatusCode::FORBIDDEN, "forbidden", detail);
+                let description = &problem.detail;
+                problem.challenge = Some(format!(
+                    "Bearer error=\"insufficient_scope\", error_description=\"{description}\""
+                ));
                 problem
             }
             CallRefused::SlowDown { retry_after_seconds } => {

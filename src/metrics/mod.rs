@@ -10,6 +10,7 @@ mod histogram;
 use family::{Family, Labels};
 use histogram::Histogram;
 
+use grantlog_projections::event::{DenialReason, Via};
 use grantlog_projections::values::SigningAlgorithm;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
@@ -59,6 +60,7 @@ pub struct Metrics {
 #[derive(Debug)]
 struct Figures {
     token_requests: Family<TokenRequestLabels, Counter>,
+    api_calls: Family<ApiCallLabels, Counter>,
     http_requests: Family<HttpRequestLabels, Counter>,
     http_request_duration: Family<RouteLabels, Histogram>,
     commit_duration: Histogram,
@@ -90,6 +92,13 @@ struct TokenRequestLabels {
     dialect: &'static str,
     outcome: &'static str,
     error: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+struct ApiCallLabels {
+    via: &'static str,
+    outcome: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
@@ -132,6 +141,7 @@ impl Metrics {
     pub fn new(meter: Option<&Meter>) -> Self {
         let figures = Arc::new(Figures {
             token_requests: Family::default(),
+            api_calls: Family::default(),
             http_requests: Family::default(),
             http_request_duration: Family::new(|| Histogram::new(DURATION_BOUNDS, NANOSECONDS_PER_SECOND)),
             commit_duration: Histogram::new(DURATION_BOUNDS, NANOSECONDS_PER_SECOND),
@@ -166,6 +176,16 @@ impl Metrics {
             },
             Counter::inc,
         );
+    }
+
+    /// An API call was decided. `reason` is why it was denied, if it was.
+    pub fn api_call(&self, via: Via, reason: Option<DenialReason>) {
+        let labels = ApiCallLabels {
+            via: via.as_str(),
+            outcome: reason.map_or("success", |_| "refused"),
+            reason: reason.map_or("", DenialReason::as_str),
+        };
+        self.figures.api_calls.with(&labels, Counter::inc);
     }
 
     /// A request was answered. `route` is the pattern that it matched, `method` one of
@@ -281,6 +301,7 @@ impl Figures {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         all.register("token_requests", "Token requests answered", self.token_requests.clone());
+        all.register("api_calls", "API calls decided", self.api_calls.clone());
         all.register("http_requests", "HTTP requests answered", self.http_requests.clone());
         all.register_with_unit(
             "http_request_duration",
@@ -358,6 +379,16 @@ impl Figures {
             .with_callback(move |observer| {
                 figures
                     .token_requests
+                    .each(|labels, count| observer.observe(count.get(), &labels.attributes()));
+            })
+            .build();
+        let figures = Arc::clone(self);
+        meter
+            .u64_observable_counter("grantlog.api_calls")
+            .with_unit("{call}")
+            .with_callback(move |observer| {
+                figures
+                    .api_calls
                     .each(|labels, count| observer.observe(count.get(), &labels.attributes()));
             })
             .build();
@@ -502,6 +533,16 @@ impl Labels for TokenRequestLabels {
     }
 }
 
+impl Labels for ApiCallLabels {
+    fn attributes(&self) -> Vec<KeyValue> {
+        vec![
+            KeyValue::new("via", self.via),
+            KeyValue::new("outcome", self.outcome),
+            KeyValue::new("reason", self.reason),
+        ]
+    }
+}
+
 impl Labels for HttpRequestLabels {
     fn attributes(&self) -> Vec<KeyValue> {
         vec![
@@ -563,6 +604,8 @@ mod tests {
         metrics.http_request("/connect/token", "POST", 200, Duration::from_millis(30));
         metrics.http_request("/health/live", "GET", 200, Duration::from_secs(11));
         metrics.event_store_commit(3, Duration::from_micros(250));
+        metrics.api_call(Via::Gateway, None);
+        metrics.api_call(Via::ForwardAuth, Some(DenialReason::TokenExpired));
         metrics.event_store_commit(5_000, Duration::from_millis(2));
         metrics.event_store_queue_depth(7);
         metrics.event_store_log_size(5_010);
@@ -580,6 +623,8 @@ mod tests {
             version.as_str(),
             r#"grantlog_token_requests_total{dialect="standard",outcome="issued",error=""} 2"#,
             r#"grantlog_token_requests_total{dialect="json",outcome="refused",error="invalid_client"} 1"#,
+            r#"grantlog_api_calls_total{via="gateway",outcome="success",reason=""} 1"#,
+            r#"grantlog_api_calls_total{via="forward_auth",outcome="refused",reason="token_expired"} 1"#,
             r#"grantlog_http_requests_total{route="/connect/token",method="POST",status="200"} 2"#,
             "# TYPE grantlog_http_request_duration_seconds histogram",
             "# UNIT grantlog_http_request_duration_seconds seconds",

@@ -194,12 +194,18 @@ pub fn enable(application: &TrustedApplication, reason: Option<Remark>) -> Optio
     })
 }
 
-/// Decides whether an application is switched off; `None` when it already is.
-pub fn disable(application: &TrustedApplication, reason: Option<Remark>) -> Option<ApplicationDisabled> {
-    application.is_enabled.then(|| ApplicationDisabled {
+/// Decides whether an application is switched off, and with `revoke_tokens` whether its tokens stay refused when it is
+/// switched on again; `None` when there is nothing to do.
+pub fn disable(
+    application: &TrustedApplication,
+    revoke_tokens: bool,
+    reason: Option<Remark>,
+) -> Option<ApplicationDisabled> {
+    (application.is_enabled || revoke_tokens).then(|| ApplicationDisabled {
         application_id: application.id,
         application_uri: application.uri.clone(),
         reason,
+        revoke_tokens,
     })
 }
 

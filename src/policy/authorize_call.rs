@@ -1,23 +1,66 @@
-//! Whether a bearer token opens an endpoint.
+//! Whether a token opens an endpoint.
 
-use grantlog_projections::event::DenialReason;
+use grantlog_projections::event::{DenialReason, ReferenceTokens, TokenKind};
 use grantlog_projections::trusted_application::TrustedApplication;
-use grantlog_projections::values::Scope;
+use grantlog_projections::values::{OrgCode, Scope};
+use std::net::IpAddr;
 
-/// Decides a call whose token holds (signature, issuer, audience and time are checked): the application
-/// must still be there and enabled, and both the token and the application, as it is now, must have the scope:
-/// what is taken from an application is taken from its tokens too.
+/// What a token says that holds: signature, issuer, audience and time, or hash and time, are checked.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'a> {
+    /// What kind of token it is.
+    pub kind: TokenKind,
+    /// What it allows.
+    pub scope: &'a Scope,
+    /// The organisation that it is bound to.
+    pub org_code: Option<&'a OrgCode>,
+    /// Where the call came from; none: nobody knows.
+    pub source_ip: Option<IpAddr>,
+}
+
+/// What the endpoint asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand<'a> {
+    /// The scope, space-separated: all of it. Empty: any token will do.
+    pub scope: &'a str,
+    /// The organisation whose data is asked for, where the path says so.
+    pub org_code: Option<&'a str>,
+}
+
+/// Decides a call. The application must still be there and enabled, and both the token and the application, as it is
+/// now, must have the scope and the organisation: what is taken from an application is taken from its tokens too.
 pub fn authorize_call(
     application: Option<&TrustedApplication>,
-    token_scope: &Scope,
-    required_scope: &str,
+    presented: Presented<'_>,
+    demand: Demand<'_>,
 ) -> Result<(), DenialReason> {
     let Some(application) = application.filter(|application| application.is_enabled && !application.is_deleted())
     else {
         return Err(DenialReason::ApplicationDisabled);
     };
-    if !token_scope.contains(required_scope) || !application.scope.contains(required_scope) {
+    if presented.kind == TokenKind::Reference {
+        if application.reference_tokens == ReferenceTokens::None {
+            return Err(DenialReason::ReferenceTokensNotAllowed);
+        }
+        // Whoever holds one never asks the token endpoint, which looks at this for all others.
+        if !is_from_allowed_network(application, presented.source_ip) {
+            return Err(DenialReason::NetworkNotAllowed);
+        }
+    }
+    let mut wanted = demand.scope.split(' ').filter(|token| !token.is_empty());
+    if !wanted.all(|token| presented.scope.contains(token) && application.scope.contains(token)) {
         return Err(DenialReason::InsufficientScope);
     }
+    if let Some(org_code) = demand.org_code {
+        let is_bound_to_it = |bound: Option<&OrgCode>| bound.is_some_and(|bound| bound.as_str() == org_code);
+        if !is_bound_to_it(presented.org_code) || !is_bound_to_it(application.org_code.as_ref()) {
+            return Err(DenialReason::OrgMismatch);
+        }
+    }
     Ok(())
+}
+
+fn is_from_allowed_network(application: &TrustedApplication, source_ip: Option<IpAddr>) -> bool {
+    let networks = &application.allowed_networks;
+    networks.is_empty() || source_ip.is_some_and(|ip| networks.iter().any(|network| network.contains(&ip)))
 }

@@ -69,10 +69,12 @@ pub fn rotate(application: &TrustedApplication, command: RotateSecret) -> Result
     })
 }
 
-/// Decides a revocation; `None` when the secret is revoked already.
+/// Decides a revocation, with `revoke_tokens` also of the tokens that the secret got; `None` when there is nothing to
+/// do.
 pub fn revoke(
     application: &TrustedApplication,
     secret_id: SecretId,
+    revoke_tokens: bool,
     reason: Option<Remark>,
 ) -> Result<Option<SecretRevoked>, CommandRefused> {
     let Some(secret) = application.secrets.iter().find(|secret| secret.id == secret_id) else {
@@ -80,10 +82,11 @@ pub fn revoke(
             "the application has no secret {secret_id}"
         )));
     };
-    Ok(secret.revoked_at.is_none().then(|| SecretRevoked {
+    Ok((secret.revoked_at.is_none() || revoke_tokens).then(|| SecretRevoked {
         application_id: application.id,
         application_uri: application.uri.clone(),
         secret_id,
         reason,
+        revoke_tokens,
     }))
 }

@@ -212,7 +212,7 @@ impl Service {
                 by.authority.check(&application.scope)?;
                 applications::enable(application, reason.clone()).map(Event::from)
             } else {
-                applications::disable(application, reason.clone()).map(Event::from)
+                applications::disable(application, false, reason.clone()).map(Event::from)
             })
         };
         self.decide_application(id, by, circumstances, decide).await
@@ -292,7 +292,7 @@ impl Service {
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
         let decide = |application: &TrustedApplication| {
             check_revision(expected_revision, application.revision)?;
-            Ok(secrets::revoke(application, secret_id, reason.clone())?.map(Event::from))
+            Ok(secrets::revoke(application, secret_id, false, reason.clone())?.map(Event::from))
         };
         self.decide_application(id, by, circumstances, decide).await
     }

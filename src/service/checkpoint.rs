@@ -3,23 +3,43 @@
 
 use crate::event_store::{Direction, EventStore, ReadError};
 use crate::rebuildable;
-use crate::service::live_state::Snapshot;
-use grantlog_projections::values::{ApiId, ApplicationId};
+use crate::service::snapshot::{Changed, Snapshot};
+use grantlog_projections::tokens::TouchedToken;
+use grantlog_projections::values::{ApplicationId, SecretId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 /// Raised when the saved form changes: another one is discarded and built again.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
+
+/// Tables with a row for each thing of a kind, and the one for what there is one of.
+const TABLES: [&str; 9] = [
+    "application",
+    "api",
+    "revoked_token",
+    "revoked_until",
+    "revoked_secret",
+    "reference_token",
+    "session",
+    "reported_calls",
+    "single",
+];
 
 const SCHEMA: &str = "
     CREATE TABLE application (id BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE api (id BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE revoked_token (id BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE revoked_until (id BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE revoked_secret (id BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE reference_token (id BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE session (id BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE reported_calls (id BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE single (name TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 ";
 
@@ -49,43 +69,6 @@ pub enum CheckpointError {
     /// The log could not be compared with it.
     #[error(transparent)]
     Log(#[from] ReadError),
-}
-
-/// What folds have touched since the last save.
-#[derive(Debug, Default)]
-pub struct Changed {
-    /// These applications.
-    pub applications: HashSet<ApplicationId>,
-    /// These APIs.
-    pub apis: HashSet<ApiId>,
-    /// The key ring.
-    pub key_ring: bool,
-    /// The starts and stops.
-    pub service_run: bool,
-}
-
-impl Changed {
-    /// Takes in what others have touched.
-    pub fn merge(&mut self, other: Self) {
-        self.applications.extend(other.applications);
-        self.apis.extend(other.apis);
-        self.key_ring |= other.key_ring;
-        self.service_run |= other.service_run;
-    }
-
-    /// Everything that there is.
-    pub fn all(snapshot: &Snapshot) -> Self {
-        Self {
-            applications: snapshot
-                .directory
-                .applications_after(None)
-                .map(|found| found.id)
-                .collect(),
-            apis: snapshot.directory.apis_after(None).map(|found| found.id).collect(),
-            key_ring: true,
-            service_run: true,
-        }
-    }
 }
 
 /// How far the saved state has read, and the event it read last: what tells this log from another.
@@ -269,7 +252,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     if format == FORMAT {
         return Ok(());
     }
-    for table in ["application", "api", "single"] {
+    for table in TABLES {
         connection.execute_batch(&format!("DROP TABLE IF EXISTS {table}"))?;
     }
     connection.execute_batch(SCHEMA)?;
@@ -277,7 +260,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn clear(connection: &mut Connection) -> rusqlite::Result<()> {
-    connection.execute_batch("DELETE FROM application; DELETE FROM api; DELETE FROM single;")
+    let deletions = TABLES.map(|table| format!("DELETE FROM {table};"));
+    connection.execute_batch(&deletions.concat())
 }
 
 /// In one look: a server may be saving, when it is another process that loads.
@@ -287,11 +271,31 @@ fn load(connection: &mut Connection) -> rusqlite::Result<Option<(Snapshot, Posit
         return Ok(None);
     };
     let mut snapshot = Snapshot::default();
-    for application in states(&look, "SELECT state FROM application")? {
+    for (_, application) in states(&look, "application")? {
         snapshot.directory.restore_application(application);
     }
-    for api in states(&look, "SELECT state FROM api")? {
+    for (_, api) in states(&look, "api")? {
         snapshot.directory.restore_api(api);
+    }
+    for (id, revoked) in states(&look, "revoked_token")? {
+        snapshot.tokens.restore_revoked(uuid(&id)?, revoked);
+    }
+    for (id, until) in states(&look, "revoked_until")? {
+        snapshot.tokens.restore_application(ApplicationId(uuid(&id)?), until);
+    }
+    for (id, revoked_at) in states(&look, "revoked_secret")? {
+        let (application, secret) = id.split_at_checked(16).unwrap_or_default();
+        let (application, secret) = (ApplicationId(uuid(application)?), SecretId(uuid(secret)?));
+        snapshot.tokens.restore_secret(application, secret, revoked_at);
+    }
+    for (_, token) in states(&look, "reference_token")? {
+        snapshot.tokens.restore_reference(token);
+    }
+    for (_, session) in states(&look, "session")? {
+        snapshot.sessions.restore(session);
+    }
+    for (id, remembered) in states(&look, "reported_calls")? {
+        snapshot.reported_calls.restore(ApplicationId(uuid(&id)?), remembered);
     }
     snapshot.key_ring = Arc::new(single(&look, "key_ring")?.unwrap_or_default());
     snapshot.service_run = single(&look, "service_run")?.unwrap_or_default();
@@ -305,19 +309,31 @@ fn save(
     position: &Position,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
+    for id in &changed.applications {
+        let application = snapshot.directory.application(*id);
+        put(
+            &transaction,
+            "application",
+            id.0.as_bytes(),
+            application.map(|found| &**found),
+        )?;
+    }
+    for id in &changed.apis {
+        let api = snapshot.directory.api(*id);
+        put(&transaction, "api", id.0.as_bytes(), api.map(|found| &**found))?;
+    }
+    for touched in &changed.tokens {
+        put_token(&transaction, snapshot, *touched)?;
+    }
+    for id in &changed.sessions {
+        let session = snapshot.sessions.get(*id);
+        put(&transaction, "session", id.as_bytes(), session.map(|found| &**found))?;
+    }
+    for id in &changed.reporters {
+        let remembered = snapshot.reported_calls.of(*id);
+        put(&transaction, "reported_calls", id.0.as_bytes(), remembered)?;
+    }
     {
-        let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO application (id, state) VALUES (?1, ?2)")?;
-        for id in &changed.applications {
-            if let Some(application) = snapshot.directory.application(*id) {
-                put.execute(params![id.0.as_bytes(), json(&**application)?])?;
-            }
-        }
-        let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO api (id, state) VALUES (?1, ?2)")?;
-        for id in &changed.apis {
-            if let Some(api) = snapshot.directory.api(*id) {
-                put.execute(params![id.0.as_bytes(), json(&**api)?])?;
-            }
-        }
         let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO single (name, state) VALUES (?1, ?2)")?;
         if changed.key_ring {
             put.execute(params!["key_ring", json(&*snapshot.key_ring)?])?;
@@ -330,6 +346,39 @@ fn save(
     transaction.commit()
 }
 
+fn put_token(connection: &Connection, snapshot: &Snapshot, touched: TouchedToken) -> rusqlite::Result<()> {
+    let tokens = &snapshot.tokens;
+    match touched {
+        TouchedToken::Revoked(jti) => put(connection, "revoked_token", jti.as_bytes(), tokens.revoked(jti)),
+        TouchedToken::Application(id) => {
+            let until = tokens.revoked_until(id);
+            put(connection, "revoked_until", id.0.as_bytes(), until.as_ref())
+        }
+        TouchedToken::Secret(application, secret) => {
+            let id = [*application.0.as_bytes(), *secret.0.as_bytes()].concat();
+            let revoked_at = tokens.secret_revoked_at(application, secret);
+            put(connection, "revoked_secret", &id, revoked_at.as_ref())
+        }
+        TouchedToken::Reference(id) => {
+            let token = tokens.reference(id).map(|found| &**found);
+            put(connection, "reference_token", id.as_bytes(), token)
+        }
+    }
+}
+
+/// Saves a thing as it is now, or that it is gone.
+fn put<T: Serialize>(connection: &Connection, table: &str, id: &[u8], state: Option<&T>) -> rusqlite::Result<()> {
+    match state {
+        Some(state) => connection
+            .prepare_cached(&format!("INSERT OR REPLACE INTO {table} (id, state) VALUES (?1, ?2)"))?
+            .execute(params![id, json(state)?])?,
+        None => connection
+            .prepare_cached(&format!("DELETE FROM {table} WHERE id = ?1"))?
+            .execute([id])?,
+    };
+    Ok(())
+}
+
 fn single<T: DeserializeOwned>(connection: &Connection, name: &str) -> rusqlite::Result<Option<T>> {
     connection
         .prepare_cached("SELECT state FROM single WHERE name = ?1")?
@@ -339,12 +388,17 @@ fn single<T: DeserializeOwned>(connection: &Connection, name: &str) -> rusqlite:
         .transpose()
 }
 
-fn states<T: DeserializeOwned>(connection: &Connection, query: &str) -> rusqlite::Result<Vec<T>> {
+/// The rows of a table: ids and states.
+fn states<T: DeserializeOwned>(connection: &Connection, table: &str) -> rusqlite::Result<Vec<(Vec<u8>, T)>> {
     connection
-        .prepare(query)?
-        .query_map([], |row| row.get::<_, Vec<u8>>(0))?
-        .map(|state| parse(&state?))
+        .prepare(&format!("SELECT id, state FROM {table}"))?
+        .query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))?
+        .map(|row| row.and_then(|(id, state)| Ok((id, parse(&state)?))))
         .collect()
+}
+
+fn uuid(id: &[u8]) -> rusqlite::Result<Uuid> {
+    Uuid::from_slice(id).map_err(|error| damaged(error.into()))
 }
 
 fn json<T: Serialize>(state: &T) -> rusqlite::Result<Vec<u8>> {
@@ -354,9 +408,6 @@ fn json<T: Serialize>(state: &T) -> rusqlite::Result<Vec<u8>> {
 }
 
 fn parse<T: DeserializeOwned>(saved: &[u8]) -> rusqlite::Result<T> {
-    let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, error)
-    };
     let Some((state, checksum)) = saved.split_last_chunk::<CHECKSUM_BYTES>() else {
         return Err(damaged("a saved state is cut off".into()));
     };
@@ -364,4 +415,8 @@ fn parse<T: DeserializeOwned>(saved: &[u8]) -> rusqlite::Result<T> {
         return Err(damaged("a saved state does not have its checksum".into()));
     }
     serde_json::from_slice(state).map_err(|error| damaged(error.into()))
+}
+
+fn damaged(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, error)
 }

@@ -4,15 +4,11 @@
 //! has it ([`LiveState::reached`]), so that whoever asks next on this node sees it.
 
 use crate::event_store::{EventStore, ReadError, StoredEvent, Subscription, codec};
-use crate::service::checkpoint::{Changed, Checkpoint, CheckpointError, Saving};
+use crate::service::checkpoint::{Checkpoint, CheckpointError, Saving};
 use crate::service::keys::Keys;
 use crate::service::lag::Lag;
+use crate::service::snapshot::{Changed, Folded, Snapshot};
 use arc_swap::ArcSwap;
-use grantlog_projections::Event;
-use grantlog_projections::directory::{Directory, Touched};
-use grantlog_projections::key_ring::KeyRing;
-use grantlog_projections::recorded_event::RecordedEvent;
-use grantlog_projections::service_run::ServiceRun;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -26,40 +22,6 @@ const MAX_BATCH_EVENTS: usize = 512;
 const CALM_PAUSE: Duration = Duration::from_millis(10);
 /// A change that the own log has taken must show within this time.
 const REACH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The projections at one point of the log.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Snapshot {
-    /// Applications and APIs.
-    pub directory: Directory,
-    /// Signing keys.
-    pub key_ring: Arc<KeyRing>,
-    /// Starts and stops.
-    pub service_run: ServiceRun,
-}
-
-impl Snapshot {
-    /// Folds one event in and notes what it changed.
-    pub fn apply(&mut self, recorded: &RecordedEvent, changed: &mut Changed) {
-        match self.directory.apply(recorded) {
-            Touched::Nothing => {}
-            Touched::Application(id) => {
-                changed.applications.insert(id);
-            }
-            Touched::Api(id) => {
-                changed.apis.insert(id);
-            }
-        }
-        changed.key_ring |= Arc::make_mut(&mut self.key_ring).apply(recorded);
-        changed.service_run |= self.service_run.apply(recorded);
-    }
-}
-
-/// Whether an event of this type can change a [`Snapshot`]: most of a log cannot, and need not be read.
-/// An unknown type has to be read: it is the codec that says what is wrong with it.
-pub fn can_change_state(event_type: Option<&str>) -> bool {
-    event_type.and_then(Event::can_change_state).unwrap_or(true)
-}
 
 /// How often the state is saved, so that a start does not replay the log.
 #[derive(Debug, Clone, Copy)]
@@ -248,20 +210,17 @@ struct Fold {
 }
 
 impl Fold {
-    /// Folds the batch in and says whether any of it could change the snapshot.
-    fn apply(&mut self, snapshot: &mut Snapshot, batch: &[StoredEvent]) -> Result<bool, codec::DecodeError> {
-        let mut is_changed = false;
+    /// Folds the batch in and says what the most that an event of it did is.
+    fn apply(&mut self, snapshot: &mut Snapshot, batch: &[StoredEvent]) -> Result<Folded, codec::DecodeError> {
+        let mut most = Folded::Nothing;
         for stored in batch {
-            if can_change_state(codec::peek_type(&stored.bytes)) {
-                snapshot.apply(&codec::decode(stored)?, &mut self.changed);
-                is_changed = true;
-            }
+            most = most.max(snapshot.fold(stored, &mut self.changed)?);
             self.position = stored.index + 1;
         }
         if let Some(last) = batch.last() {
             self.last_event = Some(last.bytes.clone());
         }
-        Ok(is_changed)
+        Ok(most)
     }
 }
 
@@ -335,8 +294,8 @@ impl Follower {
             };
             match woken {
                 Woken::Log(Ok(batch)) => {
-                    let is_changed = self.fold_and_publish(&batch)?;
-                    if !is_changed && batch.len() < MAX_BATCH_EVENTS {
+                    let folded = self.fold_and_publish(&batch)?;
+                    if folded < Folded::State && batch.len() < MAX_BATCH_EVENTS {
                         tokio::select! {
                             () = tokio::time::sleep(CALM_PAUSE) => {}
                             () = self.hurry.notified() => {}
@@ -365,18 +324,18 @@ impl Follower {
         Ok(())
     }
 
-    /// Folds the batch in and says whether any of it could change the snapshot.
-    fn fold_and_publish(&mut self, batch: &[StoredEvent]) -> Result<bool, LiveStateError> {
+    /// Folds the batch in and says what the most that an event of it did is.
+    fn fold_and_publish(&mut self, batch: &[StoredEvent]) -> Result<Folded, LiveStateError> {
         let keys_were = self.snapshot.key_ring.revision;
-        let is_changed = self.fold.apply(&mut self.snapshot, batch)?;
+        let folded = self.fold.apply(&mut self.snapshot, batch)?;
         if self.snapshot.key_ring.revision != keys_were {
             self.keys.refresh(&self.snapshot.key_ring)?;
         }
-        if is_changed {
+        if folded > Folded::Nothing {
             self.published.store(Arc::new(self.snapshot.clone()));
         }
         self.position_out.send_replace(self.fold.position);
-        Ok(is_changed)
+        Ok(folded)
     }
 
     fn can_save(&self) -> bool {
@@ -479,15 +438,6 @@ mod tests {
     fn golden(file: &str) -> Vec<u8> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
         std::fs::read(path).unwrap().trim_ascii_end().to_vec()
-    }
-
-    fn recorded(bytes: Vec<u8>) -> RecordedEvent {
-        let stored = StoredEvent {
-            index: 0,
-            revision: 0,
-            bytes: bytes.into(),
-        };
-        codec::decode(&stored).unwrap()
     }
 
     fn keys() -> Arc<Keys> {
@@ -646,41 +596,5 @@ mod tests {
             position_out: watch::channel(0).0,
             hurry: Arc::new(Notify::new()),
         }
-    }
-
-    #[test]
-    fn an_event_that_changes_the_state_is_of_a_type_that_can() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        let events: Vec<RecordedEvent> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|file| file.ends_with(".json"))
-            .map(|file| recorded(golden(&file)))
-            .collect();
-        let mut something = Snapshot::default();
-        for file in [
-            "ApplicationRegistered.json",
-            "ApiRegistered.json",
-            "SigningKeyAdded.json",
-        ] {
-            something.apply(&recorded(golden(file)), &mut Changed::default());
-        }
-        let mut changing = std::collections::BTreeSet::new();
-        for event in &events {
-            for before in [&Snapshot::default(), &something] {
-                let (mut after, mut changed) = (before.clone(), Changed::default());
-                after.apply(event, &mut changed);
-                let is_noted = !changed.applications.is_empty()
-                    || !changed.apis.is_empty()
-                    || changed.key_ring
-                    || changed.service_run;
-                if is_noted || after != *before {
-                    changing.insert(event.envelope.event.type_name());
-                }
-            }
-        }
-        let can = Event::TYPES.iter().copied().filter(|name| can_change_state(Some(name)));
-        assert_eq!(changing, can.collect());
-        assert!(can_change_state(Some("TokenForgotten")) && can_change_state(None));
     }
 }

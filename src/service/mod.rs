@@ -2,6 +2,8 @@
 
 pub mod live_state;
 
+pub mod snapshot;
+
 pub mod lag;
 
 pub mod checkpoint;
@@ -14,7 +16,13 @@ pub mod throttle;
 
 pub mod issue_token;
 
+pub mod verified_tokens;
+
+pub mod sessions;
+
 pub mod authorize_call;
+
+pub mod end_sessions;
 
 pub mod applications;
 
@@ -61,9 +69,12 @@ use chrono::Utc;
 use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
+use sessions::{SessionSettings, SessionsUnderWay};
+use snapshot::Snapshot;
 use std::sync::Arc;
 use streams::Streams;
 use throttle::Throttle;
+use verified_tokens::VerifiedTokens;
 
 /// What the operator has set.
 #[derive(Debug, Clone)]
@@ -78,6 +89,8 @@ pub struct ServiceSettings {
     pub rsa_bits: RsaBits,
     /// How long old secrets stay valid when a rotation does not say, in seconds.
     pub default_overlap_seconds: i64,
+    /// How long sessions last.
+    pub sessions: SessionSettings,
     /// What is kept.
     pub retention: RetentionRules,
     /// The kind of event store, for the record.
@@ -100,6 +113,8 @@ pub struct Service {
     /// Who asks for a state of then needs less than who audits, and must not stand in an auditor's way.
     state_readers: reports::LogReaders,
     throttle: Throttle,
+    verified_tokens: VerifiedTokens,
+    sessions: SessionsUnderWay,
     metrics: Metrics,
     streams: Streams,
     retaining: retention::Progress,
@@ -199,6 +214,8 @@ impl Service {
             log_readers: reports::LogReaders::new(),
             state_readers: reports::LogReaders::new(),
             throttle,
+            verified_tokens: VerifiedTokens::new(),
+            sessions: SessionsUnderWay::default(),
             metrics,
             streams: Streams::new(),
             retaining: retention::Progress::default(),
@@ -211,7 +228,7 @@ impl Service {
     }
 
     /// The state as of now.
-    pub fn snapshot(&self) -> arc_swap::Guard<Arc<live_state::Snapshot>> {
+    pub fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.live.snapshot()
     }
 

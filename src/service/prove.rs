@@ -3,10 +3,12 @@
 use crate::audit::transparency::tiles::TileId;
 use crate::audit::transparency::{EventProof, SignedCheckpoint, Transparency, TransparencyError};
 use crate::audit::{AuditQuery, Filter};
+use crate::event_store::codec;
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
+use grantlog_projections::Event;
 use grantlog_projections::event::TrailAccess;
-use grantlog_projections::values::ApplicationUri;
+use grantlog_projections::values::{ApplicationUri, SecretId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -90,8 +92,21 @@ impl Service {
         Ok(proof)
     }
 
+    /// The secret that a token was asked for with; none when the log has no such token.
+    pub(super) async fn secret_of_token(&self, jti: Uuid) -> Result<Option<SecretId>, ServiceError> {
+        let Some(index) = self.index_of_token(jti).await? else {
+            return Ok(None);
+        };
+        let stored = self.store.read_indexes(&[index]).await?;
+        let Some(stored) = stored.first() else { return Ok(None) };
+        Ok(match codec::decode(stored)?.envelope.event {
+            Event::TokenIssued(issued) => Some(issued.secret_id),
+            _ => None,
+        })
+    }
+
     /// Where the event of a token is.
-    async fn index_of_token(&self, jti: Uuid) -> Result<Option<u64>, ServiceError> {
+    pub(super) async fn index_of_token(&self, jti: Uuid) -> Result<Option<u64>, ServiceError> {
         // Whoever has just got the token may ask: its event is durable, but perhaps not indexed yet.
         let indexed = self.audit.wait_until_indexed(self.store.log_size());
         if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, indexed).await {

@@ -1,8 +1,9 @@
 //! The directory and the key ring, folded anew from the whole log and held against the saved ones.
 
-use crate::event_store::{Direction, EventStore, MAX_EVENTS_PER_READ, codec};
-use crate::service::checkpoint::{Changed, Checkpoint};
-use crate::service::live_state::{LiveStateError, Snapshot, can_change_state};
+use crate::event_store::{Direction, EventStore, MAX_EVENTS_PER_READ};
+use crate::service::checkpoint::Checkpoint;
+use crate::service::live_state::LiveStateError;
+use crate::service::snapshot::{Changed, Snapshot};
 use std::time::{Duration, Instant};
 
 /// What a rebuild of the state found.
@@ -43,9 +44,7 @@ pub async fn rebuild_state(
         let limit =
             usize::try_from(events - position).map_or(MAX_EVENTS_PER_READ, |left| left.min(MAX_EVENTS_PER_READ));
         for stored in store.read_all(position, Direction::Forwards, limit).await? {
-            if can_change_state(codec::peek_type(&stored.bytes)) {
-                rebuilt.apply(&codec::decode(&stored)?, &mut changed);
-            }
+            rebuilt.fold(&stored, &mut changed)?;
             position = stored.index + 1;
         }
         progress(position);
@@ -83,6 +82,15 @@ fn differences(saved: &Snapshot, rebuilt: &Snapshot) -> Vec<String> {
     }
     if saved.key_ring != rebuilt.key_ring {
         found.push("the signing keys are saved otherwise than the log has them".into());
+    }
+    if saved.tokens != rebuilt.tokens {
+        found.push("revoked tokens and reference tokens are saved otherwise than the log has them".into());
+    }
+    if saved.sessions != rebuilt.sessions {
+        found.push("the sessions are saved otherwise than the log has them".into());
+    }
+    if saved.reported_calls != rebuilt.reported_calls {
+        found.push("the calls that APIs told of are saved otherwise than the log has them".into());
     }
     if saved.service_run != rebuilt.service_run {
         found.push("the service's last start or stop is saved otherwise than the log has it".into());

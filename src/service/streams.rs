@@ -1,11 +1,11 @@
 //! Answers that go on: tails and exports of the audit trail. They are few, each waits for its own reader and for
 //! nobody else, and all end when the server stops or their caller may no longer read.
 
-use crate::policy::authorize_call::authorize_call;
-use crate::service::authorize_call::{Caller, LEEWAY_SECONDS};
+use crate::policy::authorize_call::{Demand, authorize_call};
+use crate::service::authorize_call::{Caller, LEEWAY_SECONDS, Revocation};
 use crate::service::shares::{Share, Shares};
 use crate::service::{Service, ServiceError, now};
-use grantlog_projections::values::{ApplicationId, ApplicationUri};
+use grantlog_projections::values::ApplicationUri;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ const MAX_WAITING_PARTS: usize = 1;
 pub enum EndReason {
     /// The token has expired: come back with a new one.
     TokenExpired,
-    /// The application is disabled or deleted, or lost the scope.
+    /// The token was revoked, or the application is disabled or deleted, or lost the scope.
     NotAuthorized,
     /// The server stops: come back when it is there again.
     ServerStopping,
@@ -160,11 +160,19 @@ impl Service {
         if now() >= caller.token_expires_at.plus_seconds(i64::from(LEEWAY_SECONDS)) {
             return Err(EndReason::TokenExpired);
         }
+        let (kind, issued_at) = (caller.token_kind, caller.token_issued_at);
+        // A token that may have been revoked with its secret is looked at when its holder comes again.
+        match self.revocation(kind, caller.application_id, caller.token_id, issued_at) {
+            Revocation::None => {}
+            Revocation::Certain | Revocation::WithSecret(_) => return Err(EndReason::NotAuthorized),
+        }
         let snapshot = self.snapshot();
-        let application = snapshot
-            .directory
-            .application(ApplicationId::of(&caller.application_uri));
-        authorize_call(application.map(|found| &**found), &caller.scope, required_scope)
+        let application = snapshot.directory.application(caller.application_id);
+        let demand = Demand {
+            scope: required_scope,
+            org_code: None,
+        };
+        authorize_call(application.map(|found| &**found), caller.presented(), demand)
             .map_err(|_| EndReason::NotAuthorized)
     }
 }

@@ -68,7 +68,7 @@ async fn nothing_secret_is_written_anywhere() {
     );
     let imported = "an imported secret, p+ss w%rd and all";
     secrets.add("an imported secret", imported);
-    let hash = grantlog::credentials::client_secret::hash_of(imported).to_string();
+    let hash = grantlog::credentials::generated::hash_of(imported).to_string();
     scene
         .register("imported", json!({"application_secret_hash": hash}))
         .await;

@@ -17,7 +17,7 @@ use grantlog_projections::Event;
 use grantlog_projections::event::{
     ApiCallAuthorized, ApiCallDenied, ApplicationChange, ApplicationChanged, ApplicationRegistered, AuthMethod,
     ClientType, DenialReason, Dialect, FromTo, IssuedSecret, ReferenceTokens, RefusalReason, SecretRotated,
-    SupersededSecret, TokenIssued, TokenRefused, Via,
+    SupersededSecret, TokenIssued, TokenKind, TokenRefused, Via,
 };
 use grantlog_projections::recorded_event::Envelope;
 use grantlog_projections::values::{
@@ -379,6 +379,9 @@ impl Year {
             method,
             path,
             required_scope: "DomainApi".into(),
+            session_id: None,
+            token_kind: TokenKind::Jwt,
+            report: None,
         };
         let source = self.source(at, None);
         Ok(self.envelope(time, StreamName::api_calls(Some(id)), actor, source, fact.into()))
@@ -398,6 +401,8 @@ impl Year {
             required_scope: "DomainApi".into(),
             error: "invalid_token".into(),
             reason: DenialReason::TokenExpired,
+            token_kind: TokenKind::Jwt,
+            report: None,
         };
         let source = self.source(at, None);
         Ok(self.envelope(time, StreamName::api_calls(None), Actor::Anonymous, source, fact.into()))

@@ -5,6 +5,7 @@ use crate::event_store::{StoredEvent, codec};
 use grantlog_projections::audit_record::{AuditRecord, Outcome};
 use grantlog_projections::values::{SecretId, Timestamp};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::net::IpAddr;
 use uuid::Uuid;
 
@@ -17,6 +18,10 @@ pub(super) fn skim(stored: &StoredEvent) -> Option<AuditRecord<'_>> {
     let event_type = SKIMMED.into_iter().find(|skimmed| *skimmed == found)?;
     // What cannot be read here, such as a name with escapes, is for the codec to judge.
     let skimmed: Skimmed<'_> = serde_json::from_slice(&stored.bytes).ok()?;
+    // A call that an API has told of came from elsewhere than the report.
+    if skimmed.data.report.is_some() {
+        return None;
+    }
     Some(AuditRecord {
         index: stored.index,
         id: skimmed.id,
@@ -29,7 +34,7 @@ pub(super) fn skim(stored: &StoredEvent) -> Option<AuditRecord<'_>> {
         source_ip: skimmed.source.map(|source| source.ip),
         reason: None,
         jti: Some(skimmed.data.jti),
-        session_id: None,
+        session_id: skimmed.data.session_id,
         secret_id: skimmed.data.secret_id,
         superseded: &[],
         path: skimmed.data.path,
@@ -62,6 +67,10 @@ struct SkimmedData<'a> {
     secret_id: Option<SecretId>,
     #[serde(default)]
     path: Option<&'a str>,
+    #[serde(default)]
+    session_id: Option<Uuid>,
+    #[serde(default)]
+    report: Option<IgnoredAny>,
 }
 
 #[cfg(test)]
@@ -80,7 +89,7 @@ mod tests {
     }
 
     const TOKEN: &str = r#"{"jti":"0190163d-8694-739b-aea5-966c26f8ad91","application_id":"0190163d-8694-739b-aea5-966c26f8ad92","application_uri":"my.trusted.app/service","secret_id":"0190163d-8694-739b-aea5-966c26f8ad93","auth_method":"client_secret_post","dialect":"standard","scope":"read update","audiences":["https://api"],"system_user":"svc.integration","kid":"2026-03-16","alg":"ES256","issued_at":"2026-03-16T09:30:00.123456Z","expires_at":"2026-03-16T10:30:00.000000Z","token_hint":"abcdefgh"}"#;
-    const CALL: &str = r#"{"application_id":"0190163d-8694-739b-aea5-966c26f8ad92","application_uri":"my.trusted.app/service","via":"admin","jti":"0190163d-8694-739b-aea5-966c26f8ad91","token_hint":"abcdefgh","system_user":"svc.integration","audience":"https://id.example.com","method":"GET","path":"/admin/applications","required_scope":"applications:read"}"#;
+    const CALL: &str = r#"{"application_id":"0190163d-8694-739b-aea5-966c26f8ad92","application_uri":"my.trusted.app/service","via":"admin","jti":"0190163d-8694-739b-aea5-966c26f8ad91","token_hint":"abcdefgh","system_user":"svc.integration","audience":"https://id.example.com","method":"GET","path":"/admin/applications","required_scope":"applications:read","session_id":"0190163d-8694-739b-aea5-966c26f8ad94"}"#;
 
     #[test]
     fn what_is_skimmed_is_what_decoding_finds() {
@@ -106,6 +115,8 @@ mod tests {
         assert_eq!(skim(&stored("TokenRefused", "", TOKEN)), None);
         assert_eq!(skim(&stored("TokenIssued", "", "{}")), None);
         assert_eq!(skim(&stored("TokenIssued", r#""source":{"ip":"here"},"#, TOKEN)), None);
+        let reported = CALL.replace(r#""via":"#, r#""report":{},"via":"#);
+        assert_eq!(skim(&stored("ApiCallAuthorized", "", &reported)), None);
         let escaped = TOKEN.replace("my.trusted.app/service", r"my.trusted.app\/service");
         assert_eq!(skim(&stored("TokenIssued", "", &escaped)), None);
     }

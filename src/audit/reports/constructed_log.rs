@@ -188,6 +188,8 @@ impl ConstructedLog {
             required_scope: "audit:read".into(),
             error: "insufficient_scope".into(),
             reason: DenialReason::InsufficientScope,
+            token_kind: TokenKind::Jwt,
+            report: None,
         };
         let calls = StreamName::api_calls(Some(ApplicationId::of_client_id(ORDERS)));
         log.add(61 * DAY + 1, calls, actor(ORDERS), Some(GUESSER), denied).await;

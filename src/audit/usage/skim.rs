@@ -22,6 +22,10 @@ pub(in crate::audit) fn skim(stored: &StoredEvent) -> Option<UsageRecord<'_>> {
         }
         "ApiCallAuthorized" => {
             let skimmed: Skimmed<Call<'_>> = serde_json::from_slice(&stored.bytes).ok()?;
+            // A call that an API has told of came from elsewhere than the report.
+            if skimmed.data.report.is_some() {
+                return None;
+            }
             let used = Used::Call {
                 scope: skimmed.data.required_scope,
             };
@@ -90,6 +94,8 @@ struct Token<'a> {
 struct Call<'a> {
     application_id: ApplicationId,
     required_scope: &'a str,
+    #[serde(default)]
+    report: Option<serde::de::IgnoredAny>,
 }
 
 #[cfg(test)]

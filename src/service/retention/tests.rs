@@ -16,6 +16,7 @@ use crate::service::ServiceSettings;
 use crate::service::checkpoint::Checkpoint;
 use crate::service::keys::Keys;
 use crate::service::live_state::{CheckpointEvery, LiveState};
+use crate::service::sessions::SessionSettings;
 use crate::service::throttle::{Throttle, ThrottleSettings};
 use grantlog_projections::values::{Audience, SigningAlgorithm, TokenLifetime};
 use std::sync::Arc;
@@ -175,6 +176,11 @@ impl Scene {
 fn settings(retention: RetentionRules) -> ServiceSettings {
     let issuer = Audience::parse("https://id.example.com").unwrap();
     ServiceSettings {
+        sessions: SessionSettings {
+            idle: Duration::from_secs(1_200),
+            absolute: Duration::from_secs(3_600),
+            max_per_application: None,
+        },
         retention,
         issuer: issuer.to_string(),
         policy: PolicySettings {

@@ -86,7 +86,7 @@ async fn credentials_that_need_form_encoding_inside_basic_are_decoded() {
     let scene = Scene::start().await;
     // The hash of a secret that exists elsewhere, with everything in it that clients encode differently.
     let secret = "p+ss w%rd:ü/=&";
-    let hash = grantlog::credentials::client_secret::hash_of(secret).to_string();
+    let hash = grantlog::credentials::generated::hash_of(secret).to_string();
     let more = json!({"application_secret_hash": hash});
     let application = scene.register("my.trusted.app/with:colon@x", more).await;
     assert_eq!(application.client_secret, "", "only its hash was given");

@@ -1,0 +1,310 @@
+//! Which of the tokens that are out open nothing any more, and the reference tokens, which are nowhere else.
+//!
+//! What was revoked is remembered until the token would have been over anyway: as far as the log's own times tell,
+//! for a fold sees no clock.
+
+use crate::event::{Event, ReferenceTokenIssued};
+use crate::recorded_event::RecordedEvent;
+use crate::values::{
+    Actor, ApplicationId, ApplicationUri, Audience, Remark, Scope, SecretHash, SecretId, Timestamp, TokenLifetime,
+};
+use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// How far the clocks of a cluster and of verifiers may be apart, and then some, in seconds.
+const GRACE_SECONDS: i64 = 3_600;
+
+/// A token that was revoked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RevokedToken {
+    /// Whose it was.
+    pub application_id: ApplicationId,
+    /// Its `exp`.
+    pub expires_at: Timestamp,
+    /// Since when.
+    pub revoked_at: Timestamp,
+}
+
+/// A reference token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the attributes are documented at `ReferenceTokenIssued`
+pub struct ReferenceToken {
+    pub id: Uuid,
+    pub application_id: ApplicationId,
+    pub application_uri: ApplicationUri,
+    pub hash: SecretHash,
+    pub hint: String,
+    pub scope: Scope,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audiences: Vec<Audience>,
+    pub description: Remark,
+    pub expires_at: Timestamp,
+    pub issued_at: Timestamp,
+    /// Who made it.
+    pub issued_by: Actor,
+    /// The index of the event that says so.
+    pub issued_index: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What an event changed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TouchedToken {
+    /// Whether this token is revoked.
+    Revoked(Uuid),
+    /// Until when this application's tokens are.
+    Application(ApplicationId),
+    /// Whether those that this secret of the application got are.
+    Secret(ApplicationId, SecretId),
+    /// This reference token.
+    Reference(Uuid),
+}
+
+/// Revocations and reference tokens. A clone is cheap.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tokens {
+    revoked: OrdMap<Uuid, RevokedToken>,
+    revoked_by_end: OrdSet<(Timestamp, Uuid)>,
+    revoked_until: OrdMap<ApplicationId, Timestamp>,
+    revoked_secrets: OrdMap<(ApplicationId, SecretId), Timestamp>,
+    reference: OrdMap<Uuid, Arc<ReferenceToken>>,
+    reference_by_hash: OrdMap<[u8; 32], Uuid>,
+    reference_by_application: OrdSet<(ApplicationId, Uuid)>,
+}
+
+impl Tokens {
+    /// Folds one event in and says what it changed. Total.
+    pub fn apply(&mut self, recorded: &RecordedEvent) -> Vec<TouchedToken> {
+        let time = recorded.envelope.time;
+        match &recorded.envelope.event {
+            Event::TokenRevoked(data) => {
+                let mut touched = self.forget_what_is_over(time);
+                self.restore_revoked(
+                    data.jti,
+                    RevokedToken {
+                        application_id: data.application_id,
+                        expires_at: data.expires_at,
+                        revoked_at: time,
+                    },
+                );
+                touched.push(TouchedToken::Revoked(data.jti));
+                touched
+            }
+            Event::TokensRevoked(data) => self.revoke_until(data.application_id, data.issued_until),
+            Event::ApplicationDisabled(data) if data.revoke_tokens => self.revoke_until(data.application_id, time),
+            Event::ApplicationDeleted(data) => self.revoke_until(data.application_id, time),
+            Event::SecretRevoked(data) if data.revoke_tokens => {
+                let mut touched = self.forget_secrets(data.application_id, time);
+                self.restore_secret(data.application_id, data.secret_id, time);
+                touched.push(TouchedToken::Secret(data.application_id, data.secret_id));
+                touched
+            }
+            Event::ReferenceTokenIssued(data) => {
+                self.restore_reference(ReferenceToken::issued(data, recorded));
+                vec![TouchedToken::Reference(data.token_id)]
+            }
+            Event::ReferenceTokenRevoked(data) => match self.reference.get_mut(&data.token_id) {
+                Some(token) if token.revoked_at.is_none() => {
+                    Arc::make_mut(token).revoked_at = Some(time);
+                    vec![TouchedToken::Reference(data.token_id)]
+                }
+                _ => Vec::new(),
+            },
+            Event::ServiceStarted(_)
+            | Event::ServiceStopped(_)
+            | Event::ApplicationRegistered(_)
+            | Event::ApplicationChanged(_)
+            | Event::ApplicationEnabled(_)
+            | Event::ApplicationDisabled(_)
+            | Event::SecretRotated(_)
+            | Event::SecretRevoked(_)
+            | Event::ApiRegistered(_)
+            | Event::ApiChanged(_)
+            | Event::ApiDeleted(_)
+            | Event::SigningKeyAdded(_)
+            | Event::SigningKeyActivated(_)
+            | Event::SigningKeyRetired(_)
+            | Event::TokenIssued(_)
+            | Event::TokenRefused(_)
+            | Event::RequestsThrottled(_)
+            | Event::SessionStarted(_)
+            | Event::SessionEnded(_)
+            | Event::ApiCallAuthorized(_)
+            | Event::ApiCallDenied(_)
+            | Event::AuditTrailRead(_)
+            | Event::AuditTrailExported(_)
+            | Event::ReportProduced(_)
+            | Event::LegalHoldPlaced(_)
+            | Event::LegalHoldReleased(_)
+            | Event::EventsRemoved(_)
+            | Event::IndexPruned(_)
+            | Event::EventRemoved(_) => Vec::new(),
+        }
+    }
+
+    /// Since when this access token is revoked, if it is; `issued_at` is when it was signed. What its secret says
+    /// is another question: [`Tokens::secrets_revoked_since`].
+    pub fn revoked_at(&self, application: ApplicationId, jti: Uuid, issued_at: Timestamp) -> Option<Timestamp> {
+        let alone = self.revoked.get(&jti).map(|revoked| revoked.revoked_at);
+        let until = self.revoked_until.get(&application).copied();
+        alone.or_else(|| until.filter(|until| issued_at <= *until))
+    }
+
+    /// Secrets of the application that took their tokens with them, and were revoked at or after that time: a
+    /// token signed then may be one of theirs.
+    pub fn secrets_revoked_since(&self, application: ApplicationId, time: Timestamp) -> impl Iterator<Item = SecretId> {
+        self.secrets_of(application)
+            .filter(move |(_, revoked_at)| *revoked_at >= time)
+            .map(|(secret, _)| secret)
+    }
+
+    /// Whether this secret of the application took its tokens with it.
+    pub fn is_secret_revoked(&self, application: ApplicationId, secret: SecretId) -> bool {
+        self.revoked_secrets.contains_key(&(application, secret))
+    }
+
+    /// The reference token with this hash.
+    pub fn reference_of(&self, hash: &SecretHash) -> Option<&Arc<ReferenceToken>> {
+        self.reference.get(self.reference_by_hash.get(&hash.0)?)
+    }
+
+    /// The reference token with this id.
+    pub fn reference(&self, id: Uuid) -> Option<&Arc<ReferenceToken>> {
+        self.reference.get(&id)
+    }
+
+    /// All reference tokens, the oldest first: ids are in the order of time.
+    pub fn references(&self) -> impl DoubleEndedIterator<Item = &Arc<ReferenceToken>> {
+        self.reference.values()
+    }
+
+    /// The reference tokens of an application, the oldest first.
+    pub fn references_of(&self, application: ApplicationId) -> impl DoubleEndedIterator<Item = &Arc<ReferenceToken>> {
+        self.reference_by_application
+            .range((application, Uuid::nil())..=(application, Uuid::max()))
+            .filter_map(|(_, id)| self.reference.get(id))
+    }
+
+    /// Since when this reference token is revoked, if it is: itself, or with all of its application's.
+    pub fn reference_revoked_at(&self, token: &ReferenceToken) -> Option<Timestamp> {
+        let until = self.revoked_until.get(&token.application_id).copied();
+        token
+            .revoked_at
+            .or_else(|| until.filter(|until| token.issued_at <= *until))
+    }
+
+    /// What is remembered of a revoked token.
+    pub fn revoked(&self, jti: Uuid) -> Option<&RevokedToken> {
+        self.revoked.get(&jti)
+    }
+
+    /// Until when an application's tokens are revoked.
+    pub fn revoked_until(&self, application: ApplicationId) -> Option<Timestamp> {
+        self.revoked_until.get(&application).copied()
+    }
+
+    /// When a secret was revoked with its tokens.
+    pub fn secret_revoked_at(&self, application: ApplicationId, secret: SecretId) -> Option<Timestamp> {
+        self.revoked_secrets.get(&(application, secret)).copied()
+    }
+
+    /// Everything that is here, as a checkpoint names it.
+    pub fn all(&self) -> impl Iterator<Item = TouchedToken> {
+        let revoked = self.revoked.keys().copied().map(TouchedToken::Revoked);
+        let until = self.revoked_until.keys().copied().map(TouchedToken::Application);
+        let secrets = self.revoked_secrets.keys();
+        let secrets = secrets.map(|(application, secret)| TouchedToken::Secret(*application, *secret));
+        let reference = self.reference.keys().copied().map(TouchedToken::Reference);
+        revoked.chain(until).chain(secrets).chain(reference)
+    }
+
+    /// Puts a revoked token back as a checkpoint kept it.
+    pub fn restore_revoked(&mut self, jti: Uuid, revoked: RevokedToken) {
+        self.revoked_by_end.insert((revoked.expires_at, jti));
+        self.revoked.insert(jti, revoked);
+    }
+
+    /// Puts back until when an application's tokens are revoked.
+    pub fn restore_application(&mut self, application: ApplicationId, until: Timestamp) {
+        self.revoked_until.insert(application, until);
+    }
+
+    /// Puts back when a secret was revoked with its tokens.
+    pub fn restore_secret(&mut self, application: ApplicationId, secret: SecretId, revoked_at: Timestamp) {
+        self.revoked_secrets.insert((application, secret), revoked_at);
+    }
+
+    /// Puts a reference token back.
+    pub fn restore_reference(&mut self, token: ReferenceToken) {
+        self.reference_by_hash.insert(token.hash.0, token.id);
+        self.reference_by_application.insert((token.application_id, token.id));
+        self.reference.insert(token.id, Arc::new(token));
+    }
+
+    fn revoke_until(&mut self, application: ApplicationId, until: Timestamp) -> Vec<TouchedToken> {
+        match self.revoked_until.get(&application) {
+            Some(known) if *known >= until => Vec::new(),
+            _ => {
+                self.revoked_until.insert(application, until);
+                vec![TouchedToken::Application(application)]
+            }
+        }
+    }
+
+    fn forget_what_is_over(&mut self, now: Timestamp) -> Vec<TouchedToken> {
+        let mut forgotten = Vec::new();
+        while let Some((end, jti)) = self.revoked_by_end.get_min().copied()
+            && end.plus_seconds(GRACE_SECONDS) < now
+        {
+            self.revoked_by_end.remove(&(end, jti));
+            self.revoked.remove(&jti);
+            forgotten.push(TouchedToken::Revoked(jti));
+        }
+        forgotten
+    }
+
+    fn forget_secrets(&mut self, application: ApplicationId, now: Timestamp) -> Vec<TouchedToken> {
+        let longest = i64::from(TokenLifetime::MAX_SECONDS) + GRACE_SECONDS;
+        let over: Vec<SecretId> = self
+            .secrets_of(application)
+            .filter(|(_, revoked_at)| revoked_at.plus_seconds(longest) < now)
+            .map(|(secret, _)| secret)
+            .collect();
+        over.into_iter()
+            .map(|secret| {
+                self.revoked_secrets.remove(&(application, secret));
+                TouchedToken::Secret(application, secret)
+            })
+            .collect()
+    }
+
+    fn secrets_of(&self, application: ApplicationId) -> impl Iterator<Item = (SecretId, Timestamp)> {
+        let (first, last) = (SecretId(Uuid::nil()), SecretId(Uuid::max()));
+        self.revoked_secrets
+            .range((application, first)..=(application, last))
+            .map(|((_, secret), revoked_at)| (*secret, *revoked_at))
+    }
+}
+
+impl ReferenceToken {
+    fn issued(data: &ReferenceTokenIssued, recorded: &RecordedEvent) -> Self {
+        Self {
+            id: data.token_id,
+            application_id: data.application_id,
+            application_uri: data.application_uri.clone(),
+            hash: data.hash,
+            hint: data.hint.clone(),
+            scope: data.scope.clone(),
+            audiences: data.audiences.clone(),
+            description: data.description.clone(),
+            expires_at: data.expires_at,
+            issued_at: recorded.envelope.time,
+            issued_by: recorded.envelope.actor.clone(),
+            issued_index: recorded.index,
+            revoked_at: None,
+        }
+    }
+}

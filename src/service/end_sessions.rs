@@ -1,0 +1,108 @@
+//! The ends of sessions: by time, found in bounded work; and at once, when somebody says so.
+
+use crate::event_store::ExpectedRevision;
+use crate::service::authorize_call::ended_fact;
+use crate::service::record::Circumstances;
+use crate::service::{Service, ServiceError};
+use grantlog_projections::Event;
+use grantlog_projections::event::SessionEnd;
+use grantlog_projections::sessions::Session;
+use grantlog_projections::values::{Actor, ApplicationId, StreamName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Sessions that are ended in one go.
+const MAX_ENDS: usize = 1_024;
+/// Ends that one append records: all of one application.
+const MAX_ENDS_PER_APPEND: usize = 64;
+
+impl Service {
+    /// Records the end of sessions whose time is over, wherever the server was when it came.
+    pub async fn end_sessions_that_are_over(&self) -> Result<(), ServiceError> {
+        self.sessions.forget(self.live.position());
+        loop {
+            let circumstances = Circumstances::of_system();
+            let over = {
+                let sessions = &self.snapshot().sessions;
+                self.settings.sessions.over(sessions, circumstances.now, MAX_ENDS)
+            };
+            let (found, ended) = (
+                over.len(),
+                self.end_sessions(over, &Actor::System, &circumstances).await?,
+            );
+            // Those that others are at are theirs to end, or come again.
+            if found < MAX_ENDS || ended == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the sessions of tokens that open nothing any more: all of an application's, but for those of tokens that
+    /// are still good.
+    pub(super) async fn end_revoked_sessions(
+        &self,
+        application: ApplicationId,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<(), ServiceError> {
+        let open: Vec<Arc<Session>> = {
+            let sessions = &self.snapshot().sessions;
+            sessions.of_application(application).cloned().collect()
+        };
+        let mut revoked = Vec::new();
+        for session in open {
+            if self.is_session_revoked(&session).await? {
+                revoked.push((session, SessionEnd::Revoked));
+            }
+        }
+        for some in revoked.chunks(MAX_ENDS) {
+            self.end_sessions(some.to_vec(), actor, circumstances).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends these sessions, but for those that are being begun or ended by others; says how many it ended. Answers
+    /// when this node shows it.
+    pub(super) async fn end_sessions(
+        &self,
+        sessions: Vec<(Arc<Session>, SessionEnd)>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<usize, ServiceError> {
+        let mut by_application: BTreeMap<ApplicationId, Vec<_>> = BTreeMap::new();
+        for (session, end) in sessions {
+            let of_application = by_application.entry(session.application_id).or_default();
+            of_application.extend(self.sessions.end(&session).map(|taken| (taken, session, end)));
+        }
+        let mut ended = 0;
+        for (application, sessions) in by_application {
+            let stream = StreamName::api_calls(Some(application));
+            // A `Beginning` is given up only when the log has been read as far as the end of its session.
+            for some in sessions.chunks(MAX_ENDS_PER_APPEND) {
+                let still_open: Vec<Event> = some
+                    .iter()
+                    .filter(|(_, session, _)| self.snapshot().sessions.get(session.id).is_some())
+                    .map(|(_, session, end)| ended_fact(session, *end).into())
+                    .collect();
+                if still_open.is_empty() {
+                    continue;
+                }
+                ended += still_open.len();
+                let any = ExpectedRevision::Any;
+                self.record_change(stream.clone(), any, actor, circumstances, still_open)
+                    .await?;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Whether the token of a session opens nothing any more.
+    async fn is_session_revoked(&self, session: &Session) -> Result<bool, ServiceError> {
+        let is_active = {
+            let snapshot = self.snapshot();
+            let application = snapshot.directory.application(session.application_id);
+            application.is_some_and(|application| application.is_enabled && !application.is_deleted())
+        };
+        Ok(!is_active || self.is_revoked(&session.into()).await?)
+    }
+}
