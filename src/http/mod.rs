@@ -2,6 +2,8 @@
 
 pub mod token;
 
+pub mod token_operations;
+
 pub mod metadata;
 
 pub mod admin_applications;
@@ -15,6 +17,8 @@ pub mod audit;
 pub mod audit_tail;
 
 pub mod audit_export;
+
+pub mod reported_calls;
 
 pub mod reports;
 
@@ -105,6 +109,7 @@ where
 
 fn below_issuer(config: &mut ServiceConfig) {
     token::routes(config);
+    token_operations::routes(config);
     metadata::routes(config);
     health::routes(config);
     admin_applications::routes(config);
@@ -113,6 +118,7 @@ fn below_issuer(config: &mut ServiceConfig) {
     audit::routes(config);
     audit_tail::routes(config);
     audit_export::routes(config);
+    reported_calls::routes(config);
     reports::routes(config);
     statistics::routes(config);
     transparency::routes(config);

@@ -56,11 +56,14 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a [u8]> {
 
 /// The route's pattern: a bounded set, whatever callers ask for.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 22] = [
+    const EXACT: [&str; 25] = [
         "/connect/token",
         "/id/connect/token",
         "/oauth2/token",
         "/token",
+        "/connect/introspect",
+        "/connect/revoke",
+        "/audit/api-calls",
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
         "/.well-known/jwks.json",

@@ -235,7 +235,7 @@ impl Service {
     }
 
     /// Counts a suppressed request; the first in a window is recorded.
-    async fn slow_down(
+    pub(super) async fn slow_down(
         &self,
         client_id: Option<&str>,
         source: IpAddr,
@@ -415,7 +415,7 @@ impl Service {
 
 /// A presented client_id as events and counters keep it. Clients that mix up id and secret are common enough: what
 /// is one of our secrets is kept as its hint.
-fn kept_client_id(client_id: &str) -> String {
+pub(super) fn kept_client_id(client_id: &str) -> String {
     if !ClientSecret::is_well_formed(client_id) {
         return presented_client_id(client_id);
     }
@@ -424,11 +424,11 @@ fn kept_client_id(client_id: &str) -> String {
 }
 
 /// Rounded up: who comes back then is not too early.
-fn whole_seconds(span: Duration) -> u32 {
+pub(super) fn whole_seconds(span: Duration) -> u32 {
     u32::try_from(span.as_secs()).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-fn source_ip(circumstances: &Circumstances) -> IpAddr {
+pub(super) fn source_ip(circumstances: &Circumstances) -> IpAddr {
     circumstances
         .source
         .as_ref()
@@ -436,7 +436,7 @@ fn source_ip(circumstances: &Circumstances) -> IpAddr {
 }
 
 /// Nothing is granted, and nothing refused, that is not on the record.
-fn unavailable(error: ServiceError) -> OAuthError {
+pub(super) fn unavailable(error: ServiceError) -> OAuthError {
     if !error.is_told_elsewhere() {
         tracing::error!(%error, "a token request could not be recorded");
     }

@@ -24,6 +24,10 @@ pub mod authorize_call;
 
 pub mod end_sessions;
 
+pub mod token_operations;
+
+pub mod report_calls;
+
 pub mod applications;
 
 pub mod apis;
@@ -69,6 +73,7 @@ use chrono::Utc;
 use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
+use report_calls::Reports;
 use sessions::{SessionSettings, SessionsUnderWay};
 use snapshot::Snapshot;
 use std::sync::Arc;
@@ -115,6 +120,7 @@ pub struct Service {
     throttle: Throttle,
     verified_tokens: VerifiedTokens,
     sessions: SessionsUnderWay,
+    reports: Reports,
     metrics: Metrics,
     streams: Streams,
     retaining: retention::Progress,
@@ -216,6 +222,7 @@ impl Service {
             throttle,
             verified_tokens: VerifiedTokens::new(),
             sessions: SessionsUnderWay::default(),
+            reports: Reports::new(),
             metrics,
             streams: Streams::new(),
             retaining: retention::Progress::default(),
