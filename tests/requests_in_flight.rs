@@ -22,6 +22,7 @@ use grantlog::service::issue_token::Issued;
 use grantlog::service::keys::Keys;
 use grantlog::service::live_state::{CheckpointEvery, LiveState};
 use grantlog::service::record::{Circumstances, Commander};
+use grantlog::service::sessions::SessionSettings;
 use grantlog::service::throttle::{Throttle, ThrottleSettings};
 use grantlog::service::{Service, ServiceSettings};
 use grantlog_projections::Event;
@@ -309,6 +310,11 @@ impl Scene {
 fn settings() -> ServiceSettings {
     let issuer = Audience::parse("https://id.example.com").unwrap();
     ServiceSettings {
+        sessions: SessionSettings {
+            idle: Duration::from_secs(1_200),
+            absolute: Duration::from_secs(3_600),
+            max_per_application: None,
+        },
         retention: Default::default(),
         issuer: issuer.to_string(),
         policy: PolicySettings {
