@@ -484,14 +484,14 @@ impl Service {
         if circumstances.now >= found.expires_at {
             return Err(Invalid::of(&holder, DenialReason::TokenExpired));
         }
-        let is_for = |audience: &Audience| match (&found.audiences[..], application) {
-            ([], Some(application)) => match &application.audiences[..] {
+        // What is taken from an application is taken from its reference tokens, too.
+        let is_for = |audience: &Audience| {
+            let of_application = application.is_some_and(|application| match &application.audiences[..] {
                 // As an access token of such an application (docs/decisions/0004).
                 [] => *audience == self.settings.policy.default_audience,
                 audiences => audiences.contains(audience),
-            },
-            ([], None) => false,
-            (audiences, _) => audiences.contains(audience),
+            });
+            of_application && (found.audiences.is_empty() || found.audiences.contains(audience))
         };
         if audience.is_some_and(|audience| !is_for(audience)) {
             return Err(Invalid::of(&holder, DenialReason::WrongAudience));

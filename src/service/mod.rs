@@ -24,6 +24,8 @@ pub mod authorize_call;
 
 pub mod end_sessions;
 
+pub mod tokens;
+
 pub mod applications;
 
 pub mod apis;
@@ -74,6 +76,7 @@ use snapshot::Snapshot;
 use std::sync::Arc;
 use streams::Streams;
 use throttle::Throttle;
+use tokens::TokenLanes;
 use verified_tokens::VerifiedTokens;
 
 /// What the operator has set.
@@ -115,6 +118,7 @@ pub struct Service {
     throttle: Throttle,
     verified_tokens: VerifiedTokens,
     sessions: SessionsUnderWay,
+    token_lanes: TokenLanes,
     metrics: Metrics,
     streams: Streams,
     retaining: retention::Progress,
@@ -216,6 +220,7 @@ impl Service {
             throttle,
             verified_tokens: VerifiedTokens::new(),
             sessions: SessionsUnderWay::default(),
+            token_lanes: TokenLanes::new(),
             metrics,
             streams: Streams::new(),
             retaining: retention::Progress::default(),
