@@ -71,7 +71,7 @@ async fn it_is_refused_once_its_secret_is_revoked_or_rotated_without_overlap() {
     let secret_id = scene.secret_id();
     scene
         .service
-        .revoke_secret(scene.id, secret_id, None, None, &Commander::system(), &now())
+        .revoke_secret(scene.id, secret_id, false, None, None, &Commander::system(), &now())
         .await
         .unwrap();
     scene.let_go(1);
@@ -267,7 +267,14 @@ impl Scene {
 
     async fn disable(&self) {
         self.service
-            .switch_application(self.id, false, None, None, &Commander::system(), &now())
+            .switch_application(
+                self.id,
+                Switch::Off { revoke_tokens: false },
+                None,
+                None,
+                &Commander::system(),
+                &now(),
+            )
             .await
             .unwrap();
     }

@@ -525,10 +525,16 @@ impl Service {
         }
         let snapshot = self.snapshot();
         let application = snapshot.directory.application(holder.application_id);
-        match snapshot.tokens.reference(holder.jti) {
-            Some(token) if !token.audiences.is_empty() => token.audiences.clone(),
-            _ => application.map_or_else(Vec::new, |application| self.audiences_of(application)),
+        // What is taken from an application is taken from its reference tokens, too.
+        let mut audiences = application.map_or_else(Vec::new, |application| self.audiences_of(application));
+        if let Some(token) = snapshot
+            .tokens
+            .reference(holder.jti)
+            .filter(|token| !token.audiences.is_empty())
+        {
+            audiences.retain(|audience| token.audiences.contains(audience));
         }
+        audiences
     }
 
     /// The APIs that an application may ask for; one that has none gets the default one (docs/decisions/0004).

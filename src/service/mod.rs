@@ -28,6 +28,8 @@ pub mod token_operations;
 
 pub mod report_calls;
 
+pub mod tokens;
+
 pub mod applications;
 
 pub mod apis;
@@ -79,6 +81,7 @@ use snapshot::Snapshot;
 use std::sync::Arc;
 use streams::Streams;
 use throttle::Throttle;
+use tokens::TokenLanes;
 use verified_tokens::VerifiedTokens;
 
 /// What the operator has set.
@@ -121,6 +124,7 @@ pub struct Service {
     verified_tokens: VerifiedTokens,
     sessions: SessionsUnderWay,
     reports: Reports,
+    token_lanes: TokenLanes,
     metrics: Metrics,
     streams: Streams,
     retaining: retention::Progress,
@@ -223,6 +227,7 @@ impl Service {
             verified_tokens: VerifiedTokens::new(),
             sessions: SessionsUnderWay::default(),
             reports: Reports::new(),
+            token_lanes: TokenLanes::new(),
             metrics,
             streams: Streams::new(),
             retaining: retention::Progress::default(),

@@ -166,8 +166,15 @@ impl SessionsUnderWay {
     /// Takes a session in hand to end it; `None` when somebody else has it.
     pub fn end(&self, session: &Session) -> Option<Beginning<'_>> {
         let mut tokens = self.lock();
-        if tokens.contains_key(&session.jti) {
-            return None;
+        match tokens.get(&session.jti) {
+            // Whoever knows the session from the log has read that it has begun.
+            Some(UnderWay {
+                state: State::Begun(_),
+                session_id,
+                ..
+            }) if *session_id == session.id => {}
+            Some(_) => return None,
+            None => {}
         }
         Some(self.begin(&mut tokens, session.jti, session.application_id, session.id, None))
     }

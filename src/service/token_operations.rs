@@ -11,9 +11,7 @@ use crate::service::issue_token::{kept_client_id, source_ip, unavailable, whole_
 use crate::service::record::Circumstances;
 use crate::service::throttle::Verdict;
 use crate::service::{Service, ServiceError};
-use grantlog_projections::event::{
-    ApiCallAuthorized, ApiCallDenied, DenialReason, ReferenceTokenRevoked, RefusalReason, TokenKind, TokenRevoked, Via,
-};
+use grantlog_projections::event::{ApiCallAuthorized, ApiCallDenied, DenialReason, RefusalReason, TokenKind, Via};
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
     Actor, ApplicationId, ApplicationUri, Audience, OrgCode, Scope, StreamName, SystemUser, Timestamp,
@@ -137,7 +135,10 @@ impl Service {
             .await?;
             return Err(OAuthError::NotTheClientsToken);
         }
-        self.revoke_held(&holder, circumstances).await.map_err(unavailable)
+        self.revoke_held(&holder, circumstances)
+            .await
+            .map(drop)
+            .map_err(unavailable)
     }
 
     /// Puts a request that could not be read on the record, and answers what to say.
@@ -159,35 +160,19 @@ impl Service {
         }
     }
 
-    async fn revoke_held(&self, holder: &Holder, circumstances: &Circumstances) -> Result<(), ServiceError> {
-        if self.is_revoked(holder).await? {
-            return Ok(());
+    async fn revoke_held(&self, holder: &Holder, circumstances: &Circumstances) -> Result<bool, ServiceError> {
+        let actor = Actor::Application(holder.client_id.clone());
+        match holder.kind {
+            TokenKind::Jwt => {
+                let (client_id, expires_at) = (&holder.client_id, holder.expires_at);
+                self.revoke_access_token(holder.jti, client_id, expires_at, None, &actor, circumstances)
+                    .await
+            }
+            TokenKind::Reference => {
+                self.revoke_reference_token(holder.jti, None, &actor, circumstances)
+                    .await
+            }
         }
-        let fact = match holder.kind {
-            TokenKind::Jwt => TokenRevoked {
-                jti: holder.jti,
-                application_id: holder.application_id,
-                application_uri: holder.client_id.clone(),
-                expires_at: holder.expires_at,
-                reason: None,
-            }
-            .into(),
-            TokenKind::Reference => ReferenceTokenRevoked {
-                token_id: holder.jti,
-                application_id: holder.application_id,
-                application_uri: holder.client_id.clone(),
-                reason: None,
-            }
-            .into(),
-        };
-        let (stream, actor) = (
-            StreamName::tokens(holder.application_id),
-            Actor::Application(holder.client_id.clone()),
-        );
-        self.record_change(stream, ExpectedRevision::Any, &actor, circumstances, [fact])
-            .await?;
-        self.end_revoked_sessions(holder.application_id, &actor, circumstances)
-            .await
     }
 
     /// The token, if it opens something of the caller's; the question is on the record then.
