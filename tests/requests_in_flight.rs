@@ -16,7 +16,7 @@ use grantlog::oauth::{Dialect, OAuthError, RequestHeaders, TokenRequest};
 use grantlog::policy::PolicySettings;
 use grantlog::policy::applications::ApplicationPatch;
 use grantlog::policy::signing_keys::KeyRotation;
-use grantlog::service::applications::Registration;
+use grantlog::service::applications::{Registration, Switch};
 use grantlog::service::checkpoint::Checkpoint;
 use grantlog::service::issue_token::Issued;
 use grantlog::service::keys::Keys;

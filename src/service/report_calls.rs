@@ -142,9 +142,15 @@ impl Service {
             if some.is_empty() {
                 break;
             }
+            // The tokens first, one after the other: then the calls are recorded in the order in which they were told.
+            let mut holders = Vec::with_capacity(some.len());
+            for (_, call) in &some {
+                holders.push(self.reported_holder(call, circumstances).await?);
+            }
             let recorded = some
                 .iter()
-                .map(|(_, call)| self.report_call(call, reporter, &own, circumstances));
+                .zip(holders)
+                .map(|((_, call), holder)| self.report_call(call, holder, reporter, &own, circumstances));
             for ((line, call), recorded) in some.iter().zip(join_all(recorded).await) {
                 match recorded {
                     Ok(index) => {
@@ -170,6 +176,7 @@ impl Service {
     async fn report_call(
         &self,
         call: &ReportedCall,
+        holder: Option<Holder>,
         reporter: &Caller,
         own: &[Audience],
         circumstances: &Circumstances,
@@ -199,7 +206,6 @@ impl Service {
             trace_id: call.trace_id.clone().or_else(|| circumstances.trace_id.clone()),
             ..circumstances.clone()
         };
-        let holder = self.reported_holder(call, &circumstances).await?;
         match (&call.outcome, holder) {
             (ReportedOutcome::Authorized, None) => Err(NotReported::Rejected(
                 "no token with this jti was issued to this client_id".into(),
