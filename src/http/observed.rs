@@ -56,7 +56,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a [u8]> {
 
 /// The route's pattern: a bounded set, whatever callers ask for.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 22] = [
+    const EXACT: [&str; 24] = [
         "/connect/token",
         "/id/connect/token",
         "/oauth2/token",
@@ -70,6 +70,8 @@ fn route(path: &str) -> &'static str {
         "/metrics",
         "/openapi.json",
         "/admin/applications",
+        "/admin/tokens",
+        "/admin/sessions",
         "/admin/apis",
         "/admin/signing-keys",
         "/admin/signing-keys/rotate",
@@ -80,8 +82,10 @@ fn route(path: &str) -> &'static str {
         "/checkpoint",
         "/",
     ];
-    const BELOW: [(&str, &str); 7] = [
+    const BELOW: [(&str, &str); 9] = [
         ("/admin/applications/", "/admin/applications/{id}"),
+        ("/admin/tokens/", "/admin/tokens/{jti}"),
+        ("/admin/sessions/", "/admin/sessions/{id}"),
         ("/admin/apis/", "/admin/apis/{id}"),
         ("/admin/signing-keys/", "/admin/signing-keys/{kid}"),
         ("/audit/events/", "/audit/events/{index}"),
