@@ -893,6 +893,9 @@ pub struct SessionEnded {
     pub jti: Uuid,
     /// Why.
     pub reason: SessionEnd,
+    /// The same as the administrator put it who ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<Remark>,
 }
 
 /// An API call was let through.

@@ -6,6 +6,7 @@ use crate::recorded_event::RecordedEvent;
 use crate::values::{ApplicationId, ApplicationUri, Source, SystemUser, Timestamp};
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
+use std::ops::Bound;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -148,6 +149,25 @@ impl Sessions {
         self.by_application
             .range((id, Uuid::nil())..=(id, Uuid::max()))
             .filter_map(|(_, session_id)| self.open.get(session_id))
+    }
+
+    /// Those whose ids are greater, all or of an application, in the same order.
+    pub fn after(&self, application: Option<ApplicationId>, id: Uuid) -> Box<dyn Iterator<Item = &Arc<Session>> + '_> {
+        match application {
+            None => Box::new(
+                self.open
+                    .range((Bound::Excluded(id), Bound::Unbounded))
+                    .map(|(_, session)| session),
+            ),
+            Some(application) => {
+                let (from, to) = (
+                    Bound::Excluded((application, id)),
+                    Bound::Included((application, Uuid::max())),
+                );
+                let found = self.by_application.range((from, to));
+                Box::new(found.filter_map(|(_, session_id)| self.open.get(session_id)))
+            }
+        }
     }
 
     /// The session of a token: the last that began, if there are several.

@@ -73,6 +73,7 @@ pub struct Tokens {
     reference: OrdMap<Uuid, Arc<ReferenceToken>>,
     reference_by_hash: OrdMap<[u8; 32], Uuid>,
     reference_by_application: OrdSet<(ApplicationId, Uuid)>,
+    reference_by_index: OrdMap<u64, Uuid>,
 }
 
 impl Tokens {
@@ -188,6 +189,12 @@ impl Tokens {
             .filter_map(|(_, id)| self.reference.get(id))
     }
 
+    /// The reference tokens that events before this index tell of, the newest first.
+    pub fn references_before(&self, index: u64) -> impl Iterator<Item = &Arc<ReferenceToken>> {
+        let before = self.reference_by_index.range(..index).rev();
+        before.filter_map(|(_, id)| self.reference.get(id))
+    }
+
     /// Since when this reference token is revoked, if it is: itself, or with all of its application's.
     pub fn reference_revoked_at(&self, token: &ReferenceToken) -> Option<Timestamp> {
         let until = self.revoked_until.get(&token.application_id).copied();
@@ -241,6 +248,7 @@ impl Tokens {
     pub fn restore_reference(&mut self, token: ReferenceToken) {
         self.reference_by_hash.insert(token.hash.0, token.id);
         self.reference_by_application.insert((token.application_id, token.id));
+        self.reference_by_index.insert(token.issued_index, token.id);
         self.reference.insert(token.id, Arc::new(token));
     }
 

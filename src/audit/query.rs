@@ -249,6 +249,13 @@ impl AuditQuery {
         })
     }
 
+    /// Newest first: the same search from below this index on.
+    #[must_use]
+    pub fn before(mut self, index: u64) -> Self {
+        self.after = Some(Cursor::new(&self, index));
+        self
+    }
+
     /// What the parameters must fulfil together.
     fn check(&self) -> Result<(), InvalidQuery> {
         if let Some(cursor) = self.after

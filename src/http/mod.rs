@@ -8,6 +8,12 @@ pub mod metadata;
 
 pub mod admin_applications;
 
+pub mod admin_reference_tokens;
+
+pub mod admin_tokens;
+
+pub mod admin_sessions;
+
 pub mod admin_apis;
 
 pub mod admin_keys;
@@ -113,6 +119,9 @@ fn below_issuer(config: &mut ServiceConfig) {
     metadata::routes(config);
     health::routes(config);
     admin_applications::routes(config);
+    admin_reference_tokens::routes(config);
+    admin_tokens::routes(config);
+    admin_sessions::routes(config);
     admin_apis::routes(config);
     admin_keys::routes(config);
     audit::routes(config);

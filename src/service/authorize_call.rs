@@ -665,6 +665,7 @@ pub(super) fn ended_fact(session: &Session, reason: SessionEnd) -> SessionEnded 
         application_uri: session.application_uri.clone(),
         jti: session.jti,
         reason,
+        remark: None,
     }
 }
 

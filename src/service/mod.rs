@@ -30,6 +30,16 @@ pub mod report_calls;
 
 pub mod tokens;
 
+pub mod reference_tokens;
+
+pub mod token_status;
+
+pub mod list_tokens;
+
+pub mod show_token;
+
+pub mod list_sessions;
+
 pub mod applications;
 
 pub mod apis;

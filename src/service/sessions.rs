@@ -26,19 +26,26 @@ pub struct SessionSettings {
 impl SessionSettings {
     /// Why the session is over by then, if it is.
     pub fn end_of(&self, session: &Session, now: Timestamp) -> Option<SessionEnd> {
-        if now
-            >= session
-                .token_expires_at
-                .plus_seconds(super::authorize_call::LEEWAY_SECONDS.into())
-        {
-            Some(SessionEnd::TokenExpired)
-        } else if now >= later(session.started_at, self.absolute) {
-            Some(SessionEnd::Absolute)
-        } else if now >= later(session.last_used_at, self.idle) {
-            Some(SessionEnd::Idle)
-        } else {
-            None
-        }
+        let due = self.ends_of(session).into_iter().find(|(at, _)| now >= *at);
+        due.map(|(_, end)| end)
+    }
+
+    /// When the session is over if its token is not used any more, and why.
+    pub fn next_end_of(&self, session: &Session) -> (Timestamp, SessionEnd) {
+        let [token, absolute, idle] = self.ends_of(session);
+        [absolute, idle]
+            .into_iter()
+            .fold(token, |first, end| if end.0 < first.0 { end } else { first })
+    }
+
+    /// The ends that time brings. Of several that have come, the first here is the reason.
+    fn ends_of(&self, session: &Session) -> [(Timestamp, SessionEnd); 3] {
+        let leeway = super::authorize_call::LEEWAY_SECONDS.into();
+        [
+            (session.token_expires_at.plus_seconds(leeway), SessionEnd::TokenExpired),
+            (later(session.started_at, self.absolute), SessionEnd::Absolute),
+            (later(session.last_used_at, self.idle), SessionEnd::Idle),
+        ]
     }
 
     /// Sessions that are over by then, this many at the most: looks at those that can be, not at all.
