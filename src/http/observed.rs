@@ -56,11 +56,12 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a [u8]> {
 
 /// The route's pattern: a bounded set, whatever callers ask for.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 22] = [
+    const EXACT: [&str; 23] = [
         "/connect/token",
         "/id/connect/token",
         "/oauth2/token",
         "/token",
+        "/verify",
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
         "/.well-known/jwks.json",
@@ -80,7 +81,8 @@ fn route(path: &str) -> &'static str {
         "/checkpoint",
         "/",
     ];
-    const BELOW: [(&str, &str); 7] = [
+    const BELOW: [(&str, &str); 8] = [
+        ("/verify/", "/verify"),
         ("/admin/applications/", "/admin/applications/{id}"),
         ("/admin/apis/", "/admin/apis/{id}"),
         ("/admin/signing-keys/", "/admin/signing-keys/{kid}"),
