@@ -18,6 +18,10 @@ pub mod admin_apis;
 
 pub mod admin_keys;
 
+pub mod verify;
+
+pub mod identity;
+
 pub mod audit;
 
 pub mod audit_tail;
@@ -124,6 +128,7 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_sessions::routes(config);
     admin_apis::routes(config);
     admin_keys::routes(config);
+    verify::routes(config);
     audit::routes(config);
     audit_tail::routes(config);
     audit_export::routes(config);

@@ -64,6 +64,7 @@ fn route(path: &str) -> &'static str {
         "/connect/introspect",
         "/connect/revoke",
         "/audit/api-calls",
+        "/verify",
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
         "/.well-known/jwks.json",
@@ -86,6 +87,7 @@ fn route(path: &str) -> &'static str {
         "/",
     ];
     const BELOW: &[(&str, &str)] = &[
+        ("/verify/", "/verify"),
         ("/admin/applications/", "/admin/applications/{id}"),
         ("/admin/tokens/", "/admin/tokens/{jti}"),
         ("/admin/sessions/", "/admin/sessions/{id}"),

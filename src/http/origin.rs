@@ -35,12 +35,21 @@ pub fn circumstances(request: &HttpRequest, doors: &Doors) -> Circumstances {
     }
 }
 
+/// Whether what the request says about the original one is believed.
+pub fn is_from_trusted_proxy(request: &HttpRequest, doors: &Doors) -> bool {
+    let trusted = &doors.trusted_proxies;
+    !trusted.is_empty() && trusted.iter().any(|network| network.contains(&peer(request)))
+}
+
+fn peer(request: &HttpRequest) -> IpAddr {
+    let peer = request.peer_addr();
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
+}
+
 /// The peer's address; behind trusted proxies the last address in `X-Forwarded-For` that is not one of
 /// theirs. Whatever an untrusted peer says about itself is not read.
 fn client_ip(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
-    let peer = request
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
+    let peer = peer(request);
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
     if !is_trusted(&peer) {
         return peer;

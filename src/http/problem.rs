@@ -155,6 +155,20 @@ pub fn not_ready(readiness: &Readiness) -> HttpResponse {
         .json(readiness)
 }
 
+/// A call that a proxy has asked about is not to pass. nginx knows 401 and 403 as refusals; whatever else it is told it
+/// answers with a 500 of its own.
+pub fn not_verified(refused: CallRefused) -> Problem {
+    let is_the_callers_fault = matches!(refused, CallRefused::SeveralTokens | CallRefused::SlowDown { .. });
+    let mut problem = Problem::from(refused);
+    if is_the_callers_fault {
+        problem.status = StatusCode::UNAUTHORIZED;
+        problem.title = "Unauthorized";
+        // RFC 9110 §15.5.2: a 401 has a challenge.
+        problem.challenge.get_or_insert_with(|| "Bearer".into());
+    }
+    problem
+}
+
 /// An RFC 9457 problem.
 #[derive(Debug, Serialize)]
 pub struct Problem {
@@ -207,6 +221,11 @@ impl Problem {
         let mut problem = Self::new(StatusCode::BAD_REQUEST, "invalid", format!("{field}: {message}"));
         problem.errors.push(FieldProblem { field, message });
         problem
+    }
+
+    /// A caller's name fits no header.
+    pub fn no_identity() -> Self {
+        Self::internal(&"a caller's attributes cannot be put in headers")
     }
 
     fn unavailable(error: &ServiceError) -> Self {
