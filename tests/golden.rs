@@ -1061,6 +1061,7 @@ fn session_ended() -> SessionEnded {
         application_uri: uri(),
         jti: reference_id(),
         reason: SessionEnd::Idle,
+        remark: None,
     }
 }
 

@@ -58,7 +58,7 @@ impl Stage {
         let (status, made) = self.scene.administer(Method::POST, &path, body).await;
         assert_eq!(status, StatusCode::CREATED, "{made}");
         let text = |name: &str| made[name].as_str().expect(name).to_owned();
-        (text("token_id"), text("reference_token"))
+        (text("id"), text("reference_token"))
     }
 }
 
