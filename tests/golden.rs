@@ -189,7 +189,8 @@ fn reasons_and_other_named_values_keep_their_names() {
         "missing_token several_tokens malformed_token unknown_key bad_signature unknown_token token_expired \
          token_not_yet_valid token_revoked wrong_issuer wrong_audience application_disabled \
          reference_tokens_not_allowed network_not_allowed insufficient_scope org_mismatch no_rule too_many_sessions \
-         unknown_client secret_mismatch secret_expired malformed_request refused_by_api"
+         unknown_client secret_mismatch secret_expired secret_revoked public_client not_the_clients_token \
+         malformed_request refused_by_api"
     );
     assert_eq!(
         names(&[Dialect::Standard, Dialect::Audience, Dialect::Json]),
@@ -505,9 +506,14 @@ fn goldens() -> Vec<Golden> {
                 ..session_started()
             },
         ),
-        // Nothing of it is optional: what is minimal is its envelope.
         full(StreamName::api_calls(Some(application_id())), session_ended()),
-        minimal(StreamName::api_calls(Some(application_id())), session_ended()),
+        minimal(
+            StreamName::api_calls(Some(application_id())),
+            SessionEnded {
+                remark: None,
+                ..session_ended()
+            },
+        ),
         full(StreamName::api_calls(Some(application_id())), authorized()),
         minimal(
             StreamName::api_calls(Some(application_id())),
@@ -1060,8 +1066,8 @@ fn session_ended() -> SessionEnded {
         application_id: application_id(),
         application_uri: uri(),
         jti: reference_id(),
-        reason: SessionEnd::Idle,
-        remark: None,
+        reason: SessionEnd::Revoked,
+        remark: reason(),
     }
 }
 

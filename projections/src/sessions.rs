@@ -274,6 +274,7 @@ mod tests {
             application_uri,
             jti: id(token),
             reason: SessionEnd::Idle,
+            remark: None,
         };
         recorded(0, data)
     }

@@ -513,7 +513,7 @@ mod tests {
         );
         assert_eq!(started["session"]["uid"], ended["session"]["uid"]);
         assert_eq!(started["session"]["credential_uid"], started["unmapped"]["data"]["jti"]);
-        assert_eq!(ended["session"]["expiration_reason"], "idle");
+        assert_eq!(ended["session"]["expiration_reason"], "revoked");
         assert_eq!(ended["status_id"], 1);
         let call = of_file("ApiCallAuthorized.session.json");
         assert_eq!(
