@@ -651,6 +651,7 @@ fn call_event() -> impl Strategy<Value = Event> {
                 application_uri,
                 jti,
                 reason: SessionEnd::Idle,
+                remark: None,
             }
             .into(),
             3..=5 => ApiCallAuthorized {

@@ -1,10 +1,12 @@
 //! One event as an answer of the audit API shows it.
 
+use crate::audit::skim::Skimmed;
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
 use grantlog_projections::audit_record::{AuditRecord, Outcome};
 use grantlog_projections::event::CallReport;
 use grantlog_projections::values::{Actor, StreamName, Timestamp};
+use serde::de::value::BorrowedStrDeserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::net::IpAddr;
@@ -61,6 +63,38 @@ struct Verbatim {
 impl AuditEvent {
     /// Reads a stored event.
     pub fn read(stored: &StoredEvent) -> Result<Self, DecodeError> {
+        match Self::skimmed(stored) {
+            Some(event) => Ok(event),
+            None => Self::decoded(stored),
+        }
+    }
+
+    fn skimmed(stored: &StoredEvent) -> Option<Self> {
+        let skimmed = Skimmed::of(stored)?;
+        let (client_id, outcome) = skimmed.client_and_outcome()?;
+        Some(Self {
+            index: stored.index,
+            id: Uuid::try_parse(skimmed.id).ok()?,
+            stream: value(skimmed.stream)?,
+            revision: stored.revision,
+            event_type: skimmed.event_type.to_owned(),
+            time: Timestamp::parse(skimmed.time).ok()?,
+            actor: value(skimmed.actor)?,
+            source: match skimmed.source {
+                Some(source) => Some(AuditSource {
+                    ip: source.ip.parse().ok()?,
+                    user_agent: source.user_agent.map(Into::into),
+                }),
+                None => None,
+            },
+            trace_id: skimmed.trace_id.map(str::to_owned),
+            client_id: client_id.map(str::to_owned),
+            outcome,
+            data: RawValue::from_string(skimmed.data.to_owned()).ok()?,
+        })
+    }
+
+    fn decoded(stored: &StoredEvent) -> Result<Self, DecodeError> {
         let recorded = codec::decode(stored)?;
         let Verbatim { event_type, data } =
             serde_json::from_slice(&stored.bytes).map_err(|source| DecodeError::Envelope {
@@ -137,6 +171,11 @@ impl AuditEvent {
         let call: Call = serde_json::from_str(self.data.get()).ok()?;
         call.report
     }
+}
+
+/// A value that is one text in JSON.
+fn value<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
+    T::deserialize(BorrowedStrDeserializer::<serde::de::value::Error>::new(text)).ok()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 /// The trace that a request belongs to, as its events keep it: 32 hex digits.
 #[derive(Debug, Clone)]
-pub struct TraceId(pub Option<String>);
+pub struct TraceId(pub String);
 
 /// Counts and times a request, and puts it in a span.
 pub async fn observe<B: MessageBody>(
@@ -31,9 +31,9 @@ pub async fn observe<B: MessageBody>(
     let headers = request.headers();
     let state = headers.get("tracestate").and_then(|value| value.to_str().ok());
     let span = RequestSpan::start(method, route, single(headers, "traceparent"), state);
-    request
-        .extensions_mut()
-        .insert(TraceId(span.trace_id().map(|id| id.to_string())));
+    if let Some(trace_id) = span.trace_id() {
+        request.extensions_mut().insert(TraceId(trace_id.to_string()));
+    }
     let answer = next.call(request).instrument(span.span().clone()).await;
     let status = match &answer {
         Ok(response) => response.status().as_u16(),

@@ -27,10 +27,7 @@ pub fn circumstances(request: &HttpRequest, doors: &Doors) -> Circumstances {
             ip,
             user_agent: user_agent.map(Into::into),
         }),
-        trace_id: request
-            .extensions()
-            .get::<TraceId>()
-            .and_then(|trace_id| trace_id.0.clone()),
+        trace_id: request.extensions().get::<TraceId>().map(|trace_id| trace_id.0.clone()),
         now: service::now(),
     }
 }
