@@ -20,16 +20,16 @@ const READ: &str = "applications:read";
 const WRITE: &str = "applications:write";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    let of = |pattern: &str| web::resource(format!("/admin/applications/{{id}}/reference-tokens{pattern}"));
+    let of = |path: &str| web::resource(path.to_owned());
     config
         .service(
-            of("")
+            of("/admin/applications/{id}/reference-tokens")
                 .route(web::post().to(issue))
                 .route(web::get().to(list))
                 .default_service(web::to(use_methods("GET, POST"))),
         )
         .service(
-            of("/{token_id}")
+            of("/admin/applications/{id}/reference-tokens/{token_id}")
                 .route(web::delete().to(revoke))
                 .default_service(web::to(use_methods("DELETE"))),
         );

@@ -38,7 +38,8 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let application = client_id.as_deref().map(ApplicationId::of_client_id);
     let page = call
         .service
-        .list_sessions(application, after, limit, call.circumstances.now);
+        .list_sessions(application, after, limit, call.circumstances.now)
+        .await;
     Ok(ok(&page))
 }
 

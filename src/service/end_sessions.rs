@@ -71,6 +71,7 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<Arc<Session>, ServiceError> {
+        self.show_what_was_answered().await;
         let open = self.snapshot().sessions.get(id).cloned();
         let is_live = |session: &Arc<Session>| self.settings.sessions.end_of(session, circumstances.now).is_none();
         let session = open

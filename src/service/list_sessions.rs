@@ -6,8 +6,11 @@ use grantlog_projections::event::{SessionEnd, TokenKind};
 use grantlog_projections::sessions::Session;
 use grantlog_projections::values::{ApplicationId, ApplicationUri, Source, SystemUser, Timestamp};
 use serde::Serialize;
+use std::time::Duration;
 use uuid::Uuid;
 
+/// How long an answer waits for the state.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Sessions that one page looks at, at the most.
 const MAX_VISITED: usize = 20_000;
 
@@ -51,14 +54,15 @@ pub struct ShownSession {
 }
 
 impl Service {
-    /// Sessions after the one with this id, of one application or of all.
-    pub fn list_sessions(
+    /// Sessions after the one with this id, of one application or of all, with the calls that were answered before.
+    pub async fn list_sessions(
         &self,
         application: Option<ApplicationId>,
         after: Option<Uuid>,
         limit: usize,
         now: Timestamp,
     ) -> SessionPage {
+        self.show_what_was_answered().await;
         let snapshot = self.snapshot();
         let settings = &self.settings.sessions;
         let mut page = SessionPage {
@@ -79,6 +83,14 @@ impl Service {
             }
         }
         page
+    }
+
+    /// Waits, for a moment at the most, until this node's state has all that was answered before: calls change it a
+    /// little later.
+    pub(super) async fn show_what_was_answered(&self) {
+        if let Some(last) = self.store.log_size().checked_sub(1) {
+            let _ = tokio::time::timeout(PATIENCE, self.live.reached(last)).await;
+        }
     }
 
     /// A session as administrators see it.

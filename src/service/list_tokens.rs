@@ -157,6 +157,7 @@ impl Service {
         if query.after.is_none() {
             let reached = self.audit.wait_until_indexed(self.store.log_size());
             let _ = tokio::time::timeout(PATIENCE, reached).await;
+            self.show_what_was_answered().await;
         }
         let page = self.token_page(query, circumstances.now).await?;
         let rows = page.tokens.len() as u64;

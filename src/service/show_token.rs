@@ -53,6 +53,7 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<ShownToken, ServiceError> {
+        self.show_what_was_answered().await;
         let found = self.find_token(id, circumstances.now).await;
         let rows = u64::from(found.is_ok());
         let parameters = BTreeMap::from([("token".to_owned(), id.to_string())]);

@@ -4,7 +4,13 @@ use crate::scene::{Answer, Scene};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-const DUTIES: [&str; 4] = ["applications:read", "applications:write", "keys:write", "audit:read"];
+const DUTIES: [&str; 5] = [
+    "applications:read",
+    "applications:write",
+    "keys:write",
+    "audit:read",
+    "tokens:revoke",
+];
 
 /// Every endpoint with the scope that it needs.
 fn endpoints(application_id: &str, api_id: &str, secret_id: &str) -> Vec<(Method, String, &'static str)> {
@@ -12,7 +18,8 @@ fn endpoints(application_id: &str, api_id: &str, secret_id: &str) -> Vec<(Method
         format!("/admin/applications/{application_id}"),
         format!("/admin/apis/{api_id}"),
     );
-    let [read, write, keys, audit] = DUTIES;
+    let [read, write, keys, audit, tokens] = DUTIES;
+    let nobody = "00000000-0000-7000-8000-000000000000";
     vec![
         (Method::GET, "/admin/applications".into(), read),
         (Method::POST, "/admin/applications".into(), write),
@@ -30,6 +37,19 @@ fn endpoints(application_id: &str, api_id: &str, secret_id: &str) -> Vec<(Method
             format!("{application}/diff?from=0&to=2126-03-16T09:30:00Z"),
             audit,
         ),
+        (Method::GET, format!("{application}/reference-tokens"), read),
+        (Method::POST, format!("{application}/reference-tokens"), write),
+        (
+            Method::DELETE,
+            format!("{application}/reference-tokens/{nobody}"),
+            write,
+        ),
+        (Method::POST, format!("{application}/revoke-tokens"), tokens),
+        (Method::GET, "/admin/tokens".into(), tokens),
+        (Method::GET, format!("/admin/tokens/{nobody}"), tokens),
+        (Method::POST, format!("/admin/tokens/{nobody}/revoke"), tokens),
+        (Method::GET, "/admin/sessions".into(), tokens),
+        (Method::DELETE, format!("/admin/sessions/{nobody}"), tokens),
         (Method::DELETE, application, write),
         (Method::GET, "/admin/apis".into(), read),
         (Method::POST, "/admin/apis".into(), write),

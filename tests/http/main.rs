@@ -17,6 +17,12 @@ mod metadata;
 
 mod admin_applications;
 
+mod tokens;
+
+mod reference_tokens;
+
+mod sessions;
+
 mod usage;
 
 mod reports;
