@@ -3,6 +3,7 @@
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
 use grantlog_projections::audit_record::{AuditRecord, Outcome};
+use grantlog_projections::event::CallReport;
 use grantlog_projections::values::{Actor, StreamName, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -94,11 +95,14 @@ impl AuditEvent {
     }
 
     /// Where the request came from. What a flood left is written when its window ends, by nobody's request: its
-    /// fact says where the flood came from.
+    /// fact says where the flood came from. A call that an API has told of came from where the API says.
     pub(super) fn address(&self) -> Option<IpAddr> {
         #[derive(Deserialize)]
         struct Throttled {
             source: IpAddr,
+        }
+        if let Some(report) = self.report() {
+            return report.source.map(|source| source.ip);
         }
         match &self.source {
             Some(source) => Some(source.ip),
@@ -108,6 +112,30 @@ impl AuditEvent {
             }
             None => None,
         }
+    }
+
+    /// What made the request: of a call that an API has told of, what the API says.
+    pub(super) fn user_agent(&self) -> Option<Arc<str>> {
+        let user_agent = match self.report() {
+            Some(report) => report.source?.user_agent,
+            None => self.source.as_ref()?.user_agent.clone(),
+        };
+        user_agent
+    }
+
+    /// What an API has told of a call, when it was the API that told of it.
+    pub(super) fn report(&self) -> Option<CallReport> {
+        #[derive(Deserialize)]
+        struct Call {
+            report: Option<CallReport>,
+        }
+        if !matches!(self.current_type(), "ApiCallAuthorized" | "ApiCallDenied")
+            || !self.data.get().contains("\"report\"")
+        {
+            return None;
+        }
+        let call: Call = serde_json::from_str(self.data.get()).ok()?;
+        call.report
     }
 }
 

@@ -56,11 +56,14 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a [u8]> {
 
 /// The route's pattern: a bounded set, whatever callers ask for.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 23] = [
+    const EXACT: &[&str] = &[
         "/connect/token",
         "/id/connect/token",
         "/oauth2/token",
         "/token",
+        "/connect/introspect",
+        "/connect/revoke",
+        "/audit/api-calls",
         "/verify",
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
@@ -71,6 +74,8 @@ fn route(path: &str) -> &'static str {
         "/metrics",
         "/openapi.json",
         "/admin/applications",
+        "/admin/tokens",
+        "/admin/sessions",
         "/admin/apis",
         "/admin/signing-keys",
         "/admin/signing-keys/rotate",
@@ -81,9 +86,11 @@ fn route(path: &str) -> &'static str {
         "/checkpoint",
         "/",
     ];
-    const BELOW: [(&str, &str); 8] = [
+    const BELOW: &[(&str, &str)] = &[
         ("/verify/", "/verify"),
         ("/admin/applications/", "/admin/applications/{id}"),
+        ("/admin/tokens/", "/admin/tokens/{jti}"),
+        ("/admin/sessions/", "/admin/sessions/{id}"),
         ("/admin/apis/", "/admin/apis/{id}"),
         ("/admin/signing-keys/", "/admin/signing-keys/{kid}"),
         ("/audit/events/", "/audit/events/{index}"),
@@ -92,13 +99,14 @@ fn route(path: &str) -> &'static str {
         ("/tile/", "/tile/{level}/{number}"),
     ];
     EXACT
-        .into_iter()
-        .find(|known| *known == path)
+        .iter()
+        .find(|known| **known == path)
+        .copied()
         .or_else(|| {
             BELOW
-                .into_iter()
+                .iter()
                 .find(|(prefix, _)| path.starts_with(prefix))
-                .map(|(_, route)| route)
+                .map(|(_, route)| *route)
         })
         .unwrap_or("other")
 }

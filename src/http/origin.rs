@@ -90,7 +90,8 @@ fn address(hop: &str) -> Option<IpAddr> {
     ip.map(|ip: IpAddr| ip.to_canonical())
 }
 
-fn displayable(bytes: &[u8]) -> String {
+/// A User-Agent as events keep it.
+pub(super) fn displayable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .chars()
         .take(MAX_USER_AGENT_CHARS)

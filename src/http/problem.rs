@@ -23,6 +23,7 @@ pub fn token_error(dialect: Dialect, error: &OAuthError, issuer: &str) -> HttpRe
     let status = match error {
         OAuthError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         OAuthError::InvalidClient => StatusCode::UNAUTHORIZED,
+        OAuthError::InsufficientScope { .. } => StatusCode::FORBIDDEN,
         OAuthError::SlowDown { .. } => StatusCode::TOO_MANY_REQUESTS,
         OAuthError::TemporarilyUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         OAuthError::UnsupportedContentType { .. }
@@ -35,6 +36,8 @@ pub fn token_error(dialect: Dialect, error: &OAuthError, issuer: &str) -> HttpRe
         | OAuthError::MissingClientId
         | OAuthError::MissingClientSecret
         | OAuthError::MissingAudience
+        | OAuthError::MissingToken
+        | OAuthError::NotTheClientsToken
         | OAuthError::UnauthorizedGrant
         | OAuthError::AudienceNotAuthorized { .. }
         | OAuthError::InvalidTarget { .. }
@@ -110,6 +113,12 @@ pub fn no_body_problem(no_body: NoBody) -> Problem {
 /// The body of a change is not JSON.
 pub fn not_json() -> Problem {
     let detail = "Content-Type must be application/json (or application/merge-patch+json to change something)";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail)
+}
+
+/// The body of a report is no NDJSON.
+pub fn not_ndjson() -> Problem {
+    let detail = "Content-Type must be application/x-ndjson: a JSON object per line";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail)
 }
 

@@ -111,6 +111,59 @@ mod tests {
     }
 
     #[test]
+    fn a_call_with_its_session_is_found_by_it() {
+        let stored = stored("ApiCallAuthorized", "", CALL);
+        let session_id = skim(&stored).and_then(|record| record.session_id);
+        assert_eq!(session_id, Uuid::parse_str("0190163d-8694-739b-aea5-966c26f8ad94").ok());
+    }
+
+    #[test]
+    fn a_call_that_an_api_told_of_is_decoded_and_came_from_where_the_api_says() {
+        let told = |source: &str| {
+            let report = format!(
+                r#""report":{{"id":"0190163d-8694-739b-aea5-966c26f8ad95","reporter_id":"0190163d-8694-739b-aea5-966c26f8ad96","time":"2026-03-16T09:29:59.000000Z"{source}}},"via":"reported""#
+            );
+            let data = CALL.replace(r#""via":"admin""#, &report);
+            stored("ApiCallAuthorized", r#""source":{"ip":"192.0.2.7"},"#, &data)
+        };
+        for (source, ip) in [(r#","source":{"ip":"203.0.113.9"}"#, Some("203.0.113.9")), ("", None)] {
+            let stored = told(source);
+            assert_eq!(skim(&stored), None);
+            let decoded = codec::decode(&stored).unwrap();
+            let ip: Option<IpAddr> = ip.map(|ip| ip.parse().unwrap());
+            assert_eq!(AuditRecord::from(&decoded).source_ip, ip);
+            // What filters compare is what the index finds.
+            assert_eq!(crate::audit::AuditEvent::read(&stored).unwrap().address(), ip);
+        }
+    }
+
+    #[test]
+    fn every_golden_event_that_is_skimmed_is_what_decoding_finds() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+        let mut skimmed = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let stored = StoredEvent {
+                index: 41,
+                revision: 3,
+                bytes: std::fs::read(&path).unwrap().trim_ascii_end().into(),
+            };
+            let decoded = codec::decode(&stored).unwrap();
+            let record = AuditRecord::from(&decoded);
+            if let Some(found) = skim(&stored) {
+                assert_eq!(found, record, "{path:?}");
+                skimmed += 1;
+            }
+            let event = crate::audit::AuditEvent::read(&stored).unwrap();
+            assert_eq!(event.address(), record.source_ip, "{path:?}");
+        }
+        assert!(skimmed >= 6, "{skimmed}");
+    }
+
+    #[test]
     fn other_types_and_unusual_bytes_are_left_to_the_codec() {
         assert_eq!(skim(&stored("TokenRefused", "", TOKEN)), None);
         assert_eq!(skim(&stored("TokenIssued", "", "{}")), None);

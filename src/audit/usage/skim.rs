@@ -3,10 +3,12 @@
 
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
+use grantlog_projections::event::TokenKind;
 use grantlog_projections::usage::{Moment, UsageRecord, Used};
 use grantlog_projections::values::{ApplicationId, SecretId, Timestamp};
 use serde::Deserialize;
 use std::net::IpAddr;
+use uuid::Uuid;
 
 /// What [`UsageRecord::of`] makes of the decoded event; `None` when it has to be decoded.
 pub(in crate::audit) fn skim(stored: &StoredEvent) -> Option<UsageRecord<'_>> {
@@ -26,8 +28,10 @@ pub(in crate::audit) fn skim(stored: &StoredEvent) -> Option<UsageRecord<'_>> {
             if skimmed.data.report.is_some() {
                 return None;
             }
+            let is_reference = skimmed.data.token_kind == TokenKind::Reference;
             let used = Used::Call {
                 scope: skimmed.data.required_scope,
+                reference_token: is_reference.then_some(skimmed.data.jti),
             };
             Some(skimmed.record(stored.index, skimmed.data.application_id, used))
         }
@@ -94,6 +98,9 @@ struct Token<'a> {
 struct Call<'a> {
     application_id: ApplicationId,
     required_scope: &'a str,
+    jti: Uuid,
+    #[serde(default)]
+    token_kind: TokenKind,
     #[serde(default)]
     report: Option<serde::de::IgnoredAny>,
 }
@@ -116,6 +123,27 @@ mod tests {
                     prop_assert_eq!(Some(skimmed), UsageRecord::of(&decoded));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_call_is_skimmed_with_its_reference_token_and_without_one() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ApiCallAuthorized.minimal.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        let with_reference = text.replace(r#""jti":"#, r#""token_kind":"reference","jti":"#);
+        for (text, is_reference) in [(text, false), (with_reference, true)] {
+            let stored = StoredEvent {
+                index: 0,
+                revision: 0,
+                bytes: text.trim_end().as_bytes().into(),
+            };
+            let decoded = codec::decode(&stored).unwrap();
+            let skimmed = skim(&stored).unwrap();
+            assert_eq!(Some(skimmed), UsageRecord::of(&decoded));
+            let Used::Call { reference_token, .. } = skimmed.used else {
+                panic!("{skimmed:?}")
+            };
+            assert_eq!(reference_token.is_some(), is_reference);
         }
     }
 
