@@ -16,6 +16,8 @@ use grantlog_projections::values::{Audience, Scope};
 use std::borrow::Cow;
 
 const PATH: &str = "/verify";
+/// What may follow it, which /openapi.json cannot name.
+const ASKED: &str = "/{asked:.*}";
 /// Method and URI of the original request: as nginx is configured to say it, and as Traefik and Caddy say it.
 const ORIGINAL: [(HeaderName, HeaderName); 2] = [
     (
@@ -31,8 +33,8 @@ const ORIGINAL: [(HeaderName, HeaderName); 2] = [
 pub(super) fn routes(config: &mut ServiceConfig) {
     // Whatever the method is: some proxies ask with that of the original request.
     config
-        .service(web::resource(PATH).to(verify))
-        .service(web::resource([PATH, "/{asked:.*}"].concat()).to(verify));
+        .service(web::resource("/verify").to(verify))
+        .service(web::resource(PATH.to_owned() + ASKED).to(verify));
 }
 
 async fn verify(request: HttpRequest, doors: web::Data<Doors>) -> Result<HttpResponse, Problem> {
