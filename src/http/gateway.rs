@@ -215,28 +215,34 @@ async fn exchange(
         tokio::select! {
             biased;
             answer = &mut answer => return answer.map_err(|error| {
-                tracing::debug!(%error, prefix = settings.prefix, "an upstream failed");
-                NotForwarded::Upstream(UpstreamFailure::from(&error)).into()
+                // A body that the caller broke off looks like an upstream's failure from here.
+                let of_caller = end.try_recv().ok().and_then(|end| given_up(end, settings));
+                tracing::debug!(%error, prefix = settings.prefix, "a call came to nothing");
+                of_caller.unwrap_or(NotForwarded::Upstream(UpstreamFailure::from(&error))).into()
             }),
             end = &mut end, if is_sending => {
                 is_sending = false;
-                match end.unwrap_or(UploadEnd::CallerGone) {
-                    // What it has read of a request that it does not want is up to the upstream; it may still answer.
-                    UploadEnd::Complete | UploadEnd::UpstreamGone => {
-                        patience.as_mut().reset(Instant::now() + settings.response_timeout);
-                    }
-                    UploadEnd::TooLarge => return Err(NotForwarded::TooLarge(settings.max_body_bytes).into()),
-                    UploadEnd::CallerGone => return Err(NotForwarded::BrokenOff.into()),
-                    UploadEnd::CallerTooSlow => return Err(NotForwarded::TooSlow.into()),
-                    UploadEnd::UpstreamTooSlow => {
-                        return Err(NotForwarded::Upstream(UpstreamFailure::Timeout).into());
-                    }
+                if let Some(reason) = given_up(end.unwrap_or(UploadEnd::CallerGone), settings) {
+                    return Err(reason.into());
                 }
+                patience.as_mut().reset(Instant::now() + settings.response_timeout);
             }
             () = &mut patience, if !is_sending => {
                 return Err(NotForwarded::Upstream(UpstreamFailure::Timeout).into());
             }
         }
+    }
+}
+
+/// Why a call comes to nothing whose body ended like this. What an upstream that wants no more of it answers is still
+/// to come.
+fn given_up(end: UploadEnd, settings: &RouteSettings) -> Option<NotForwarded> {
+    match end {
+        UploadEnd::Complete | UploadEnd::UpstreamGone => None,
+        UploadEnd::TooLarge => Some(NotForwarded::TooLarge(settings.max_body_bytes)),
+        UploadEnd::CallerGone => Some(NotForwarded::BrokenOff),
+        UploadEnd::CallerTooSlow => Some(NotForwarded::TooSlow),
+        UploadEnd::UpstreamTooSlow => Some(NotForwarded::Upstream(UpstreamFailure::Timeout)),
     }
 }
 
@@ -253,6 +259,11 @@ fn back(
         Ok(status) if !status.is_informational() => status,
         _ => return Err(NotForwarded::Upstream(UpstreamFailure::NoProperAnswer).into()),
     };
+    // The connection bounds it only roughly, by what it reads at once.
+    let head_bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if head_bytes > settings.max_response_header_bytes {
+        return Err(NotForwarded::Upstream(UpstreamFailure::NoProperAnswer).into());
+    }
     strip_answer(&mut head.headers);
     let announced = head.headers.remove(CONTENT_LENGTH);
     let mut response = HttpResponse::new(status);
@@ -269,16 +280,16 @@ fn back(
     if is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         // RFC 9110 §8.6: what is announced is what a GET would have brought.
         let announced = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        return Ok(match (announced, is_head) {
-            (Some(length), true) => {
-                let nothing = futures_util::stream::empty::<Result<web::Bytes, BrokenOff>>();
-                response.set_body(BoxBody::new(SizedStream::new(length, nothing)))
-            }
-            (Some(length), false) if status == StatusCode::NOT_MODIFIED => {
+        return Ok(match announced {
+            Some(length) if status == StatusCode::NOT_MODIFIED => {
                 response
                     .headers_mut()
                     .insert(http::header::CONTENT_LENGTH, http::header::HeaderValue::from(length));
                 response
+            }
+            Some(length) if status != StatusCode::NO_CONTENT => {
+                let nothing = futures_util::stream::empty::<Result<web::Bytes, BrokenOff>>();
+                response.set_body(BoxBody::new(SizedStream::new(length, nothing)))
             }
             _ => response,
         });
