@@ -17,6 +17,7 @@ use crate::event_store::EventStore;
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use crate::forwarding::Forwarding;
 use crate::forwarding::sink::{Origin, Sink};
+use crate::gateway::Gateway;
 use crate::http::{Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
 use crate::policy::retention::RetentionRules;
@@ -89,6 +90,9 @@ pub enum ServeError {
     /// The issuer's path is one of the server's own.
     #[error("server.issuer: the path {0} is one of the server's own; use another, such as /id")]
     IssuerPath(String),
+    /// A route would hide the server's own paths, or they it.
+    #[error("gateway.prefix: {0} is one of the server's own paths, or around or below one; use another, such as /api")]
+    GatewayPrefix(String),
     /// A part of the server did not come up.
     #[error("{0}")]
     Part(Box<dyn std::error::Error + Send + Sync>),
@@ -159,6 +163,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
         .to_owned();
 
     check_sinks(&config, &issuer).await?;
+    let gateway = Arc::new(gateway(&config, &issuer).await?);
     let metrics = Metrics::new(telemetry.meter().as_ref());
     let _folder = claim(&config.data_dir)?;
     let (service, store) = build(&config, &issuer, metrics).await?;
@@ -171,6 +176,8 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     let doors = web::Data::new(Doors {
         service: service.clone(),
         forwarding: forwarding.clone(),
+        gateway: gateway.clone(),
+        is_tls: tls.is_some(),
         issuer_path: issuer.path().to_owned(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         transparency: Exposure {
@@ -183,6 +190,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
         let doors = doors.clone();
         App::new()
             .app_data(doors.clone())
+            .app_data(web::Data::new(gateway.connections()))
             .wrap(from_fn(observed::observe))
             .configure(routes(doors))
     })
@@ -465,6 +473,28 @@ const OWN_PATHS: [&str; 12] = [
     "checkpoint",
     "tile",
 ];
+
+/// The gateway, with the certificates that it trusts.
+async fn gateway(config: &Config, issuer: &IssuerUrl) -> Result<Gateway, ServeError> {
+    for route in &config.gateway {
+        let prefix = &route.prefix;
+        let below_issuer = prefix.strip_prefix(issuer.path()).unwrap_or(prefix);
+        let is_own = [prefix.as_str(), below_issuer].iter().any(|path| {
+            let first_segment = path.split('/').nth(1).unwrap_or_default();
+            // The token endpoint is at /id/connect/token, too.
+            OWN_PATHS.contains(&first_segment) || matches!(first_segment, "" | "id")
+        });
+        let issuer_is_below = format!("{}/", issuer.path()).starts_with(&format!("{prefix}/"));
+        if is_own || issuer_is_below {
+            return Err(ServeError::GatewayPrefix(prefix.clone()));
+        }
+    }
+    let routes = config.gateway.clone();
+    tokio::task::spawn_blocking(move || Gateway::new(routes))
+        .await
+        .map_err(ServeError::part)?
+        .map_err(ServeError::part)
+}
 
 fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, ServeError> {
     let first_segment = issuer.path().split('/').nth(1).unwrap_or_default();
