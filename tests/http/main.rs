@@ -25,6 +25,8 @@ mod admin_keys;
 
 mod duties;
 
+mod attack_tokens;
+
 mod audit;
 
 mod audit_tail;
