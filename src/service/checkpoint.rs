@@ -275,7 +275,7 @@ fn clear(connection: &mut Connection) -> rusqlite::Result<()> {
 /// In one look: a server may be saving, when it is another process that loads.
 fn load(connection: &mut Connection) -> rusqlite::Result<Option<(Snapshot, Position)>> {
     let look = connection.transaction()?;
-    let Some(position) = single(&look, "position")? else {
+    let Some(position) = single::<Position>(&look, "position")? else {
         return Ok(None);
     };
     let mut snapshot = Snapshot::default();
