@@ -440,7 +440,7 @@ mod tests {
     fn a_type_that_does_not_exist_is_answered_with_the_nearest() {
         assert_eq!(
             refused("type", "tokenissued"),
-            "is not an event type; did you mean TokenIssued or TokenRefused?"
+            "is not an event type; did you mean TokenIssued or TokenRefused or TokensRevoked?"
         );
         assert!(refused("type", "TokenRefuse").contains("did you mean TokenRefused"));
         assert!(refused("type", "?").contains("there are ServiceStarted, "));

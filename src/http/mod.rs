@@ -2,6 +2,8 @@
 
 pub mod token;
 
+pub mod token_operations;
+
 pub mod metadata;
 
 pub mod admin_applications;
@@ -16,11 +18,17 @@ pub mod admin_apis;
 
 pub mod admin_keys;
 
+pub mod verify;
+
+pub mod identity;
+
 pub mod audit;
 
 pub mod audit_tail;
 
 pub mod audit_export;
+
+pub mod reported_calls;
 
 pub mod reports;
 
@@ -111,6 +119,7 @@ where
 
 fn below_issuer(config: &mut ServiceConfig) {
     token::routes(config);
+    token_operations::routes(config);
     metadata::routes(config);
     health::routes(config);
     admin_applications::routes(config);
@@ -119,9 +128,11 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_sessions::routes(config);
     admin_apis::routes(config);
     admin_keys::routes(config);
+    verify::routes(config);
     audit::routes(config);
     audit_tail::routes(config);
     audit_export::routes(config);
+    reported_calls::routes(config);
     reports::routes(config);
     statistics::routes(config);
     transparency::routes(config);

@@ -27,20 +27,26 @@ pub fn circumstances(request: &HttpRequest, doors: &Doors) -> Circumstances {
             ip,
             user_agent: user_agent.map(Into::into),
         }),
-        trace_id: request
-            .extensions()
-            .get::<TraceId>()
-            .and_then(|trace_id| trace_id.0.clone()),
+        trace_id: request.extensions().get::<TraceId>().map(|trace_id| trace_id.0.clone()),
         now: service::now(),
     }
+}
+
+/// Whether what the request says about the original one is believed.
+pub fn is_from_trusted_proxy(request: &HttpRequest, doors: &Doors) -> bool {
+    let trusted = &doors.trusted_proxies;
+    !trusted.is_empty() && trusted.iter().any(|network| network.contains(&peer(request)))
+}
+
+fn peer(request: &HttpRequest) -> IpAddr {
+    let peer = request.peer_addr();
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
 }
 
 /// The peer's address; behind trusted proxies the last address in `X-Forwarded-For` that is not one of
 /// theirs. Whatever an untrusted peer says about itself is not read.
 fn client_ip(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
-    let peer = request
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
+    let peer = peer(request);
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
     if !is_trusted(&peer) {
         return peer;
@@ -81,7 +87,8 @@ fn address(hop: &str) -> Option<IpAddr> {
     ip.map(|ip: IpAddr| ip.to_canonical())
 }
 
-fn displayable(bytes: &[u8]) -> String {
+/// A User-Agent as events keep it.
+pub(super) fn displayable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .chars()
         .take(MAX_USER_AGENT_CHARS)

@@ -1,6 +1,8 @@
 //! Decisions. Pure: `decide(state, command) -> events or a refusal`; the time, ids and the outcome of
 //! checking a secret arrive inside the command.
 
+pub mod authenticate;
+
 pub mod issue_token;
 
 pub mod authorize_call;

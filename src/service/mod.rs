@@ -24,6 +24,10 @@ pub mod authorize_call;
 
 pub mod end_sessions;
 
+pub mod token_operations;
+
+pub mod report_calls;
+
 pub mod tokens;
 
 pub mod reference_tokens;
@@ -81,6 +85,7 @@ use chrono::Utc;
 use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
+use report_calls::Reports;
 use sessions::{SessionSettings, SessionsUnderWay};
 use snapshot::Snapshot;
 use std::sync::Arc;
@@ -128,6 +133,7 @@ pub struct Service {
     throttle: Throttle,
     verified_tokens: VerifiedTokens,
     sessions: SessionsUnderWay,
+    reports: Reports,
     token_lanes: TokenLanes,
     metrics: Metrics,
     streams: Streams,
@@ -230,6 +236,7 @@ impl Service {
             throttle,
             verified_tokens: VerifiedTokens::new(),
             sessions: SessionsUnderWay::default(),
+            reports: Reports::new(),
             token_lanes: TokenLanes::new(),
             metrics,
             streams: Streams::new(),

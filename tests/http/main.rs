@@ -9,6 +9,10 @@ mod scene;
 
 mod token;
 
+mod token_operations;
+
+mod reported_calls;
+
 mod metadata;
 
 mod admin_applications;
