@@ -18,7 +18,8 @@ use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use crate::forwarding::Forwarding;
 use crate::forwarding::sink::{Origin, Sink};
 use crate::gateway::Gateway;
-use crate::http::{Doors, Exposure, observed, routes};
+use crate::http::tls::Serving;
+use crate::http::{self, Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
 use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
@@ -31,6 +32,7 @@ use crate::service::sessions::SessionSettings;
 use crate::service::throttle::{Throttle, ThrottleSettings};
 use crate::service::{Service, ServiceSettings};
 use crate::telemetry::Telemetry;
+use actix_service::IntoServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use grantlog_projections::values::Audience;
@@ -186,25 +188,38 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
         },
         body_timeout: config.server.client_request_timeout,
     });
-    let server = HttpServer::new(move || {
+    let application = move || {
         let doors = doors.clone();
         App::new()
             .app_data(doors.clone())
             .app_data(web::Data::new(gateway.connections()))
             .wrap(from_fn(observed::observe))
             .configure(routes(doors))
-    })
-    .workers(config.server.workers.get())
-    .max_connections(config.server.max_connections.div_ceil(config.server.workers.get()))
-    .client_request_timeout(config.server.client_request_timeout)
-    .keep_alive(config.server.keep_alive)
-    .shutdown_timeout(config.server.shutdown_timeout.as_secs())
-    .disable_signals();
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls),
-        None => server.listen(listener),
     };
-    let server = server.map_err(|source| ServeError::Listen { address, source })?.run();
+    let workers = config.server.workers.get();
+    let max_connections = config.server.max_connections.div_ceil(workers);
+    let server = match tls {
+        Some(tls) => {
+            let serving = Serving {
+                workers,
+                max_connections,
+                client_request_timeout: config.server.client_request_timeout,
+                keep_alive: config.server.keep_alive,
+                shutdown_timeout: config.server.shutdown_timeout,
+            };
+            http::tls::server(listener, tls, serving, move || application().into_factory())
+        }
+        None => HttpServer::new(application)
+            .workers(workers)
+            .max_connections(max_connections)
+            .client_request_timeout(config.server.client_request_timeout)
+            .keep_alive(config.server.keep_alive)
+            .shutdown_timeout(config.server.shutdown_timeout.as_secs())
+            .disable_signals()
+            .listen(listener)
+            .map(HttpServer::run),
+    };
+    let server = server.map_err(|source| ServeError::Listen { address, source })?;
     let handle = server.handle();
     let serving = tokio::spawn(server);
     // Two tasks: a flood of reports must not keep the signing keys waiting.

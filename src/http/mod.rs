@@ -56,6 +56,10 @@ pub mod origin;
 
 pub mod observed;
 
+pub mod tls;
+
+pub mod http2;
+
 pub mod problem;
 
 use crate::forwarding::Forwarding;

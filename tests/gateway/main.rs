@@ -32,4 +32,6 @@ mod misbehaving_upstreams;
 
 mod misbehaving_callers;
 
+mod http2;
+
 mod on_the_record;
