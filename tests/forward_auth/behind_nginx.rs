@@ -276,15 +276,12 @@ async fn many_requests_at_once_go_over_few_connections_and_each_is_on_the_record
     while let Some(ended) = callers.join_next().await {
         ended.expect("a caller is content");
     }
-    let mut paths: Vec<String> = behind
-        .scene
-        .log()
-        .await
+    let log = behind.scene.log().await;
+    let calls = log
         .iter()
-        .filter_map(|logged| {
-            (logged.kind() == "ApiCallAuthorized" && logged.data()["via"] == "forward_auth")
-                .then(|| logged.data()["path"].as_str().unwrap().to_owned())
-        })
+        .filter(|logged| logged.kind() == "ApiCallAuthorized" && logged.data()["via"] == "forward_auth");
+    let mut paths: Vec<&str> = calls
+        .map(|logged| logged.data()["path"].as_str().expect("a path"))
         .collect();
     assert_eq!(paths.len(), CALLERS * EACH);
     paths.sort();
