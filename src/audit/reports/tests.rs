@@ -288,8 +288,8 @@ async fn revocations_and_reference_tokens_are_changes_and_a_token_that_its_appli
     let what = values(&changes, "changes", "what");
     assert_eq!(
         what[0],
-        "new reference token 00000000-0000-0000-0000-000000000001 ending in Qz7k, expires 2026-01-02T00:00:00.000000Z\n\
-         description: the import\nscope: read\naudiences: https://api.example"
+        "new reference token 00000000-0000-0000-0000-000000000001 ending in Qz7k, expires 2026-01-02T00:00:00.000000Z, \
+         description: the import, scope: read, audiences: https://api.example"
     );
     assert_eq!(
         what[1..],
