@@ -312,9 +312,10 @@ fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-// serde would read a list of the members' values as well.
+// serde would read a list of the members' values as well. RFC 7519 §7.2: all of it is UTF-8, what nobody reads too.
 fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    serde_json::from_slice(json).ok().filter(|_| json.starts_with(b"{"))
+    let json = std::str::from_utf8(json).ok()?;
+    serde_json::from_str(json).ok().filter(|_| json.starts_with('{'))
 }
 
 fn at_unix_seconds(seconds: i64) -> Timestamp {
@@ -402,7 +403,7 @@ mod tests {
     }
 
     /// A token with this header and these claims, truly signed by the key.
-    fn signed(header: &str, claims: &str, kid: &str) -> String {
+    fn signed(header: &str, claims: impl AsRef<[u8]>, kid: &str) -> String {
         let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let signature = KEYS.pair(kid).sign(message.as_bytes()).unwrap();
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
@@ -720,6 +721,19 @@ mod tests {
                 ("another's sub", with("sub", json!("grantlog.admin"))),
             ],
         );
+    }
+
+    // RFC 7519 §7.2.
+    #[test]
+    fn claims_that_are_no_text_are_refused_though_nobody_reads_that_one() {
+        let claims = claims_with("azp", json!("-")).into_bytes();
+        let azp = claims.windows(9).position(|window| window == b"\"azp\":\"-\"").unwrap();
+        for bytes in [&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80"] {
+            let mut changed = claims.clone();
+            changed.splice(azp + 7..azp + 8, bytes.iter().copied());
+            let token = signed(&header("es").to_string(), changed, "es");
+            refused(DenialReason::MalformedToken, [("no UTF-8", token)]);
+        }
     }
 
     #[test]
