@@ -20,6 +20,8 @@ pub mod outgoing;
 
 pub mod forwarding;
 
+pub mod gateway;
+
 pub mod http;
 
 pub mod cli;

@@ -17,7 +17,9 @@ use crate::event_store::EventStore;
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use crate::forwarding::Forwarding;
 use crate::forwarding::sink::{Origin, Sink};
-use crate::http::{Doors, Exposure, observed, routes};
+use crate::gateway::Gateway;
+use crate::http::tls::Serving;
+use crate::http::{self, Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
 use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
@@ -30,6 +32,7 @@ use crate::service::sessions::SessionSettings;
 use crate::service::throttle::{Throttle, ThrottleSettings};
 use crate::service::{Service, ServiceSettings};
 use crate::telemetry::Telemetry;
+use actix_service::IntoServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use grantlog_projections::values::Audience;
@@ -89,6 +92,9 @@ pub enum ServeError {
     /// The issuer's path is one of the server's own.
     #[error("server.issuer: the path {0} is one of the server's own; use another, such as /id")]
     IssuerPath(String),
+    /// A route would hide the server's own paths, or they it.
+    #[error("gateway.prefix: {0} is one of the server's own paths, or around or below one; use another, such as /api")]
+    GatewayPrefix(String),
     /// A part of the server did not come up.
     #[error("{0}")]
     Part(Box<dyn std::error::Error + Send + Sync>),
@@ -159,6 +165,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
         .to_owned();
 
     check_sinks(&config, &issuer).await?;
+    let gateway = Arc::new(gateway(&config, &issuer).await?);
     let metrics = Metrics::new(telemetry.meter().as_ref());
     let _folder = claim(&config.data_dir)?;
     let (service, store) = build(&config, &issuer, metrics).await?;
@@ -171,6 +178,8 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     let doors = web::Data::new(Doors {
         service: service.clone(),
         forwarding: forwarding.clone(),
+        gateway: gateway.clone(),
+        is_tls: tls.is_some(),
         issuer_path: issuer.path().to_owned(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         transparency: Exposure {
@@ -179,24 +188,38 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
         },
         body_timeout: config.server.client_request_timeout,
     });
-    let server = HttpServer::new(move || {
+    let application = move || {
         let doors = doors.clone();
         App::new()
             .app_data(doors.clone())
+            .app_data(web::Data::new(gateway.connections()))
             .wrap(from_fn(observed::observe))
             .configure(routes(doors))
-    })
-    .workers(config.server.workers.get())
-    .max_connections(config.server.max_connections.div_ceil(config.server.workers.get()))
-    .client_request_timeout(config.server.client_request_timeout)
-    .keep_alive(config.server.keep_alive)
-    .shutdown_timeout(config.server.shutdown_timeout.as_secs())
-    .disable_signals();
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls),
-        None => server.listen(listener),
     };
-    let server = server.map_err(|source| ServeError::Listen { address, source })?.run();
+    let workers = config.server.workers.get();
+    let max_connections = config.server.max_connections.div_ceil(workers);
+    let server = match tls {
+        Some(tls) => {
+            let serving = Serving {
+                workers,
+                max_connections,
+                client_request_timeout: config.server.client_request_timeout,
+                keep_alive: config.server.keep_alive,
+                shutdown_timeout: config.server.shutdown_timeout,
+            };
+            http::tls::server(listener, tls, serving, move || application().into_factory())
+        }
+        None => HttpServer::new(application)
+            .workers(workers)
+            .max_connections(max_connections)
+            .client_request_timeout(config.server.client_request_timeout)
+            .keep_alive(config.server.keep_alive)
+            .shutdown_timeout(config.server.shutdown_timeout.as_secs())
+            .disable_signals()
+            .listen(listener)
+            .map(HttpServer::run),
+    };
+    let server = server.map_err(|source| ServeError::Listen { address, source })?;
     let handle = server.handle();
     let serving = tokio::spawn(server);
     // Two tasks: a flood of reports must not keep the signing keys waiting.
@@ -465,6 +488,28 @@ const OWN_PATHS: [&str; 12] = [
     "checkpoint",
     "tile",
 ];
+
+/// The gateway, with the certificates that it trusts.
+async fn gateway(config: &Config, issuer: &IssuerUrl) -> Result<Gateway, ServeError> {
+    for route in &config.gateway {
+        let prefix = &route.prefix;
+        let below_issuer = prefix.strip_prefix(issuer.path()).unwrap_or(prefix);
+        let is_own = [prefix.as_str(), below_issuer].iter().any(|path| {
+            let first_segment = path.split('/').nth(1).unwrap_or_default();
+            // The token endpoint is at /id/connect/token, too.
+            OWN_PATHS.contains(&first_segment) || matches!(first_segment, "" | "id")
+        });
+        let issuer_is_below = format!("{}/", issuer.path()).starts_with(&format!("{prefix}/"));
+        if is_own || issuer_is_below {
+            return Err(ServeError::GatewayPrefix(prefix.clone()));
+        }
+    }
+    let routes = config.gateway.clone();
+    tokio::task::spawn_blocking(move || Gateway::new(routes))
+        .await
+        .map_err(ServeError::part)?
+        .map_err(ServeError::part)
+}
 
 fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, ServeError> {
     let first_segment = issuer.path().split('/').nth(1).unwrap_or_default();

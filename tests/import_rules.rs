@@ -29,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "http",
             "service",
             "forwarding",
+            "gateway",
             "audit",
             "policy",
             "credentials",
@@ -43,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "service",
             "forwarding",
+            "gateway",
             "audit",
             "policy",
             "oauth",
@@ -68,6 +70,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "forwarding",
         &["audit", "event_store", "metrics", "outgoing", "priority"],
     ),
+    ("gateway", &["forwarding", "outgoing"]),
     ("audit", &["credentials", "event_store", "priority", "rebuildable"]),
     ("policy", &["oauth"]),
     ("oauth", &[]),
@@ -76,7 +79,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("priority", &[]),
     ("outgoing", &[]),
     ("rebuildable", &[]),
-    ("config", &["credentials", "forwarding", "outgoing"]),
+    ("config", &["credentials", "forwarding", "gateway", "outgoing"]),
     ("telemetry", &["config"]),
     ("metrics", &[]),
 ];

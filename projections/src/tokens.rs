@@ -222,6 +222,16 @@ impl Tokens {
         self.revoked_secrets.get(&(application, secret)).copied()
     }
 
+    /// How many revocations and reference tokens there are.
+    pub fn len(&self) -> usize {
+        self.revoked.len() + self.revoked_until.len() + self.revoked_secrets.len() + self.reference.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Everything that is here, as a checkpoint names it.
     pub fn all(&self) -> impl Iterator<Item = TouchedToken> {
         let revoked = self.revoked.keys().copied().map(TouchedToken::Revoked);

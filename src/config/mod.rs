@@ -6,6 +6,7 @@
 
 mod error;
 mod forwarding;
+mod gateway;
 mod issuer;
 mod master_key;
 mod sections;
@@ -20,6 +21,7 @@ pub use sections::{
 };
 
 use crate::forwarding::SinkSettings;
+use crate::gateway::settings::RouteSettings;
 use settings::Settings;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -61,6 +63,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// Where audit events go as they happen.
     pub forwarding: Vec<SinkSettings>,
+    /// The APIs behind this server.
+    pub gateway: Vec<RouteSettings>,
     effective: BTreeMap<&'static str, serde_json::Value>,
 }
 
@@ -121,6 +125,7 @@ impl Config {
         let retention = RetentionConfig::read(&mut settings);
         let telemetry = TelemetryConfig::read(&mut settings);
         let forwarding = forwarding::read(&mut settings, &telemetry.service_name);
+        let gateway = gateway::read(&mut settings);
         let effective = settings.finish()?;
         Ok(Config {
             data_dir,
@@ -137,6 +142,7 @@ impl Config {
             retention,
             telemetry,
             forwarding,
+            gateway,
             effective,
         })
     }

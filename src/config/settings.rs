@@ -471,7 +471,8 @@ impl Settings {
         for (name, value) in table {
             let key = join(prefix, name.get_ref());
             let origin_of_key = origin(Spanned::span(name).start);
-            if let (Some(tables), true) = (tables_of(value.get_ref()), prefix.is_empty()) {
+            let may_be_several = prefix.is_empty() || self.begins.is_some();
+            if let (Some(tables), true) = (tables_of(value.get_ref()), may_be_several) {
                 let tables = tables.into_iter().map(|(begin, inner)| {
                     let mut one = Settings {
                         begins: Some(origin(begin)),

@@ -293,8 +293,8 @@ fn an_unknown_key_is_named_with_its_path_its_line_and_the_nearest_known_key() {
             "line 2: unknown key secrets.encryption; the keys of [secrets] are secrets.default_overlap_seconds",
         ),
         (
-            "[[gateway]]\nprefix = \"/api\"",
-            "line 1: unknown key gateway; the sections are keys, lockout, projections, retention, secrets, server, sessions, store, telemetry, tls, tokens, transparency",
+            "[[portal]]\nprefix = \"/api\"",
+            "line 1: unknown key portal; the sections are keys, lockout, projections, retention, secrets, server, sessions, store, telemetry, tls, tokens, transparency",
         ),
     ] {
         assert_eq!(file_error(file), message);
@@ -642,6 +642,7 @@ fn the_examples_sinks_are_accepted_as_they_stand_there() {
     let sinks: String = EXAMPLE
         .lines()
         .skip_while(|line| *line != "#   [[forwarding]]")
+        .take_while(|line| !line.is_empty())
         .map(|line| line.strip_prefix("#   ").unwrap_or("").to_owned() + "\n")
         .collect();
     let config = load(&sinks, &[]).unwrap();
@@ -785,4 +786,95 @@ fn a_sink_is_not_set_by_the_environment() {
     let variable = [("GRANTLOG__FORWARDING__URL", "https://attacker.example.com")];
     let message = load(WEBHOOK, &variable).unwrap_err().to_string();
     assert!(message.contains("[[forwarding]] is set in the file alone"), "{message}");
+}
+
+const GATEWAY: &str = "[[gateway]]\nprefix = \"/api\"\nupstream = \"http://127.0.0.1:9000\"\naudience = \"erp\"\n";
+
+#[test]
+fn the_examples_route_is_accepted_as_it_stands_there() {
+    let routes: String = EXAMPLE
+        .lines()
+        .skip_while(|line| *line != "#   [[gateway]]")
+        .map(|line| line.strip_prefix("#   ").unwrap_or("").to_owned() + "\n")
+        .collect();
+    let config = load(&routes, &[]).unwrap();
+    let [route] = &config.gateway[..] else { panic!() };
+    assert_eq!(route.prefix, "/api/domain");
+    assert_eq!(route.authority.as_str(), "erp.example.com:8443");
+    assert_eq!(route.audience.as_str(), "https://erp.example.com");
+    let rules: Vec<_> = route
+        .rules
+        .iter()
+        .map(|rule| (rule.methods.len(), rule.path.to_string(), rule.scope.to_string()))
+        .collect();
+    assert_eq!(
+        rules,
+        [
+            (2, "/tenants/{org_code}/**".to_owned(), "read".to_owned()),
+            (0, "/**".to_owned(), "update".to_owned())
+        ]
+    );
+    let written = load(&routes, &[]).unwrap().digest();
+    assert_ne!(written, load("", &[]).unwrap().digest());
+    let other_rule = routes.replace("scope = \"update\"", "scope = \"write\"");
+    assert_ne!(written, load(&other_rule, &[]).unwrap().digest());
+}
+
+#[test]
+fn a_route_is_read_with_the_examples_values_as_its_defaults() {
+    let least = load(&format!("{GATEWAY}[[gateway.rule]]\nscope = \"\"\n"), &[]).unwrap();
+    let [route] = &least.gateway[..] else { panic!() };
+    assert!(!route.strip_prefix && !route.forward_token && !route.record_query);
+    assert_eq!(route.connect_timeout, Duration::from_secs(5));
+    assert_eq!(route.response_timeout, Duration::from_secs(30));
+    assert_eq!(route.idle_timeout, Duration::from_secs(30));
+    assert_eq!((route.max_body_bytes, route.max_response_header_bytes), (104_857_600, 65_536));
+    assert_eq!((route.max_in_flight, route.max_idle_connections), (1_024, 256));
+    assert_eq!(route.keep_alive, Duration::from_secs(4));
+    assert!(route.rules[0].scope.is_empty() && route.rules[0].path.is_everything());
+    assert!(load("", &[]).unwrap().gateway.is_empty());
+}
+
+#[test]
+fn every_problem_of_a_route_names_its_key() {
+    for (text, message) in [
+        ("prefx = \"/x\"", "unknown key gateway.prefx; did you mean gateway.prefix?"),
+        ("max_body_bytes = -1", "gateway.max_body_bytes: found the integer -1"),
+        ("[[gateway.rule]]\nscpe = \"x\"", "unknown key gateway.rule.scpe"),
+        ("[[gateway.rule]]\nmethods = [\"GET\"]", "[[gateway.rule]] has no scope"),
+        ("[[gateway.rule]]\nscope = \"a\"\nmethods = [\"get\"]", "gateway.rule.methods"),
+        ("[[gateway.rule]]\nscope = \"a\"\npath = \"/{tenant}\"", "gateway.rule.path"),
+        ("[[gateway.rule]]\nscope = \"a\\\"b\"", "gateway.rule.scope"),
+        ("[gateway.rule]\nscope = \"a\"", "gateway.rule"),
+        ("ca_file = \"ca.pem\"", "gateway.ca_file is set, but gateway.upstream is http"),
+    ] {
+        let error = error(&format!("{GATEWAY}{text}\n"), &[]);
+        assert!(error.contains(message), "{text}: {error}");
+    }
+    for (key, wrong, message) in [
+        ("prefix", "api", "gateway.prefix: found the string \"api\""),
+        ("prefix", "/api/", "gateway.prefix"),
+        ("prefix", "/", "gateway.prefix"),
+        ("prefix", "/a/../b", "gateway.prefix"),
+        ("upstream", "ftp://h", "gateway.upstream"),
+        ("upstream", "http://h/?q", "gateway.upstream"),
+        ("upstream", "http://user:secret@h/", "gateway.upstream"),
+        ("audience", "a b", "gateway.audience"),
+    ] {
+        let file: String = GATEWAY
+            .lines()
+            .map(|line| match line.starts_with(key) {
+                true => format!("{key} = {wrong:?}\n"),
+                false => format!("{line}\n"),
+            })
+            .collect();
+        let error = error(&file, &[]);
+        assert!(error.contains(message), "{wrong}: {error}");
+    }
+    let twice = error(&format!("{GATEWAY}{GATEWAY}"), &[]);
+    assert!(twice.contains("two routes have the prefix /api"), "{twice}");
+    let bare = error("[[gateway]]\n", &[]);
+    for key in ["prefix", "upstream", "audience"] {
+        assert!(bare.contains(&format!("[[gateway]] has no {key}")), "{bare}");
+    }
 }

@@ -40,6 +40,8 @@ pub mod retention;
 
 pub mod transparency;
 
+pub mod gateway;
+
 pub mod health;
 
 pub mod openapi;
@@ -54,9 +56,14 @@ pub mod origin;
 
 pub mod observed;
 
+pub mod tls;
+
+pub mod http2;
+
 pub mod problem;
 
 use crate::forwarding::Forwarding;
+use crate::gateway::Gateway;
 use crate::service::Service;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, Resource, Responder, guard};
@@ -70,6 +77,10 @@ pub struct Doors {
     pub service: Arc<Service>,
     /// What leaves as it happens.
     pub forwarding: Arc<Forwarding>,
+    /// The APIs behind this server.
+    pub gateway: Arc<Gateway>,
+    /// Whether callers come by TLS.
+    pub is_tls: bool,
     /// The path of the issuer, `/id`; empty when it has none. Everything is served below it too.
     pub issuer_path: String,
     /// Whose word about a request's origin is believed.
@@ -100,7 +111,7 @@ pub fn routes(doors: web::Data<Doors>) -> impl Fn(&mut ServiceConfig) + Clone {
             config.service(web::scope(&doors.issuer_path).configure(below_issuer));
         }
         below_issuer(config);
-        config.default_service(web::to(problem::not_found));
+        config.default_service(web::to(gateway::call));
     }
 }
 

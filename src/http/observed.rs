@@ -22,12 +22,11 @@ pub async fn observe<B: MessageBody>(
 ) -> Result<ServiceResponse<B>, Error> {
     let started = Instant::now();
     let method = http_method(request.method().as_str());
-    let route = route(
-        request
-            .path()
-            .strip_prefix(doors.issuer_path.as_str())
-            .unwrap_or(request.path()),
-    );
+    let path = request.path();
+    let route = match route(path.strip_prefix(doors.issuer_path.as_str()).unwrap_or(path)) {
+        "other" if doors.gateway.route(path).is_some() => "gateway",
+        route => route,
+    };
     let headers = request.headers();
     let state = headers.get("tracestate").and_then(|value| value.to_str().ok());
     let span = RequestSpan::start(method, route, single(headers, "traceparent"), state);

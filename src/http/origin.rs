@@ -43,6 +43,43 @@ fn peer(request: &HttpRequest) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
 }
 
+/// The way of a request to this server, for an upstream.
+pub struct Way {
+    /// The client's address and, when that is another, the proxy's that it came through.
+    pub addresses: String,
+    /// `http` or `https`, as the client spoke it.
+    pub scheme: &'static str,
+    /// The host that the client asked.
+    pub host: Option<Vec<u8>>,
+}
+
+/// What an upstream is told about it. Of a proxy that is not trusted nothing is believed.
+pub fn way(request: &HttpRequest, doors: &Doors, client: Option<IpAddr>) -> Way {
+    let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
+    let mut addresses: Vec<String> = client.iter().map(IpAddr::to_string).collect();
+    addresses.extend(peer.filter(|_| peer != client).map(|peer| peer.to_string()));
+    let is_trusted = is_from_trusted_proxy(request, doors);
+    let said = |name: &str| request.headers().get(name).filter(|_| is_trusted);
+    let scheme = match said("x-forwarded-proto").map(|value| value.as_bytes()) {
+        Some(b"https") => "https",
+        Some(b"http") => "http",
+        _ if doors.is_tls => "https",
+        _ => "http",
+    };
+    let host = said("x-forwarded-host").or(request.headers().get(header::HOST));
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    // RFC 9112 §3.2.2: what the request's target says comes before Host.
+    let host = match said("x-forwarded-host") {
+        Some(said) => Some(said.as_bytes()),
+        None => authority.or(host.map(|host| host.as_bytes())),
+    };
+    Way {
+        addresses: addresses.join(", "),
+        scheme,
+        host: host.map(<[u8]>::to_vec),
+    }
+}
+
 /// The peer's address; behind trusted proxies the last address in `X-Forwarded-For` that is not one of
 /// theirs. Whatever an untrusted peer says about itself is not read.
 fn client_ip(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {

@@ -3,6 +3,7 @@
 use crate::audit::InvalidQuery;
 use crate::audit::transparency::TransparencyError;
 use crate::event_store::AppendError;
+use crate::gateway::upstream::UpstreamFailure;
 use crate::http::body::{MAX_BODY_BYTES, NoBody};
 use crate::http::fields::InvalidField;
 use crate::oauth::{Dialect, OAuthError};
@@ -393,6 +394,67 @@ impl From<CallRefused> for Problem {
                 problem
             }
             CallRefused::NotRecorded(error) => error.into(),
+        }
+    }
+}
+
+/// Why a call was not handed on to its upstream, or came to nothing there.
+#[derive(Debug)]
+pub enum NotForwarded {
+    /// Two servers could read it in two ways.
+    Ambiguous(String),
+    /// The method is not for upstreams.
+    Method,
+    /// It asks for another protocol.
+    Upgrade,
+    /// Its body is larger than the route takes, in bytes.
+    TooLarge(u64),
+    /// Its body did not come.
+    TooSlow,
+    /// Its body broke off.
+    BrokenOff,
+    /// Too many calls are at the upstream.
+    Busy,
+    /// The upstream failed.
+    Upstream(UpstreamFailure),
+}
+
+impl From<NotForwarded> for Problem {
+    fn from(reason: NotForwarded) -> Self {
+        match reason {
+            NotForwarded::Ambiguous(detail) => Self::new(StatusCode::BAD_REQUEST, "ambiguous_request", detail),
+            NotForwarded::Method => {
+                let detail = "This method is not handed on";
+                Self::new(StatusCode::NOT_IMPLEMENTED, "method_not_implemented", detail)
+            }
+            NotForwarded::Upgrade => {
+                let detail = "Other protocols (WebSocket) are not handed on";
+                Self::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_implemented", detail)
+            }
+            NotForwarded::TooLarge(bytes) => {
+                let detail = format!("A body may have {bytes} bytes");
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+            }
+            NotForwarded::TooSlow => no_body_problem(NoBody::TooSlow),
+            NotForwarded::BrokenOff => no_body_problem(NoBody::BrokenOff),
+            NotForwarded::Busy => {
+                let detail = "As many calls are at the upstream as it may have at once";
+                let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
+                problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
+                problem
+            }
+            NotForwarded::Upstream(failure) => {
+                let (status, kind) = match failure {
+                    UpstreamFailure::Unreachable | UpstreamFailure::Tls => {
+                        (StatusCode::BAD_GATEWAY, "upstream_unreachable")
+                    }
+                    UpstreamFailure::NoProperAnswer => (StatusCode::BAD_GATEWAY, "upstream_failed"),
+                    UpstreamFailure::ConnectTimeout | UpstreamFailure::Timeout => {
+                        (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout")
+                    }
+                };
+                Self::new(status, kind, failure.to_string())
+            }
         }
     }
 }

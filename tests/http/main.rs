@@ -35,6 +35,8 @@ mod admin_keys;
 
 mod duties;
 
+mod attack_tokens;
+
 mod audit;
 
 mod audit_tail;

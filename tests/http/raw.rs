@@ -50,6 +50,22 @@ impl Connection {
 
     /// The next answer; `None` when the server closed the connection without one.
     pub fn receive(&mut self) -> Option<RawAnswer> {
+        let mut answer = self.receive_head()?;
+        if answer.status == 100 {
+            return Some(answer);
+        }
+        let length: usize = answer
+            .header("content-length")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).ok()?;
+        answer.body = String::from_utf8(body).expect("a body is UTF-8");
+        Some(answer)
+    }
+
+    /// The head of the next answer.
+    pub fn receive_head(&mut self) -> Option<RawAnswer> {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
             bytes.push(self.byte()?);
@@ -67,22 +83,17 @@ impl Connection {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let mut answer = RawAnswer {
+        Some(RawAnswer {
             status,
             headers,
             body: String::new(),
-        };
-        if status == 100 {
-            return Some(answer);
-        }
-        let length: usize = answer
-            .header("content-length")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).ok()?;
-        answer.body = String::from_utf8(body).expect("a body is UTF-8");
-        Some(answer)
+        })
+    }
+
+    /// Whatever comes until the server closes the connection.
+    pub fn receive_to_end(&mut self) -> String {
+        let bytes: Vec<u8> = std::iter::from_fn(|| self.byte()).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Whether the server closes the connection.

@@ -5,6 +5,7 @@ use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use grantlog::event_store::{Direction, EventStore};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -230,7 +231,11 @@ impl Logged {
 }
 
 pub async fn read_log(folder: &TempDir, from: u64) -> Vec<Logged> {
-    let path = folder.path().join("data/events.db");
+    read_log_of(&folder.path().join("data/events.db"), from).await
+}
+
+/// The events of the log in this file, from an index on.
+pub async fn read_log_of(path: &Path, from: u64) -> Vec<Logged> {
     let store = SqliteEventStore::open_read_only(SqliteOptions {
         readers: 1,
         ..SqliteOptions::new(path)

@@ -1,0 +1,245 @@
+//! Which scope a call needs, by its method and path.
+
+use super::path::ClearPath;
+use grantlog_projections::values::Scope;
+use std::fmt;
+
+/// The longest method that a rule can name.
+const MAX_METHOD_CHARACTERS: usize = 32;
+/// The longest pattern.
+const MAX_PATTERN_CHARACTERS: usize = 1_024;
+
+/// One `[[gateway.rule]]`.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// The methods that it is for; none: every one.
+    pub methods: Vec<Method>,
+    /// The paths that it is for.
+    pub path: PathPattern,
+    /// What the token must allow. Empty: any token for the audience will do.
+    pub scope: Scope,
+}
+
+/// A method as a rule names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Method(String);
+
+/// A path below a route's prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPattern {
+    text: String,
+    segments: Vec<Segment>,
+    /// Whether more segments may follow.
+    is_open: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Segment {
+    Literal(String),
+    Any,
+    OrgCode,
+}
+
+/// What a rule asks of a call that fits it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked<'r, 'p> {
+    /// The scope.
+    pub scope: &'r Scope,
+    /// The organisation whose data the path names.
+    pub org_code: Option<&'p str>,
+}
+
+/// What the first rule asks that fits.
+pub fn first_that_fits<'r, 'p>(rules: &'r [Rule], method: &str, path: &'p ClearPath<'_>) -> Option<Asked<'r, 'p>> {
+    rules.iter().find_map(|rule| rule.asks(method, path))
+}
+
+impl Rule {
+    /// What it asks of a call, if it is for it.
+    pub fn asks<'r, 'p>(&'r self, method: &str, path: &'p ClearPath<'_>) -> Option<Asked<'r, 'p>> {
+        if !self.methods.is_empty() && !self.methods.iter().any(|known| known.0 == method) {
+            return None;
+        }
+        self.path.captures(path).map(|org_code| Asked {
+            scope: &self.scope,
+            org_code,
+        })
+    }
+}
+
+impl Method {
+    /// Parses a method. RFC 9110 §9.1: upper and lower case are not the same.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_method =
+            (1..=MAX_METHOD_CHARACTERS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase());
+        is_method.then(|| Self(text.to_owned()))
+    }
+}
+
+impl PathPattern {
+    /// Every path.
+    pub fn everything() -> Self {
+        Self {
+            text: "/**".to_owned(),
+            segments: Vec::new(),
+            is_open: true,
+        }
+    }
+
+    /// Parses segments behind slashes: text, `*` for one segment, `{org_code}` for the organisation, and `**` at the
+    /// end for any number.
+    pub fn parse(text: &str) -> Option<Self> {
+        let below = text.strip_prefix('/')?;
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b'?' | b'#' | b';');
+        if text.len() > MAX_PATTERN_CHARACTERS || !text.bytes().all(is_plain) {
+            return None;
+        }
+        let (below, is_open) = match below.strip_suffix("**") {
+            Some(before) => (before.strip_suffix('/').or(before.is_empty().then_some(""))?, true),
+            None => (below, false),
+        };
+        let segments: Vec<Segment> = match below {
+            "" => Vec::new(),
+            below => below.split('/').map(Segment::parse).collect::<Option<_>>()?,
+        };
+        let organisations = segments.iter().filter(|segment| **segment == Segment::OrgCode);
+        (organisations.count() <= 1).then(|| Self {
+            text: text.to_owned(),
+            segments,
+            is_open,
+        })
+    }
+
+    /// Whether it looks at the path at all.
+    pub fn is_everything(&self) -> bool {
+        self.is_open && self.segments.is_empty()
+    }
+
+    /// Whether the path fits, and the organisation that it names.
+    fn captures<'p>(&self, path: &'p ClearPath<'_>) -> Option<Option<&'p str>> {
+        let given = &path.segments;
+        let fits = match self.is_open {
+            true => given.len() >= self.segments.len(),
+            false => given.len() == self.segments.len(),
+        };
+        if !fits {
+            return None;
+        }
+        let mut org_code = None;
+        for (wanted, given) in self.segments.iter().zip(given) {
+            match wanted {
+                Segment::Literal(text) if text != given => return None,
+                Segment::Literal(_) | Segment::Any => {}
+                Segment::OrgCode => org_code = Some(&**given),
+            }
+        }
+        Some(org_code)
+    }
+}
+
+impl Segment {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "*" => Some(Self::Any),
+            "{org_code}" => Some(Self::OrgCode),
+            "" | "." | ".." => None,
+            text if text.contains(['*', '{', '}']) => None,
+            text => Some(Self::Literal(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(methods: &[&str], path: &str, scope: &str) -> Rule {
+        Rule {
+            methods: methods.iter().map(|method| Method::parse(method).unwrap()).collect(),
+            path: PathPattern::parse(path).unwrap(),
+            scope: Scope::parse(scope).unwrap(),
+        }
+    }
+
+    fn asked(rules: &[Rule], method: &str, rest: &str) -> Option<(String, Option<String>)> {
+        let path = ClearPath::parse(rest).unwrap();
+        first_that_fits(rules, method, &path).map(|asked| (asked.scope.to_string(), asked.org_code.map(str::to_owned)))
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_counts_and_without_one_nothing_passes() {
+        let rules = [
+            rule(&["GET", "HEAD"], "/**", "read"),
+            rule(&["POST"], "/orders", "orders:create"),
+            rule(&["PUT"], "/orders/*", "orders:update"),
+        ];
+        let scope = |method, rest| asked(&rules, method, rest).map(|(scope, _)| scope);
+        assert_eq!(scope("GET", "/orders").as_deref(), Some("read"));
+        assert_eq!(scope("HEAD", "").as_deref(), Some("read"));
+        assert_eq!(scope("POST", "/orders").as_deref(), Some("orders:create"));
+        assert_eq!(scope("PUT", "/orders/7").as_deref(), Some("orders:update"));
+        assert_eq!(scope("PUT", "/orders/7/lines"), None);
+        assert_eq!(scope("DELETE", "/orders/7"), None);
+        assert_eq!(scope("get", "/orders"), None);
+    }
+
+    #[test]
+    fn a_slash_at_the_end_and_an_escaped_letter_do_not_pass_by_a_rule() {
+        let rules = [rule(&[], "/orders", "orders"), rule(&[], "/**", "read")];
+        for rest in ["/orders", "/orders/", "/%6frders", "/%6Frder%73/"] {
+            assert_eq!(asked(&rules, "GET", rest).unwrap().0, "orders", "{rest}");
+        }
+        assert_eq!(asked(&rules, "GET", "/others").unwrap().0, "read");
+    }
+
+    #[test]
+    fn the_organisation_is_the_segment_decoded_once() {
+        let rules = [rule(&[], "/tenants/{org_code}/**", "read")];
+        let org_code = |rest| asked(&rules, "GET", rest).map(|(_, org_code)| org_code.unwrap());
+        assert_eq!(org_code("/tenants/acme").as_deref(), Some("acme"));
+        assert_eq!(org_code("/tenants/ac%6De/orders/1").as_deref(), Some("acme"));
+        assert_eq!(org_code("/tenants/ac%256De").as_deref(), Some("ac%6De"));
+        assert_eq!(org_code("/tenants"), None);
+        assert_eq!(org_code("/tenants/"), None);
+    }
+
+    #[test]
+    fn a_pattern_that_could_mean_something_else_is_none() {
+        for text in [
+            "",
+            "orders",
+            "/a//b",
+            "/a/",
+            "/**/a",
+            "/a**",
+            "/a*",
+            "/{id}",
+            "/{org_code}/{org_code}",
+            "/a%20b",
+            "/a b",
+            "/../a",
+            "/a;b",
+            "/a?b",
+            "/ä",
+            "/a\\b",
+        ] {
+            assert_eq!(PathPattern::parse(text), None, "{text}");
+        }
+        assert!(PathPattern::parse("/**").unwrap().is_everything());
+        assert!(PathPattern::parse("/").unwrap().segments.is_empty());
+        assert!(!PathPattern::parse("/*/**").unwrap().is_everything());
+        assert_eq!(Method::parse("get"), None);
+    }
+}

@@ -1,0 +1,358 @@
+//! Calls of the APIs behind this server: authorized, on the record, and only then on their way to the upstream.
+
+use crate::gateway::body::{BrokenOff, UploadBody, UploadEnd, Uploader, download};
+use crate::gateway::headers::{
+    CLIENT_ID, ConnectionOptions, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, ORG_CODE, SCOPE, SESSION_ID,
+    SYSTEM_USER, TOKEN_ID, goes_on, strip_answer,
+};
+use crate::gateway::path::{AmbiguousPath, ClearPath};
+use crate::gateway::rule::first_that_fits;
+use crate::gateway::settings::RouteSettings;
+use crate::gateway::upstream::{Upstream, UpstreamFailure};
+use crate::gateway::{Connections, Route};
+use crate::http::Doors;
+use crate::http::call::credential;
+use crate::http::origin;
+use crate::http::problem::{self, NotForwarded, Problem};
+use crate::service::authorize_call::{Call, CallRefused, Caller};
+use actix_web::body::{BodyStream, BoxBody, SizedStream};
+use actix_web::http::StatusCode;
+use actix_web::web::{self, Payload};
+use actix_web::{HttpRequest, HttpResponse, dev, http};
+use grantlog_projections::event::Via;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
+use hyper::{Method, Request, Response};
+use std::pin::pin;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+/// How this server names itself to an upstream (RFC 9110 §7.6.3).
+const PSEUDONYM: &str = "grantlog";
+/// A query's parameter that is a token (RFC 6750 §2.3): not ours to take, and nothing for the record.
+const TOKEN_PARAMETER: &str = "access_token";
+
+/// Takes what no other door took: a call of an API behind this server, or of nothing.
+pub async fn call(
+    request: HttpRequest,
+    payload: Payload,
+    doors: web::Data<Doors>,
+    connections: web::Data<Connections>,
+) -> Result<HttpResponse, Problem> {
+    let path = request.uri().path();
+    let Some((number, route)) = doors.gateway.route(path) else {
+        return Err(problem::not_found().await);
+    };
+    let Some(upstream) = connections.of(number) else {
+        return Err(problem::not_found().await);
+    };
+    // Before anything is decided: what does not pass is no call, and a flood of it must not fill the record.
+    let permit = route.enter().ok_or(NotForwarded::Busy)?;
+    let caller = authorize(&request, &doors, route).await?;
+    let (uploader, body) = match payload.into_inner() {
+        dev::Payload::None => (None, UploadBody::none()),
+        given => {
+            let (uploader, body) = UploadBody::piped(content_length(&request));
+            (Some((uploader, given)), body)
+        }
+    };
+    let onward = onward(&request, &doors, &route.settings, upstream, &caller, body)?;
+    let answer = exchange(upstream, onward, uploader, &route.settings).await?;
+    back(answer, &request, &route.settings, permit)
+}
+
+/// Puts the call on the record, let through or not.
+async fn authorize(request: &HttpRequest, doors: &Doors, route: &Route) -> Result<Caller, Problem> {
+    let settings = &route.settings;
+    let uri = request.uri();
+    let rest = uri.path().get(settings.prefix.len()..).unwrap_or_default();
+    let path = ClearPath::parse(rest);
+    let unfit = unfit(request, settings, &path);
+    let asked = match (&unfit, &path) {
+        (None, Ok(path)) => first_that_fits(&settings.rules, request.method().as_str(), path),
+        _ => None,
+    };
+    let recorded = recorded_path(uri, settings.record_query);
+    let call = Call {
+        via: Via::Gateway,
+        credential: credential(request),
+        audience: &settings.audience,
+        method: request.method().as_str(),
+        path: &recorded,
+        required_scope: asked.map_or("", |asked| asked.scope.as_str()),
+        org_code: asked.and_then(|asked| asked.org_code),
+        is_ruled_out: asked.is_none(),
+    };
+    let circumstances = origin::circumstances(request, doors);
+    let decided = doors.service.authorize_call(call, &circumstances).await;
+    match (decided, unfit) {
+        (Ok(caller), None) => Ok(caller),
+        // Whoever has no token is told that first, and nobody else what is wrong with the request.
+        (Err(CallRefused::Forbidden(_)) | Ok(_), Some(unfit)) => Err(unfit.into()),
+        (Err(refused), _) => Err(refused.into()),
+    }
+}
+
+/// Why a request is none that can be handed on, whoever sends it.
+fn unfit(
+    request: &HttpRequest,
+    settings: &RouteSettings,
+    path: &Result<ClearPath<'_>, AmbiguousPath>,
+) -> Option<NotForwarded> {
+    match path {
+        Err(ambiguous) => return Some(NotForwarded::Ambiguous(ambiguous.to_string())),
+        // To some servers `/orders;x` is `/orders`.
+        Ok(path) if path.has_parameters && settings.looks_at_paths() => {
+            let detail = "the path has parameters (;), which this route's rules cannot tell from names";
+            return Some(NotForwarded::Ambiguous(detail.into()));
+        }
+        Ok(_) => {}
+    }
+    // RFC 9110 §9.3.8: what TRACE sends back may hold what only we know. CONNECT has no path.
+    if matches!(*request.method(), http::Method::TRACE | http::Method::CONNECT) {
+        return Some(NotForwarded::Method);
+    }
+    let upgrades = request.headers().get_all(http::header::UPGRADE);
+    // Behind it another protocol would follow, in which nobody authorizes anything. Others (h2c) may be ignored
+    // (RFC 9110 §7.8).
+    if upgrades
+        .into_iter()
+        .any(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"websocket"))
+    {
+        return Some(NotForwarded::Upgrade);
+    }
+    if content_length(request).is_some_and(|bytes| bytes > settings.max_body_bytes) {
+        return Some(NotForwarded::TooLarge(settings.max_body_bytes));
+    }
+    None
+}
+
+/// The request as the upstream gets it.
+fn onward(
+    request: &HttpRequest,
+    doors: &Doors,
+    settings: &RouteSettings,
+    upstream: &Upstream,
+    caller: &Caller,
+    body: UploadBody,
+) -> Result<Request<UploadBody>, Problem> {
+    let malformed = || NotForwarded::Ambiguous("the request holds characters that have no place in it".into());
+    let uri = request.uri();
+    let target = upstream.uri(uri.path(), uri.query()).ok_or_else(malformed)?;
+    let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(|_| malformed())?;
+    let mut headers = HeaderMap::with_capacity(request.headers().len() + 12);
+    let given = request.headers();
+    let named = ConnectionOptions::of(given.get_all(http::header::CONNECTION).map(|value| value.as_bytes()));
+    for (name, value) in given {
+        if goes_on(name.as_str(), &named, settings.forward_token) {
+            let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| malformed())?;
+            headers.append(
+                name,
+                HeaderValue::from_bytes(value.as_bytes()).map_err(|_| malformed())?,
+            );
+        }
+    }
+    let mut set = |name: HeaderName, value: &[u8]| match HeaderValue::from_bytes(value) {
+        Ok(value) => {
+            headers.insert(name, value);
+            Ok(())
+        }
+        Err(_) => Err(malformed()),
+    };
+    set(CLIENT_ID, caller.application_uri.as_str().as_bytes())?;
+    set(SCOPE, caller.scope.as_str().as_bytes())?;
+    set(SESSION_ID, caller.session_id.to_string().as_bytes())?;
+    set(TOKEN_ID, caller.token_id.to_string().as_bytes())?;
+    if let Some(system_user) = &caller.system_user {
+        set(SYSTEM_USER, system_user.as_str().as_bytes())?;
+    }
+    if let Some(org_code) = &caller.org_code {
+        set(ORG_CODE, org_code.as_str().as_bytes())?;
+    }
+    let way = origin::way(request, doors, caller.source_ip);
+    set(FORWARDED_FOR, way.addresses.as_bytes())?;
+    set(FORWARDED_PROTO, way.scheme.as_bytes())?;
+    if let Some(host) = &way.host {
+        set(FORWARDED_HOST, host)?;
+    }
+    let version = match request.version() {
+        http::Version::HTTP_2 => "2.0",
+        http::Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    };
+    let mut via = given
+        .get_all(http::header::VIA)
+        .flat_map(|value| [value.as_bytes(), b", "])
+        .collect::<Vec<_>>()
+        .concat();
+    via.extend_from_slice(format!("{version} {PSEUDONYM}").as_bytes());
+    set(VIA, &via)?;
+    if let Some(length) = content_length(request) {
+        set(CONTENT_LENGTH, length.to_string().as_bytes())?;
+    }
+    headers.insert(HOST, upstream.host.clone());
+    let mut onward = Request::new(body);
+    *onward.method_mut() = method;
+    *onward.uri_mut() = target;
+    *onward.headers_mut() = headers;
+    Ok(onward)
+}
+
+/// Sends the request and whatever comes of its body, until the head of the answer is there.
+async fn exchange(
+    upstream: &Upstream,
+    request: Request<UploadBody>,
+    body: Option<(Uploader, dev::Payload)>,
+    settings: &RouteSettings,
+) -> Result<Response<Incoming>, Problem> {
+    let mut answer = pin!(upstream.send(request));
+    let (ended, mut end) = oneshot::channel();
+    let mut is_sending = body.is_some();
+    if let Some((uploader, payload)) = body {
+        let (idle_timeout, max_bytes) = (settings.idle_timeout, settings.max_body_bytes);
+        // On its own: an upstream may begin its answer while the body is still on the way.
+        actix_web::rt::spawn(async move {
+            // Nobody listens any more when the answer was there first.
+            let _ = ended.send(uploader.send(payload, idle_timeout, max_bytes).await);
+        });
+    }
+    let mut patience = pin!(sleep_until(Instant::now() + settings.response_timeout));
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer.map_err(|error| {
+                // A body that the caller broke off looks like an upstream's failure from here.
+                let of_caller = end.try_recv().ok().and_then(|end| given_up(end, settings));
+                tracing::debug!(%error, prefix = settings.prefix, "a call came to nothing");
+                of_caller.unwrap_or(NotForwarded::Upstream(UpstreamFailure::from(&error))).into()
+            }),
+            end = &mut end, if is_sending => {
+                is_sending = false;
+                if let Some(reason) = given_up(end.unwrap_or(UploadEnd::CallerGone), settings) {
+                    return Err(reason.into());
+                }
+                patience.as_mut().reset(Instant::now() + settings.response_timeout);
+            }
+            () = &mut patience, if !is_sending => {
+                return Err(NotForwarded::Upstream(UpstreamFailure::Timeout).into());
+            }
+        }
+    }
+}
+
+/// Why a call comes to nothing whose body ended like this. What an upstream that wants no more of it answers is still
+/// to come.
+fn given_up(end: UploadEnd, settings: &RouteSettings) -> Option<NotForwarded> {
+    match end {
+        UploadEnd::Complete | UploadEnd::UpstreamGone => None,
+        UploadEnd::TooLarge => Some(NotForwarded::TooLarge(settings.max_body_bytes)),
+        UploadEnd::CallerGone => Some(NotForwarded::BrokenOff),
+        UploadEnd::CallerTooSlow => Some(NotForwarded::TooSlow),
+        UploadEnd::UpstreamTooSlow => Some(NotForwarded::Upstream(UpstreamFailure::Timeout)),
+    }
+}
+
+/// The upstream's answer as the caller gets it.
+fn back(
+    answer: Response<Incoming>,
+    request: &HttpRequest,
+    settings: &RouteSettings,
+    permit: OwnedSemaphorePermit,
+) -> Result<HttpResponse, Problem> {
+    let (mut head, body) = answer.into_parts();
+    // Another protocol was not asked for (RFC 9110 §15.2.2).
+    let status = match StatusCode::from_u16(head.status.as_u16()) {
+        Ok(status) if !status.is_informational() => status,
+        _ => return Err(NotForwarded::Upstream(UpstreamFailure::NoProperAnswer).into()),
+    };
+    // The connection bounds it only roughly, by what it reads at once.
+    let head_bytes: usize = head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    if head_bytes > settings.max_response_header_bytes {
+        return Err(NotForwarded::Upstream(UpstreamFailure::NoProperAnswer).into());
+    }
+    strip_answer(&mut head.headers);
+    let announced = head.headers.remove(CONTENT_LENGTH);
+    let mut response = HttpResponse::new(status);
+    for (name, value) in &head.headers {
+        let name = http::header::HeaderName::from_bytes(name.as_str().as_bytes());
+        let value = http::header::HeaderValue::from_bytes(value.as_bytes());
+        // What one version of the same types took, the other takes.
+        if let (Ok(name), Ok(value)) = (name, value) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    let length = body.size_hint().exact();
+    let is_head = *request.method() == http::Method::HEAD;
+    if is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        // RFC 9110 §8.6: what is announced is what a GET would have brought.
+        let announced = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        return Ok(match announced {
+            Some(length) if status == StatusCode::NOT_MODIFIED => {
+                response
+                    .headers_mut()
+                    .insert(http::header::CONTENT_LENGTH, http::header::HeaderValue::from(length));
+                response
+            }
+            Some(length) if status != StatusCode::NO_CONTENT => {
+                let nothing = futures_util::stream::empty::<Result<web::Bytes, BrokenOff>>();
+                response.set_body(BoxBody::new(SizedStream::new(length, nothing)))
+            }
+            _ => response,
+        });
+    }
+    if length == Some(0) {
+        return Ok(response);
+    }
+    let body = Box::pin(download(body, settings.idle_timeout, permit));
+    Ok(match length {
+        Some(length) => response.set_body(BoxBody::new(SizedStream::new(length, body))),
+        None => response.set_body(BoxBody::new(BodyStream::new(body))),
+    })
+}
+
+/// The length that the caller announced. actix-http has refused whatever could be read in two ways; a sign or a blank
+/// is refused here, since it would be written as another text.
+fn content_length(request: &HttpRequest) -> Option<u64> {
+    let value = request.headers().get(http::header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.trim().parse().ok()
+}
+
+/// The path as the record has it, with its query where the route says so.
+fn recorded_path(uri: &http::Uri, with_query: bool) -> String {
+    let query = uri.query().filter(|_| with_query);
+    let Some(query) = query else {
+        return uri.path().to_owned();
+    };
+    let parameters: Vec<&str> = query
+        .split('&')
+        .map(|parameter| {
+            let name = parameter.split('=').next().unwrap_or_default();
+            match percent_encoding::percent_decode_str(name).decode_utf8_lossy() == TOKEN_PARAMETER {
+                true => TOKEN_PARAMETER,
+                false => parameter,
+            }
+        })
+        .collect();
+    format!("{}?{}", uri.path(), parameters.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_has_the_query_where_the_route_says_so_and_never_a_token() {
+        let uri: http::Uri = "/api/a%20b?$top=10&access%5Ftoken=gls_secret&access_token=x&b"
+            .parse()
+            .unwrap();
+        assert_eq!(recorded_path(&uri, false), "/api/a%20b");
+        assert_eq!(
+            recorded_path(&uri, true),
+            "/api/a%20b?$top=10&access_token&access_token&b"
+        );
+    }
+}

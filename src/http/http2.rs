@@ -1,0 +1,341 @@
+//! HTTP/2 towards callers, every part of it bounded (docs/decisions/0013). actix-web's own cannot be: it neither limits
+//! the streams of a connection nor the size of a head. So hyper speaks HTTP/2, and hands each request to the same
+//! application that HTTP/1.1 reaches.
+
+use crate::gateway::body::BrokenOff;
+use actix_http::body::{BodySize, BoxBody, MessageBody};
+use actix_http::{BoxedPayloadStream, Payload, Request, header};
+use actix_web::dev::{Response, Service, ServiceResponse};
+use actix_web::error::PayloadError;
+use actix_web::http;
+use futures_util::stream;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Requests that a connection may have at once.
+pub const MAX_STREAMS: u32 = 100;
+/// The largest head of a request, in bytes as RFC 9113 §6.5.2 counts them.
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+/// What a peer may send of one body before somebody reads it, in bytes.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// The same of all bodies of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
+/// What waits to be sent of one answer, in bytes.
+const MAX_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Streams that a peer may reset before they are looked at (CVE-2023-44487); beyond it the connection ends.
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that we reset because of the peer's mistakes; beyond it the connection ends.
+const MAX_OWN_RESETS: usize = 100;
+/// How often a silent peer is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// How long it may take to say so.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may be idle.
+#[derive(Debug, Clone, Copy)]
+pub struct Idleness {
+    /// Before its first request.
+    pub first: Duration,
+    /// Between requests.
+    pub later: Duration,
+}
+
+/// Requests that one worker carries out at once, over all of its connections.
+#[derive(Clone)]
+pub struct Load {
+    now: Rc<Cell<usize>>,
+    most: usize,
+}
+
+/// One more, until it is dropped.
+struct Carried(Rc<Cell<usize>>);
+
+impl Load {
+    /// So many.
+    pub fn new(most: usize) -> Self {
+        Self {
+            now: Rc::default(),
+            most,
+        }
+    }
+
+    fn carry(&self) -> Option<Carried> {
+        if self.now.get() >= self.most {
+            return None;
+        }
+        self.now.set(self.now.get() + 1);
+        Some(Carried(self.now.clone()))
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// Serves a connection until it is over, idle for too long, or the server stops.
+pub async fn serve<S, B>(
+    io: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    peer: Option<SocketAddr>,
+    application: Rc<S>,
+    load: Load,
+    idleness: Idleness,
+    stopping: impl Future<Output = ()>,
+) where
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    S::Future: 'static,
+    B: MessageBody + 'static,
+{
+    let open = Rc::new(Cell::new(0_usize));
+    let served = Rc::new(Cell::new(0_u64));
+    let (open_here, served_here) = (open.clone(), served.clone());
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        open_here.set(open_here.get() + 1);
+        served_here.set(served_here.get() + 1);
+        let carried = (load.carry(), Carried(open_here.clone()));
+        let application = application.clone();
+        async move { Ok::<_, Infallible>(answer(request, peer, &*application, carried).await) }
+    });
+    let connection = http2::Builder::new(OnThisThread)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_OWN_RESETS)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    let mut stopping = pin!(stopping);
+    let mut is_stopping = false;
+    let mut known = 0;
+    loop {
+        let patience = if known == 0 { idleness.first } else { idleness.later };
+        tokio::select! {
+            // A peer's mistakes are its own business.
+            _ = connection.as_mut() => return,
+            () = stopping.as_mut(), if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep(patience) => {
+                let is_idle = open.get() == 0 && served.get() == known;
+                // It had its time to end by itself.
+                if is_idle && is_stopping {
+                    return;
+                }
+                if is_idle {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                known = served.get();
+            }
+        }
+    }
+}
+
+type Counted = (Option<Carried>, Carried);
+
+async fn answer<S, B>(
+    request: hyper::Request<Incoming>,
+    peer: Option<SocketAddr>,
+    application: &S,
+    carried: Counted,
+) -> hyper::Response<AnswerBody>
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    B: MessageBody + 'static,
+{
+    if carried.0.is_none() {
+        let mut busy = empty(hyper::StatusCode::SERVICE_UNAVAILABLE);
+        busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        return busy;
+    }
+    let is_head = request.method() == hyper::Method::HEAD;
+    let Some(request) = inward(request, peer) else {
+        return empty(hyper::StatusCode::BAD_REQUEST);
+    };
+    match application.call(request).await {
+        Ok(response) => outward(response.map_into_boxed_body().into(), is_head, carried),
+        Err(error) => outward(error.error_response().into(), is_head, carried),
+    }
+}
+
+/// The request as the application knows requests; none when it could be read in two ways.
+fn inward(request: hyper::Request<Incoming>, peer: Option<SocketAddr>) -> Option<Request> {
+    let (parts, body) = request.into_parts();
+    // RFC 9113 §8.3.1: the target and Host must not name two hosts, and Host alone is looked at further on.
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec());
+    let hosts: Vec<&[u8]> = parts.headers.get_all(HOST).iter().map(HeaderValue::as_bytes).collect();
+    let host = match (&authority, &hosts[..]) {
+        (Some(authority), []) => authority.clone(),
+        (Some(authority), [host]) if authority.eq_ignore_ascii_case(host) => authority.clone(),
+        (None, [host]) => host.to_vec(),
+        _ => return None,
+    };
+    if parts.headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return None;
+    }
+    let payload = match body.is_end_stream() {
+        true => Payload::None,
+        false => Payload::Stream {
+            payload: data(body),
+        },
+    };
+    let mut request = Request::with_payload(payload);
+    let head = request.head_mut();
+    head.version = http::Version::HTTP_2;
+    head.method = http::Method::from_bytes(parts.method.as_str().as_bytes()).ok()?;
+    head.uri = parts.uri.to_string().parse().ok()?;
+    head.peer_addr = peer;
+    for (name, value) in &parts.headers {
+        if !matches!(*name, HOST | COOKIE) {
+            let name = header::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+            head.headers.append(name, header::HeaderValue::from_bytes(value.as_bytes()).ok()?);
+        }
+    }
+    head.headers.insert(header::HOST, header::HeaderValue::from_bytes(&host).ok()?);
+    // RFC 9113 §8.2.3: they come in pieces, and are one header elsewhere.
+    let cookies: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if !cookies.is_empty() {
+        let cookies = header::HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok()?;
+        head.headers.insert(header::COOKIE, cookies);
+    }
+    Some(request)
+}
+
+fn data(body: Incoming) -> BoxedPayloadStream {
+    Box::pin(stream::unfold(Some(body), |body| async {
+        let mut body = body?;
+        loop {
+            return match std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await? {
+                Err(_) => Some((Err(PayloadError::Incomplete(None)), None)),
+                Ok(frame) => match frame.into_data() {
+                    Ok(data) => Some((Ok(data), Some(body))),
+                    // Trailers say nothing to anybody here.
+                    Err(_) => continue,
+                },
+            };
+        }
+    }))
+}
+
+/// The application's answer as hyper sends it.
+fn outward(response: Response<BoxBody>, is_head: bool, carried: Counted) -> hyper::Response<AnswerBody> {
+    let (response, body) = response.into_parts();
+    let status = hyper::StatusCode::from_u16(response.status().as_u16()).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
+    let mut headers = HeaderMap::with_capacity(response.headers().len() + 1);
+    for (name, value) in response.headers() {
+        // RFC 9113 §8.2.2: what is about a connection has no place here.
+        if matches!(
+            *name,
+            header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::CONTENT_LENGTH
+        ) {
+            continue;
+        }
+        let name = HeaderName::from_bytes(name.as_str().as_bytes());
+        // What one version of the same types took, the other takes.
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
+            headers.append(name, value);
+        }
+    }
+    let has_content = !matches!(status, hyper::StatusCode::NO_CONTENT | hyper::StatusCode::NOT_MODIFIED);
+    let announced = match body.size() {
+        BodySize::Sized(length) if has_content => Some(length),
+        BodySize::None if has_content => Some(0),
+        _ => None,
+    };
+    let kept = response.headers().get(header::CONTENT_LENGTH);
+    match (announced, kept) {
+        (Some(length), _) => {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        (None, Some(kept)) if status == hyper::StatusCode::NOT_MODIFIED => {
+            if let Ok(kept) = HeaderValue::from_bytes(kept.as_bytes()) {
+                headers.insert(CONTENT_LENGTH, kept);
+            }
+        }
+        _ => {}
+    }
+    let body = match is_head || !has_content || announced == Some(0) {
+        true => AnswerBody { body: None, _carried: None },
+        false => AnswerBody {
+            body: Some(body),
+            _carried: Some(carried),
+        },
+    };
+    let mut answer = hyper::Response::new(body);
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+fn empty(status: hyper::StatusCode) -> hyper::Response<AnswerBody> {
+    let mut answer = hyper::Response::new(AnswerBody {
+        body: None,
+        _carried: None,
+    });
+    *answer.status_mut() = status;
+    answer
+}
+
+/// An answer's body. As long as it is on the way its request is not over.
+struct AnswerBody {
+    body: Option<BoxBody>,
+    _carried: Option<Counted>,
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        Pin::new(body)
+            .poll_next(context)
+            .map(|part| part.map(|part| part.map(Frame::data).map_err(|_| BrokenOff)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.body.as_ref().map(|body| body.size()) {
+            None | Some(BodySize::None) => SizeHint::with_exact(0),
+            Some(BodySize::Sized(length)) => SizeHint::with_exact(length),
+            Some(BodySize::Stream) => SizeHint::default(),
+        }
+    }
+}
+
+/// Runs a connection's requests where the connection is.
+#[derive(Clone, Copy)]
+struct OnThisThread;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

@@ -1,0 +1,147 @@
+//! The path that is authorized is the path that the upstream gets.
+
+use crate::behind::Behind;
+use crate::raw::Connection;
+use crate::upstream::{OK, Upstream};
+
+const ORDERS_ARE_SECRET: &str = r#"
+[[gateway.rule]]
+path = "/orders/**"
+scope = "orders:secret"
+[[gateway.rule]]
+path = "/**"
+scope = "read"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_could_mean_another_is_refused_and_on_the_record() {
+    let behind = Behind::with(Upstream::answering(OK).await, "", ORDERS_ARE_SECRET).await;
+    let tricks = [
+        "/api/x/../orders/1",
+        "/api/x/..%2forders/1",
+        "/api/x/%2e%2e/orders/1",
+        "/api/x/%2E%2e/orders/1",
+        "/api/x/.%2e/orders/1",
+        "/api/./orders/1",
+        "/api/%2e/orders/1",
+        "/api//orders/1",
+        "/api/x//../orders/1",
+        "/api/orders%2f1",
+        "/api/%5corders",
+        "/api/\\orders",
+        "/api/x/..\\orders",
+        "/api/x/..%5corders",
+        "/api/x/..;/orders/1",
+        "/api/x/..;a=b/orders/1",
+        "/api/orders;a=b/1",
+        "/api/orders%3b/1",
+        "/api/%00/orders",
+        "/api/orders%00",
+        "/api/orders%0d%0ax:y",
+        "/api/x/%c0%ae%c0%ae/orders",
+        "/api/x/%252e%252e/orders",
+        "/api/x%252forders",
+        "/api/x/.../orders",
+        "/api/x/..%20/orders",
+        "/api/%zz",
+        "/api/%",
+    ];
+    for path in tricks {
+        let mut connection = Connection::to(&behind.scene.url);
+        let answer = connection.send(&behind.head(&format!("GET {path}"), &[])).receive();
+        let answer = answer.unwrap_or_else(|| panic!("no answer to {path}"));
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+    }
+    assert!(
+        behind.upstream.received().is_empty(),
+        "{:?}",
+        behind.upstream.request_lines()
+    );
+    let recorded = behind.recorded().await;
+    // All but those that are no HTTP.
+    assert!(recorded.len() >= tricks.len() - 2, "{}", recorded.len());
+    assert!(recorded.iter().all(|call| call.data()["reason"] == "no_rule"));
+    // Without a token that is all there is to say.
+    let answer = Connection::to(&behind.scene.url)
+        .send(b"GET /api/x/../orders HTTP/1.1\r\nhost: h\r\n\r\n")
+        .receive();
+    assert_eq!(answer.expect("an answer").status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_by_another_name_meets_the_same_rule() {
+    let behind = Behind::with(Upstream::answering(OK).await, "", ORDERS_ARE_SECRET).await;
+    for path in [
+        "/api/orders/1",
+        "/api/orders",
+        "/api/orders/",
+        "/api/%6Frders/1",
+        "/api/order%73/",
+    ] {
+        let mut connection = Connection::to(&behind.scene.url);
+        let answer = connection.send(&behind.head(&format!("GET {path}"), &[])).receive();
+        assert_eq!(answer.expect("an answer").status, 403, "{path}");
+    }
+    assert!(behind.upstream.received().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_target_in_its_absolute_form_is_no_way_to_another_host() {
+    let behind = Behind::with(Upstream::answering(OK).await, "", ORDERS_ARE_SECRET).await;
+    for (target, status) in [
+        ("http://attacker.example.com/api/x?y", 200),
+        ("http://attacker.example.com/api/orders", 403),
+        ("http://attacker.example.com/api/x/../orders", 400),
+    ] {
+        let mut connection = Connection::to(&behind.scene.url);
+        let answer = connection.send(&behind.head(&format!("GET {target}"), &[])).receive();
+        assert_eq!(answer.expect("an answer").status, status, "{target}");
+    }
+    let seen = behind.upstream.only_request();
+    assert_eq!(seen.line(), "GET /api/x?y HTTP/1.1");
+    assert_eq!(seen.header("x-forwarded-host"), Some("attacker.example.com"));
+    assert_ne!(seen.header("host"), Some("attacker.example.com"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_call_of_an_api_is_not_handed_on() {
+    let behind = Behind::with(
+        Upstream::answering(OK).await,
+        "",
+        "[[gateway.rule]]\nscope = \"read\"\n",
+    )
+    .await;
+    let websocket = ["Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+    for (line, headers, status) in [
+        ("TRACE /api/x", &[][..], 501),
+        ("GET /api/x", &websocket[..], 501),
+        ("OPTIONS *", &[], 404),
+    ] {
+        let mut connection = Connection::to(&behind.scene.url);
+        let answer = connection.send(&behind.head(line, headers)).receive();
+        assert_eq!(answer.expect("an answer").status, status, "{line}");
+    }
+    // Authority form: no path, so no route, so no tunnel.
+    let mut connection = Connection::to(&behind.scene.url);
+    let answer = connection.send(&behind.head("CONNECT 127.0.0.1:22", &[])).receive();
+    assert!(answer.is_none_or(|answer| answer.status >= 400));
+    assert!(behind.upstream.received().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_behind_an_upgrade_is_not_another_request() {
+    let behind = Behind::with(
+        Upstream::answering(OK).await,
+        "",
+        "[[gateway.rule]]\nscope = \"read\"\n",
+    )
+    .await;
+    let hidden = behind.head("GET /api/hidden", &[]);
+    let length = format!("Content-Length: {}", hidden.len());
+    let mut connection = Connection::to(&behind.scene.url);
+    let upgrade = ["Connection: upgrade", "Upgrade: websocket", &length];
+    connection.send(&[behind.head("POST /api/x", &upgrade), hidden].concat());
+    assert_eq!(connection.receive().expect("an answer").status, 501);
+    assert!(connection.receive().is_none(), "nothing more is answered");
+    assert!(behind.upstream.received().is_empty());
+}
