@@ -193,6 +193,18 @@ impl Tokens {
             .filter_map(|(_, id)| self.reference.get(id))
     }
 
+    /// Those of an application that are older than this one, the newest first.
+    pub fn references_of_before(
+        &self,
+        application: ApplicationId,
+        id: Uuid,
+    ) -> impl Iterator<Item = &Arc<ReferenceToken>> {
+        let before = self
+            .reference_by_application
+            .range((application, Uuid::nil())..(application, id));
+        before.rev().filter_map(|(_, id)| self.reference.get(id))
+    }
+
     /// The reference tokens that events before this index tell of, the newest first.
     pub fn references_before(&self, index: u64) -> impl Iterator<Item = &Arc<ReferenceToken>> {
         let before = self.reference_by_index.range(..index).rev();
