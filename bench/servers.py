@@ -203,19 +203,23 @@ def form(client_id):
 def wrk(server, seconds, connections=64, applications=1, keep_alive=True):
     """Loads the token endpoint as fast as it answers; every answer has to be 200."""
     environment = {
-        **os.environ,
         "BENCH_FORM": form("bench/%d"),
         "BENCH_APPLICATIONS": str(applications),
         "BENCH_CLOSE": "" if keep_alive else "yes",
     }
+    return load(f"{server.url}/connect/token", "token_requests.lua", environment, seconds, connections)
+
+
+def load(url, script, environment, seconds, connections):
+    """Runs wrk with one of the bench's scripts and answers with what it reports; every answer has to be 200."""
     threads = min(2, connections)
     done = subprocess.run(
         ["wrk", "--threads", str(threads), "--connections", str(connections), "--duration", f"{seconds}s"]
-        + ["--timeout", "10s", "--script", str(REPOSITORY / "bench" / "token_requests.lua"), f"{server.url}/connect/token"],
+        + ["--timeout", "10s", "--script", str(REPOSITORY / "bench" / script), url],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env=environment,
+        env={**os.environ, **environment},
         preexec_fn=on_the_cores,
     )
     report = json.loads(done.stdout.rpartition("report: ")[2])

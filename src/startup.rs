@@ -474,10 +474,11 @@ async fn build(
 }
 
 /// First segments of the server's own paths: an issuer below one of them would hide it.
-const OWN_PATHS: [&str; 11] = [
+const OWN_PATHS: [&str; 12] = [
     "connect",
     "oauth2",
     "token",
+    "verify",
     ".well-known",
     "health",
     "metrics",

@@ -184,23 +184,13 @@ fn reasons_and_other_named_values_keep_their_names() {
          secret_mismatch secret_expired secret_revoked network_not_allowed system_user_not_allowed \
          audience_not_authorized scope_not_allowed"
     );
-    use DenialReason as D;
-    let denials = [
-        D::MissingToken,
-        D::MalformedToken,
-        D::UnknownKey,
-        D::BadSignature,
-        D::TokenExpired,
-        D::TokenNotYetValid,
-        D::WrongIssuer,
-        D::WrongAudience,
-        D::ApplicationDisabled,
-        D::InsufficientScope,
-    ];
     assert_eq!(
-        names(&denials).join(" "),
-        "missing_token malformed_token unknown_key bad_signature token_expired token_not_yet_valid wrong_issuer \
-         wrong_audience application_disabled insufficient_scope"
+        names(DenialReason::ALL).join(" "),
+        "missing_token several_tokens malformed_token unknown_key bad_signature unknown_token token_expired \
+         token_not_yet_valid token_revoked wrong_issuer wrong_audience application_disabled \
+         reference_tokens_not_allowed network_not_allowed insufficient_scope org_mismatch no_rule too_many_sessions \
+         unknown_client secret_mismatch secret_expired secret_revoked public_client not_the_clients_token \
+         malformed_request refused_by_api"
     );
     assert_eq!(
         names(&[Dialect::Standard, Dialect::Audience, Dialect::Json]),
@@ -220,7 +210,26 @@ fn reasons_and_other_named_values_keep_their_names() {
     );
     assert_eq!(names(&[TokenType::AtJwt, TokenType::Jwt]), ["at+jwt", "JWT"]);
     assert_eq!(names(&SigningAlgorithm::ALL), ["ES256", "RS256", "PS256", "EdDSA"]);
-    assert_eq!(names(&[Via::Admin]), ["admin"]);
+    let ways = [
+        Via::Admin,
+        Via::Gateway,
+        Via::ForwardAuth,
+        Via::Introspection,
+        Via::Reported,
+    ];
+    assert_eq!(names(&ways), ways.map(Via::as_str));
+    assert_eq!(
+        names(&ways),
+        ["admin", "gateway", "forward_auth", "introspection", "reported"]
+    );
+    assert_eq!(names(&[TokenKind::Jwt, TokenKind::Reference]), ["jwt", "reference"]);
+    let ends = [
+        SessionEnd::Idle,
+        SessionEnd::Absolute,
+        SessionEnd::TokenExpired,
+        SessionEnd::Revoked,
+    ];
+    assert_eq!(names(&ends), ["idle", "absolute", "token_expired", "revoked"]);
 }
 
 fn folder() -> PathBuf {
@@ -319,20 +328,14 @@ fn goldens() -> Vec<Golden> {
                 reason: None,
             },
         ),
-        full(
+        full(of_application(), disabled(reason())),
+        minimal(of_application(), disabled(None)),
+        also(
+            "revoke_tokens",
             of_application(),
             ApplicationDisabled {
-                application_id: application_id(),
-                application_uri: uri(),
-                reason: reason(),
-            },
-        ),
-        minimal(
-            of_application(),
-            ApplicationDisabled {
-                application_id: application_id(),
-                application_uri: uri(),
-                reason: None,
+                revoke_tokens: true,
+                ..disabled(reason())
             },
         ),
         full(
@@ -367,6 +370,14 @@ fn goldens() -> Vec<Golden> {
         ),
         full(of_application(), revoked(reason())),
         minimal(of_application(), revoked(None)),
+        also(
+            "revoke_tokens",
+            of_application(),
+            SecretRevoked {
+                revoke_tokens: true,
+                ..revoked(reason())
+            },
+        ),
         full(of_api(), api_registered()),
         minimal(
             of_api(),
@@ -463,16 +474,46 @@ fn goldens() -> Vec<Golden> {
             throttled(Some(application_id())),
         ),
         minimal(StreamName::token_requests(None), throttled(None)),
-        Golden {
-            file: "RequestsThrottled.source.json".into(),
-            ..full(
-                StreamName::token_requests(None),
-                RequestsThrottled {
-                    client_id: None,
-                    ..throttled(None)
-                },
-            )
-        },
+        also(
+            "source",
+            StreamName::token_requests(None),
+            RequestsThrottled {
+                client_id: None,
+                ..throttled(None)
+            },
+        ),
+        full(StreamName::tokens(application_id()), token_revoked(reason())),
+        minimal(StreamName::tokens(application_id()), token_revoked(None)),
+        full(StreamName::tokens(application_id()), tokens_revoked(reason())),
+        minimal(StreamName::tokens(application_id()), tokens_revoked(None)),
+        full(StreamName::tokens(application_id()), reference_issued()),
+        minimal(
+            StreamName::tokens(application_id()),
+            ReferenceTokenIssued {
+                scope: Scope::none(),
+                audiences: Vec::new(),
+                ..reference_issued()
+            },
+        ),
+        full(StreamName::tokens(application_id()), reference_revoked(reason())),
+        minimal(StreamName::tokens(application_id()), reference_revoked(None)),
+        full(StreamName::api_calls(Some(application_id())), session_started()),
+        minimal(
+            StreamName::api_calls(Some(application_id())),
+            SessionStarted {
+                token_kind: TokenKind::Jwt,
+                system_user: None,
+                ..session_started()
+            },
+        ),
+        full(StreamName::api_calls(Some(application_id())), session_ended()),
+        minimal(
+            StreamName::api_calls(Some(application_id())),
+            SessionEnded {
+                remark: None,
+                ..session_ended()
+            },
+        ),
         full(StreamName::api_calls(Some(application_id())), authorized()),
         minimal(
             StreamName::api_calls(Some(application_id())),
@@ -482,7 +523,75 @@ fn goldens() -> Vec<Golden> {
                 ..authorized()
             },
         ),
+        also(
+            "session",
+            StreamName::api_calls(Some(application_id())),
+            ApiCallAuthorized {
+                session_id: Some(session_id()),
+                ..gateway_call()
+            },
+        ),
+        also(
+            "reference",
+            StreamName::api_calls(Some(application_id())),
+            ApiCallAuthorized {
+                session_id: Some(session_id()),
+                token_kind: TokenKind::Reference,
+                ..gateway_call()
+            },
+        ),
+        also(
+            "reported",
+            StreamName::api_calls(Some(application_id())),
+            ApiCallAuthorized {
+                via: Via::Reported,
+                session_id: Some(session_id()),
+                report: Some(report()),
+                ..gateway_call()
+            },
+        ),
+        also(
+            "reported.minimal",
+            StreamName::api_calls(Some(application_id())),
+            ApiCallAuthorized {
+                via: Via::Reported,
+                report: Some(CallReport {
+                    source: None,
+                    status: None,
+                    ..report()
+                }),
+                ..gateway_call()
+            },
+        ),
         full(StreamName::api_calls(Some(application_id())), denied()),
+        also(
+            "reference",
+            StreamName::api_calls(None),
+            ApiCallDenied {
+                via: Via::ForwardAuth,
+                application_id: None,
+                application_uri: None,
+                jti: None,
+                error: "invalid_token".into(),
+                reason: DenialReason::UnknownToken,
+                token_kind: TokenKind::Reference,
+                ..denied()
+            },
+        ),
+        also(
+            "reported",
+            StreamName::api_calls(Some(application_id())),
+            ApiCallDenied {
+                via: Via::Reported,
+                error: "insufficient_scope".into(),
+                reason: DenialReason::RefusedByApi,
+                report: Some(CallReport {
+                    status: Some(403),
+                    ..report()
+                }),
+                ..denied()
+            },
+        ),
         minimal(
             StreamName::api_calls(None),
             ApiCallDenied {
@@ -508,19 +617,17 @@ fn goldens() -> Vec<Golden> {
                 via: TrailAccess::Search,
             },
         ),
-        Golden {
-            file: "AuditTrailRead.via.json".into(),
-            ..full(
-                StreamName::audit_access(),
-                AuditTrailRead {
-                    application_uri: uri(),
-                    filter: BTreeMap::from([("type".into(), "TokenIssued".into())]),
-                    rows: 0,
-                    through_index: 1_234,
-                    via: TrailAccess::Tail,
-                },
-            )
-        },
+        also(
+            "via",
+            StreamName::audit_access(),
+            AuditTrailRead {
+                application_uri: uri(),
+                filter: BTreeMap::from([("type".into(), "TokenIssued".into())]),
+                rows: 0,
+                through_index: 1_234,
+                via: TrailAccess::Tail,
+            },
+        ),
         full(
             StreamName::audit_access(),
             AuditTrailExported {
@@ -626,6 +733,15 @@ fn full(stream: StreamName, event: impl Into<Event>) -> Golden {
     }
 }
 
+/// A form that came later, or that a type may have besides.
+fn also(what: &str, stream: StreamName, event: impl Into<Event>) -> Golden {
+    let full = full(stream, event);
+    Golden {
+        file: full.file.replace(".json", &format!(".{what}.json")),
+        ..full
+    }
+}
+
 fn minimal(stream: StreamName, event: impl Into<Event>) -> Golden {
     let event = event.into();
     Golden {
@@ -714,6 +830,15 @@ fn every_application_change() -> Vec<ApplicationChange> {
         }
     }
     every
+}
+
+fn disabled(reason: Option<Remark>) -> ApplicationDisabled {
+    ApplicationDisabled {
+        application_id: application_id(),
+        application_uri: uri(),
+        reason,
+        revoke_tokens: false,
+    }
 }
 
 fn rotated() -> SecretRotated {
@@ -856,6 +981,102 @@ fn denied() -> ApiCallDenied {
         token_kind: TokenKind::Jwt,
         report: None,
     }
+}
+
+/// A call of an API behind Grantlog.
+fn gateway_call() -> ApiCallAuthorized {
+    ApiCallAuthorized {
+        via: Via::Gateway,
+        path: "/api/domain/odata/Crm_Sales_Customers".into(),
+        required_scope: "read".into(),
+        ..authorized()
+    }
+}
+
+fn report() -> CallReport {
+    CallReport {
+        id: Uuid::from_u128(0x0190_163d_0000_7000_8000_0000_0000_0005),
+        reporter_id: ApplicationId::of(&ApplicationUri::parse("domain.api").unwrap()),
+        time: time("2026-03-16T09:29:59.5Z"),
+        source: Some(Source {
+            ip: "192.0.2.9".parse().unwrap(),
+            user_agent: Some("reports/2".into()),
+        }),
+        status: Some(200),
+    }
+}
+
+fn token_revoked(reason: Option<Remark>) -> TokenRevoked {
+    TokenRevoked {
+        jti: issued().jti,
+        application_id: application_id(),
+        application_uri: uri(),
+        expires_at: time("2026-03-16T10:30:00Z"),
+        reason,
+    }
+}
+
+fn tokens_revoked(reason: Option<Remark>) -> TokensRevoked {
+    TokensRevoked {
+        application_id: application_id(),
+        application_uri: uri(),
+        issued_until: time("2026-03-16T09:30:00.000123Z"),
+        reason,
+    }
+}
+
+fn reference_issued() -> ReferenceTokenIssued {
+    ReferenceTokenIssued {
+        token_id: reference_id(),
+        application_id: application_id(),
+        application_uri: uri(),
+        hash: SecretHash([9; 32]),
+        hint: "Qz7k".into(),
+        scope: scope("read"),
+        audiences: vec![audience()],
+        expires_at: time("2027-03-16T09:30:00Z"),
+        description: remark("the nightly import"),
+    }
+}
+
+fn reference_revoked(reason: Option<Remark>) -> ReferenceTokenRevoked {
+    ReferenceTokenRevoked {
+        token_id: reference_id(),
+        application_id: application_id(),
+        application_uri: uri(),
+        reason,
+    }
+}
+
+fn session_started() -> SessionStarted {
+    SessionStarted {
+        session_id: session_id(),
+        application_id: application_id(),
+        application_uri: uri(),
+        jti: reference_id(),
+        token_kind: TokenKind::Reference,
+        system_user: Some(system_user()),
+        token_expires_at: time("2027-03-16T09:30:00Z"),
+    }
+}
+
+fn session_ended() -> SessionEnded {
+    SessionEnded {
+        session_id: session_id(),
+        application_id: application_id(),
+        application_uri: uri(),
+        jti: reference_id(),
+        reason: SessionEnd::Revoked,
+        remark: reason(),
+    }
+}
+
+fn reference_id() -> Uuid {
+    Uuid::from_u128(0x0190_163d_0000_7000_8000_0000_0000_0003)
+}
+
+fn session_id() -> Uuid {
+    Uuid::from_u128(0x0190_163d_0000_7000_8000_0000_0000_0004)
 }
 
 fn secret() -> IssuedSecret {

@@ -16,12 +16,13 @@ use grantlog::oauth::{Dialect, OAuthError, RequestHeaders, TokenRequest};
 use grantlog::policy::PolicySettings;
 use grantlog::policy::applications::ApplicationPatch;
 use grantlog::policy::signing_keys::KeyRotation;
-use grantlog::service::applications::Registration;
+use grantlog::service::applications::{Registration, Switch};
 use grantlog::service::checkpoint::Checkpoint;
 use grantlog::service::issue_token::Issued;
 use grantlog::service::keys::Keys;
 use grantlog::service::live_state::{CheckpointEvery, LiveState};
 use grantlog::service::record::{Circumstances, Commander};
+use grantlog::service::sessions::SessionSettings;
 use grantlog::service::throttle::{Throttle, ThrottleSettings};
 use grantlog::service::{Service, ServiceSettings};
 use grantlog_projections::Event;
@@ -70,7 +71,7 @@ async fn it_is_refused_once_its_secret_is_revoked_or_rotated_without_overlap() {
     let secret_id = scene.secret_id();
     scene
         .service
-        .revoke_secret(scene.id, secret_id, None, None, &Commander::system(), &now())
+        .revoke_secret(scene.id, secret_id, false, None, None, &Commander::system(), &now())
         .await
         .unwrap();
     scene.let_go(1);
@@ -140,13 +141,56 @@ async fn a_narrower_scope_and_another_organisation_are_in_the_token_that_leaves(
 }
 
 #[tokio::test]
-async fn an_application_that_never_stops_changing_is_answered_in_the_end() {
+async fn a_change_of_what_no_token_says_keeps_nobody_waiting() {
     let mut scene = Scene::new().await;
     let asked = scene.ask();
-    for number in 0..5 {
+    scene.token_is_durable().await;
+    let patch = ApplicationPatch {
+        owner: Some(Remark::parse("another team").ok()),
+        ..ApplicationPatch::default()
+    };
+    scene.change(patch).await;
+    let by = Commander::system();
+    scene
+        .service
+        .rotate_secret(scene.id, Some(60), None, None, None, &by, &now())
+        .await
+        .unwrap();
+    scene.let_go(1);
+    assert_eq!(asked.await.unwrap().unwrap().scope.as_str(), "read update");
+    assert_eq!(
+        scene.facts_since_registration().await,
+        ["TokenIssued", "ApplicationChanged", "SecretRotated"],
+        "one token is enough"
+    );
+}
+
+#[tokio::test]
+async fn other_properties_are_in_the_token_that_leaves() {
+    let mut scene = Scene::new().await;
+    let asked = scene.ask();
+    scene.token_is_durable().await;
+    let patch = ApplicationPatch {
+        properties: Some([("tier".to_owned(), Some("gold".to_owned()))].into()),
+        ..ApplicationPatch::default()
+    };
+    scene.change(patch).await;
+    scene.let_go(2);
+    let issued = asked.await.unwrap().unwrap();
+    assert_eq!(
+        claims(&issued.access_token)["application_properties"]["tier"]["v"],
+        "gold"
+    );
+}
+
+#[tokio::test]
+async fn an_application_whose_tokens_never_stop_changing_is_answered_in_the_end() {
+    let mut scene = Scene::new().await;
+    let asked = scene.ask();
+    for scope in ["read", "update", "read", "update", "read"] {
         scene.token_is_durable().await;
         let patch = ApplicationPatch {
-            owner: Some(Remark::parse(&number.to_string()).ok()),
+            scope: Scope::parse(scope).ok(),
             ..ApplicationPatch::default()
         };
         scene.change(patch).await;
@@ -266,7 +310,14 @@ impl Scene {
 
     async fn disable(&self) {
         self.service
-            .switch_application(self.id, false, None, None, &Commander::system(), &now())
+            .switch_application(
+                self.id,
+                Switch::Off { revoke_tokens: false },
+                None,
+                None,
+                &Commander::system(),
+                &now(),
+            )
             .await
             .unwrap();
     }
@@ -309,6 +360,11 @@ impl Scene {
 fn settings() -> ServiceSettings {
     let issuer = Audience::parse("https://id.example.com").unwrap();
     ServiceSettings {
+        sessions: SessionSettings {
+            idle: Duration::from_secs(1_200),
+            absolute: Duration::from_secs(3_600),
+            max_per_application: None,
+        },
         retention: Default::default(),
         issuer: issuer.to_string(),
         policy: PolicySettings {

@@ -31,11 +31,16 @@ use event_store::{StoredEvent, codec};
 use grantlog_projections::audit_record::AuditRecord;
 use grantlog_projections::directory::Directory;
 use grantlog_projections::key_ring::KeyRing;
+use grantlog_projections::reported_calls::ReportedCalls;
 use grantlog_projections::service_run::ServiceRun;
+use grantlog_projections::sessions::Sessions;
+use grantlog_projections::tokens::Tokens;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let (mut directory, mut key_ring, mut run) = (Directory::default(), KeyRing::default(), ServiceRun::default());
+    let (mut tokens, mut sessions) = (Tokens::default(), Sessions::default());
+    let mut reported_calls = ReportedCalls::default();
     // Several events, one a line: folds meet states that earlier events left.
     for (index, bytes) in (0..).zip(input.split(|byte| *byte == b'\n')) {
         let stored = StoredEvent { index, revision: index, bytes: bytes.into() };
@@ -46,6 +51,9 @@ fuzz_target!(|input: &[u8]| {
         directory.apply(&recorded);
         key_ring.apply(&recorded);
         run.apply(&recorded);
+        tokens.apply(&recorded);
+        sessions.apply(&recorded);
+        reported_calls.apply(&recorded);
         let _ = AuditRecord::from(&recorded);
         if let Ok(written) = codec::encode(&recorded.envelope) {
             assert_eq!((written.id, written.event_type), (recorded.envelope.id, recorded.envelope.event.type_name()));

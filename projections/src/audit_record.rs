@@ -51,9 +51,9 @@ pub struct AuditRecord<'a> {
     pub source_ip: Option<IpAddr>,
     /// The true reason of a refusal, or why something was done.
     pub reason: Option<&'a str>,
-    /// The token that it is about.
+    /// The token that it is about: an access token or a reference token.
     pub jti: Option<Uuid>,
-    /// The session that a call belongs to.
+    /// The session that began or ended, or that a call belongs to.
     pub session_id: Option<Uuid>,
     /// The secret that was used, made or revoked.
     pub secret_id: Option<SecretId>,
@@ -143,7 +143,6 @@ impl<'a> AuditRecord<'a> {
             Event::TokensRevoked(data) => self.take_change(&data.application_uri, &data.reason),
             Event::ReferenceTokenIssued(data) => {
                 self.client_id = Some(data.application_uri.as_str());
-                self.reason = Some(data.description.as_str());
                 self.jti = Some(data.token_id);
             }
             Event::ReferenceTokenRevoked(data) => {

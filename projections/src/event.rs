@@ -893,6 +893,9 @@ pub struct SessionEnded {
     pub jti: Uuid,
     /// Why.
     pub reason: SessionEnd,
+    /// The same as the administrator put it who ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<Remark>,
 }
 
 /// An API call was let through.
@@ -998,6 +1001,12 @@ denial_reasons! {
     SecretMismatch = "secret_mismatch",
     /// The secret of whoever asked about a token was right once.
     SecretExpired = "secret_expired",
+    /// The secret of whoever asked about a token was revoked.
+    SecretRevoked = "secret_revoked",
+    /// Whoever asked about a token is a Public application.
+    PublicClient = "public_client",
+    /// The token is another application's.
+    NotTheClientsToken = "not_the_clients_token",
     /// The request about a token could not be read.
     MalformedRequest = "malformed_request",
     /// What the API told when it refused a call by itself.

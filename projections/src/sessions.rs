@@ -6,6 +6,7 @@ use crate::recorded_event::RecordedEvent;
 use crate::values::{ApplicationId, ApplicationUri, Source, SystemUser, Timestamp};
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
+use std::ops::Bound;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -43,7 +44,7 @@ pub struct Session {
 pub struct Sessions {
     open: OrdMap<Uuid, Arc<Session>>,
     by_application: OrdSet<(ApplicationId, Uuid)>,
-    by_token: OrdMap<Uuid, Uuid>,
+    by_token: OrdSet<(Uuid, Uuid)>,
     /// By the second of the last use: a busy session moves once a second.
     by_last_use: OrdSet<(i64, Uuid)>,
     by_token_end: OrdSet<(Timestamp, Uuid)>,
@@ -64,9 +65,7 @@ impl Sessions {
                 self.by_application.remove(&(ended.application_id, ended.id));
                 self.by_last_use.remove(&(ended.last_used_at.unix_seconds(), ended.id));
                 self.by_token_end.remove(&(ended.token_expires_at, ended.id));
-                if self.by_token.get(&ended.jti) == Some(&ended.id) {
-                    self.by_token.remove(&ended.jti);
-                }
+                self.by_token.remove(&(ended.jti, ended.id));
                 Some(data.session_id)
             }
             Event::ApiCallAuthorized(data) => data
@@ -126,7 +125,7 @@ impl Sessions {
     /// Puts a session back as a checkpoint kept it. There is none of that id.
     pub fn restore(&mut self, session: Session) {
         self.by_application.insert((session.application_id, session.id));
-        self.by_token.insert(session.jti, session.id);
+        self.by_token.insert((session.jti, session.id));
         self.by_last_use
             .insert((session.last_used_at.unix_seconds(), session.id));
         self.by_token_end.insert((session.token_expires_at, session.id));
@@ -150,9 +149,29 @@ impl Sessions {
             .filter_map(|(_, session_id)| self.open.get(session_id))
     }
 
+    /// Those whose ids are greater, all or of an application, in the same order.
+    pub fn after(&self, application: Option<ApplicationId>, id: Uuid) -> Box<dyn Iterator<Item = &Arc<Session>> + '_> {
+        match application {
+            None => Box::new(
+                self.open
+                    .range((Bound::Excluded(id), Bound::Unbounded))
+                    .map(|(_, session)| session),
+            ),
+            Some(application) => {
+                let (from, to) = (
+                    Bound::Excluded((application, id)),
+                    Bound::Included((application, Uuid::max())),
+                );
+                let found = self.by_application.range((from, to));
+                Box::new(found.filter_map(|(_, session_id)| self.open.get(session_id)))
+            }
+        }
+    }
+
     /// The session of a token: the last that began, if there are several.
     pub fn of_token(&self, jti: Uuid) -> Option<&Arc<Session>> {
-        self.open.get(self.by_token.get(&jti)?)
+        let mut of_token = self.by_token.range((jti, Uuid::nil())..=(jti, Uuid::max()));
+        self.open.get(&of_token.next_back()?.1)
     }
 
     /// Those that were last used longest ago first, to the second.
@@ -191,5 +210,187 @@ impl Session {
             last_used_at: recorded.envelope.time,
             calls: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{ApiCallAuthorized, SessionEnd, SessionEnded, Via};
+    use crate::recorded_event::Envelope;
+    use crate::values::{Actor, Audience, StreamName};
+
+    fn uri(name: &str) -> ApplicationUri {
+        ApplicationUri::parse(name).unwrap()
+    }
+
+    fn time(milliseconds: i64) -> Timestamp {
+        Timestamp::from_unix_micros(1_773_653_400_000_000 + milliseconds * 1_000)
+    }
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    fn recorded(milliseconds: i64, event: impl Into<Event>) -> RecordedEvent {
+        RecordedEvent {
+            index: 0,
+            revision: 0,
+            envelope: Envelope {
+                id: Uuid::nil(),
+                stream: StreamName::api_calls(None),
+                time: time(milliseconds),
+                actor: Actor::System,
+                source: None,
+                trace_id: None,
+                event: event.into(),
+            },
+        }
+    }
+
+    fn started(session: u128, token: u128, milliseconds: i64) -> RecordedEvent {
+        of_application("orders", session, token, milliseconds)
+    }
+
+    fn of_application(name: &str, session: u128, token: u128, milliseconds: i64) -> RecordedEvent {
+        let application_uri = uri(name);
+        let data = SessionStarted {
+            session_id: id(session),
+            application_id: ApplicationId::of(&application_uri),
+            application_uri,
+            jti: id(token),
+            token_kind: TokenKind::Jwt,
+            system_user: None,
+            token_expires_at: time(3_600_000 - i64::try_from(session).unwrap()),
+        };
+        recorded(milliseconds, data)
+    }
+
+    fn ended(session: u128, token: u128) -> RecordedEvent {
+        let application_uri = uri("orders");
+        let data = SessionEnded {
+            session_id: id(session),
+            application_id: ApplicationId::of(&application_uri),
+            application_uri,
+            jti: id(token),
+            reason: SessionEnd::Idle,
+            remark: None,
+        };
+        recorded(0, data)
+    }
+
+    fn called(session: Option<u128>, milliseconds: i64) -> RecordedEvent {
+        let application_uri = uri("orders");
+        let data = ApiCallAuthorized {
+            via: Via::Gateway,
+            application_id: ApplicationId::of(&application_uri),
+            application_uri,
+            jti: id(1),
+            token_hint: "abcdefgh".into(),
+            system_user: None,
+            org_code: None,
+            audience: Audience::parse("https://api").unwrap(),
+            method: "GET".into(),
+            path: "/".into(),
+            required_scope: String::new(),
+            session_id: session.map(id),
+            token_kind: TokenKind::Jwt,
+            report: None,
+        };
+        recorded(milliseconds, data)
+    }
+
+    fn sessions(events: &[RecordedEvent]) -> Sessions {
+        let mut sessions = Sessions::default();
+        for event in events {
+            sessions.apply(event);
+        }
+        sessions
+    }
+
+    fn ids<'a>(sessions: impl Iterator<Item = &'a Arc<Session>>) -> Vec<u128> {
+        sessions.map(|session| session.id.as_u128()).collect()
+    }
+
+    #[test]
+    fn a_session_is_there_from_its_first_call_until_its_end() {
+        let mut sessions = sessions(&[started(1, 10, 0)]);
+        assert_eq!(sessions.of_token(id(10)).map(|found| found.id), Some(id(1)));
+        assert_eq!(sessions.apply(&ended(1, 10)), Some(id(1)));
+        assert!(sessions.is_empty() && sessions.get(id(1)).is_none() && sessions.of_token(id(10)).is_none());
+        assert_eq!(sessions, Sessions::default(), "nothing is left of it in any order");
+        assert_eq!(sessions.apply(&ended(1, 10)), None, "it ends once");
+    }
+
+    #[test]
+    fn a_call_makes_its_session_younger_and_is_counted() {
+        let sessions = sessions(&[started(1, 10, 0), called(Some(1), 0), called(Some(1), 2_500)]);
+        let session = sessions.get(id(1)).unwrap();
+        assert_eq!(
+            (session.calls, session.started_at, session.last_used_at),
+            (2, time(0), time(2_500))
+        );
+    }
+
+    #[test]
+    fn a_call_whose_time_steps_back_does_not_make_its_session_older() {
+        let sessions = sessions(&[started(1, 10, 5_000), called(Some(1), 1_000)]);
+        let session = sessions.get(id(1)).unwrap();
+        assert_eq!((session.calls, session.last_used_at), (1, time(5_000)));
+    }
+
+    #[test]
+    fn a_call_without_a_session_or_of_one_that_is_over_changes_nothing() {
+        let mut sessions = sessions(&[started(1, 10, 0)]);
+        let before = sessions.clone();
+        assert_eq!(sessions.apply(&called(None, 9_000)), None);
+        assert_eq!(sessions.apply(&called(Some(7), 9_000)), None);
+        assert_eq!(sessions, before);
+    }
+
+    #[test]
+    fn those_that_were_used_longest_ago_come_first() {
+        let mut sessions = sessions(&[started(1, 10, 0), started(2, 20, 1_000), started(3, 30, 2_000)]);
+        assert_eq!(ids(sessions.by_last_use()), [1, 2, 3]);
+        sessions.apply(&called(Some(1), 9_000));
+        assert_eq!(ids(sessions.by_last_use()), [2, 3, 1]);
+        sessions.apply(&called(Some(3), 9_999));
+        sessions.apply(&called(Some(2), 10_000));
+        assert_eq!(ids(sessions.by_last_use()), [1, 3, 2], "to the second");
+        sessions.apply(&ended(3, 30));
+        assert_eq!(ids(sessions.by_last_use()), [1, 2]);
+    }
+
+    #[test]
+    fn those_whose_tokens_are_over_first_come_first() {
+        let sessions = sessions(&[started(1, 10, 0), started(2, 20, 0), started(3, 30, 0)]);
+        assert_eq!(ids(sessions.by_token_end()), [3, 2, 1]);
+    }
+
+    #[test]
+    fn the_session_of_a_token_is_the_last_that_began() {
+        let mut sessions = sessions(&[started(1, 10, 0), started(2, 10, 1_000)]);
+        assert_eq!(sessions.of_token(id(10)).map(|found| found.id), Some(id(2)));
+        sessions.apply(&ended(2, 10));
+        assert_eq!(sessions.of_token(id(10)).map(|found| found.id), Some(id(1)));
+    }
+
+    #[test]
+    fn an_id_that_comes_twice_is_the_first_session() {
+        let sessions = sessions(&[started(1, 10, 0), started(1, 20, 9_000)]);
+        assert_eq!((sessions.len(), sessions.get(id(1)).unwrap().jti), (1, id(10)));
+        assert!(sessions.of_token(id(20)).is_none());
+    }
+
+    #[test]
+    fn an_application_has_its_own_sessions() {
+        let sessions = sessions(&[
+            of_application("orders", 1, 10, 0),
+            of_application("billing", 2, 20, 0),
+            of_application("orders", 3, 30, 0),
+        ]);
+        assert_eq!(ids(sessions.of_application(ApplicationId::of(&uri("orders")))), [1, 3]);
+        assert_eq!(ids(sessions.of_application(ApplicationId::of(&uri("billing")))), [2]);
+        assert_eq!(ids(sessions.of_application(ApplicationId::of(&uri("nobody")))), []);
     }
 }

@@ -73,6 +73,7 @@ pub struct Tokens {
     reference: OrdMap<Uuid, Arc<ReferenceToken>>,
     reference_by_hash: OrdMap<[u8; 32], Uuid>,
     reference_by_application: OrdSet<(ApplicationId, Uuid)>,
+    reference_by_index: OrdMap<u64, Uuid>,
 }
 
 impl Tokens {
@@ -82,14 +83,14 @@ impl Tokens {
         match &recorded.envelope.event {
             Event::TokenRevoked(data) => {
                 let mut touched = self.forget_what_is_over(time);
-                self.restore_revoked(
-                    data.jti,
-                    RevokedToken {
-                        application_id: data.application_id,
-                        expires_at: data.expires_at,
-                        revoked_at: time,
-                    },
-                );
+                let known = self.revoked.get(&data.jti);
+                // Revoked twice, it is so since the first time, and remembered for as long as either says.
+                let revoked = RevokedToken {
+                    application_id: data.application_id,
+                    expires_at: known.map_or(data.expires_at, |known| known.expires_at.max(data.expires_at)),
+                    revoked_at: known.map_or(time, |known| known.revoked_at.min(time)),
+                };
+                self.restore_revoked(data.jti, revoked);
                 touched.push(TouchedToken::Revoked(data.jti));
                 touched
             }
@@ -98,10 +99,14 @@ impl Tokens {
             Event::ApplicationDeleted(data) => self.revoke_until(data.application_id, time),
             Event::SecretRevoked(data) if data.revoke_tokens => {
                 let mut touched = self.forget_secrets(data.application_id, time);
-                self.restore_secret(data.application_id, data.secret_id, time);
+                let known = self.secret_revoked_at(data.application_id, data.secret_id);
+                let revoked_at = known.map_or(time, |known| known.max(time));
+                self.restore_secret(data.application_id, data.secret_id, revoked_at);
                 touched.push(TouchedToken::Secret(data.application_id, data.secret_id));
                 touched
             }
+            // An id is given out once; were it not, the first would be the token.
+            Event::ReferenceTokenIssued(data) if self.reference.contains_key(&data.token_id) => Vec::new(),
             Event::ReferenceTokenIssued(data) => {
                 self.restore_reference(ReferenceToken::issued(data, recorded));
                 vec![TouchedToken::Reference(data.token_id)]
@@ -188,6 +193,12 @@ impl Tokens {
             .filter_map(|(_, id)| self.reference.get(id))
     }
 
+    /// The reference tokens that events before this index tell of, the newest first.
+    pub fn references_before(&self, index: u64) -> impl Iterator<Item = &Arc<ReferenceToken>> {
+        let before = self.reference_by_index.range(..index).rev();
+        before.filter_map(|(_, id)| self.reference.get(id))
+    }
+
     /// Since when this reference token is revoked, if it is: itself, or with all of its application's.
     pub fn reference_revoked_at(&self, token: &ReferenceToken) -> Option<Timestamp> {
         let until = self.revoked_until.get(&token.application_id).copied();
@@ -211,6 +222,16 @@ impl Tokens {
         self.revoked_secrets.get(&(application, secret)).copied()
     }
 
+    /// How many revocations and reference tokens there are.
+    pub fn len(&self) -> usize {
+        self.revoked.len() + self.revoked_until.len() + self.revoked_secrets.len() + self.reference.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Everything that is here, as a checkpoint names it.
     pub fn all(&self) -> impl Iterator<Item = TouchedToken> {
         let revoked = self.revoked.keys().copied().map(TouchedToken::Revoked);
@@ -223,6 +244,9 @@ impl Tokens {
 
     /// Puts a revoked token back as a checkpoint kept it.
     pub fn restore_revoked(&mut self, jti: Uuid, revoked: RevokedToken) {
+        if let Some(known) = self.revoked.get(&jti) {
+            self.revoked_by_end.remove(&(known.expires_at, jti));
+        }
         self.revoked_by_end.insert((revoked.expires_at, jti));
         self.revoked.insert(jti, revoked);
     }
@@ -241,6 +265,7 @@ impl Tokens {
     pub fn restore_reference(&mut self, token: ReferenceToken) {
         self.reference_by_hash.insert(token.hash.0, token.id);
         self.reference_by_application.insert((token.application_id, token.id));
+        self.reference_by_index.insert(token.issued_index, token.id);
         self.reference.insert(token.id, Arc::new(token));
     }
 
@@ -306,5 +331,241 @@ impl ReferenceToken {
             issued_index: recorded.index,
             revoked_at: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{ApplicationDisabled, ReferenceTokenRevoked, SecretRevoked, TokenRevoked, TokensRevoked};
+    use crate::recorded_event::Envelope;
+    use crate::values::StreamName;
+
+    const HOUR: i64 = 3_600;
+    const DAY: i64 = 24 * HOUR;
+
+    fn uri() -> ApplicationUri {
+        ApplicationUri::parse("orders").unwrap()
+    }
+
+    fn application() -> ApplicationId {
+        ApplicationId::of(&uri())
+    }
+
+    fn time(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_micros((1_773_653_400 + seconds) * 1_000_000)
+    }
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    fn secret(number: u128) -> SecretId {
+        SecretId(id(number))
+    }
+
+    fn at(seconds: i64, event: impl Into<Event>) -> RecordedEvent {
+        RecordedEvent {
+            index: 7,
+            revision: 0,
+            envelope: Envelope {
+                id: Uuid::nil(),
+                stream: StreamName::tokens(application()),
+                time: time(seconds),
+                actor: Actor::System,
+                source: None,
+                trace_id: None,
+                event: event.into(),
+            },
+        }
+    }
+
+    fn revoked(token: u128, expires: i64) -> TokenRevoked {
+        TokenRevoked {
+            jti: id(token),
+            application_id: application(),
+            application_uri: uri(),
+            expires_at: time(expires),
+            reason: None,
+        }
+    }
+
+    fn all_revoked(issued_until: i64) -> TokensRevoked {
+        TokensRevoked {
+            application_id: application(),
+            application_uri: uri(),
+            issued_until: time(issued_until),
+            reason: None,
+        }
+    }
+
+    fn secret_revoked(number: u128, revoke_tokens: bool) -> SecretRevoked {
+        SecretRevoked {
+            application_id: application(),
+            application_uri: uri(),
+            secret_id: secret(number),
+            reason: None,
+            revoke_tokens,
+        }
+    }
+
+    fn disabled(revoke_tokens: bool) -> ApplicationDisabled {
+        ApplicationDisabled {
+            application_id: application(),
+            application_uri: uri(),
+            reason: None,
+            revoke_tokens,
+        }
+    }
+
+    fn reference(token: u128) -> ReferenceTokenIssued {
+        ReferenceTokenIssued {
+            token_id: id(token),
+            application_id: application(),
+            application_uri: uri(),
+            hash: SecretHash([u8::try_from(token).unwrap(); 32]),
+            hint: "abcd".into(),
+            scope: Scope::none(),
+            audiences: Vec::new(),
+            expires_at: time(DAY),
+            description: Remark::parse("import").unwrap(),
+        }
+    }
+
+    fn reference_revoked(token: u128) -> ReferenceTokenRevoked {
+        ReferenceTokenRevoked {
+            token_id: id(token),
+            application_id: application(),
+            application_uri: uri(),
+            reason: None,
+        }
+    }
+
+    fn tokens(events: impl IntoIterator<Item = RecordedEvent>) -> Tokens {
+        let mut tokens = Tokens::default();
+        for event in events {
+            tokens.apply(&event);
+        }
+        tokens
+    }
+
+    #[test]
+    fn a_revoked_token_is_refused_and_no_other_is() {
+        let tokens = tokens([at(10, revoked(1, HOUR))]);
+        assert_eq!(tokens.revoked_at(application(), id(1), time(0)), Some(time(10)));
+        assert_eq!(tokens.revoked_at(application(), id(2), time(0)), None);
+    }
+
+    #[test]
+    fn a_revoked_token_is_remembered_until_it_would_have_been_over_everywhere() {
+        let remembered = tokens([at(10, revoked(1, HOUR)), at(2 * HOUR, revoked(2, 3 * HOUR))]);
+        assert!(remembered.revoked(id(1)).is_some(), "to the second within the grace");
+        let mut tokens = tokens([at(10, revoked(1, HOUR))]);
+        let touched = tokens.apply(&at(2 * HOUR + 1, revoked(2, 3 * HOUR)));
+        assert_eq!(touched, [TouchedToken::Revoked(id(1)), TouchedToken::Revoked(id(2))]);
+        assert_eq!(tokens.all().collect::<Vec<_>>(), [TouchedToken::Revoked(id(2))]);
+    }
+
+    #[test]
+    fn a_token_that_is_revoked_twice_is_so_since_the_first_time_and_for_the_longer() {
+        for ends in [[HOUR, 5 * HOUR], [5 * HOUR, HOUR]] {
+            let mut tokens = tokens([at(10, revoked(1, ends[0])), at(20, revoked(1, ends[1]))]);
+            let known = tokens.revoked(id(1)).unwrap();
+            assert_eq!((known.revoked_at, known.expires_at), (time(10), time(5 * HOUR)));
+            tokens.apply(&at(4 * HOUR, revoked(2, 9 * HOUR)));
+            assert!(
+                tokens.revoked(id(1)).is_some(),
+                "the end that was said first is not the end"
+            );
+        }
+    }
+
+    #[test]
+    fn all_tokens_of_an_application_are_those_issued_until_then() {
+        let tokens = tokens([at(100, all_revoked(100))]);
+        for (issued, is_revoked) in [(0, true), (100, true), (101, false)] {
+            let revoked_at = tokens.revoked_at(application(), id(1), time(issued));
+            assert_eq!(revoked_at.is_some(), is_revoked, "{issued}");
+        }
+        let other = ApplicationId::of(&ApplicationUri::parse("billing").unwrap());
+        assert_eq!(tokens.revoked_at(other, id(1), time(0)), None);
+    }
+
+    #[test]
+    fn an_earlier_end_gives_no_token_back() {
+        let mut tokens = tokens([at(100, all_revoked(100))]);
+        assert_eq!(tokens.apply(&at(200, all_revoked(50))), []);
+        assert_eq!(tokens.revoked_until(application()), Some(time(100)));
+    }
+
+    #[test]
+    fn a_disabled_application_loses_its_tokens_for_good_when_asked() {
+        assert_eq!(tokens([at(100, disabled(false))]).revoked_until(application()), None);
+        assert_eq!(
+            tokens([at(100, disabled(true))]).revoked_until(application()),
+            Some(time(100))
+        );
+    }
+
+    #[test]
+    fn a_secret_that_is_revoked_takes_its_tokens_with_it_when_asked() {
+        let without = tokens([at(100, secret_revoked(1, false))]);
+        assert!(!without.is_secret_revoked(application(), secret(1)));
+        let tokens = tokens([at(100, secret_revoked(1, true))]);
+        assert!(tokens.is_secret_revoked(application(), secret(1)));
+        assert!(!tokens.is_secret_revoked(application(), secret(2)));
+        let suspects = |since: i64| {
+            tokens
+                .secrets_revoked_since(application(), time(since))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(suspects(99), [secret(1)]);
+        assert_eq!(suspects(100), [secret(1)]);
+        assert_eq!(suspects(101), [], "a token that was signed later is of another secret");
+    }
+
+    #[test]
+    fn a_revoked_secret_is_forgotten_when_no_token_of_it_can_be_left() {
+        let longest = i64::from(TokenLifetime::MAX_SECONDS) + GRACE_SECONDS;
+        let mut tokens = tokens([at(100, secret_revoked(1, true))]);
+        tokens.apply(&at(100 + longest, secret_revoked(2, true)));
+        assert!(tokens.is_secret_revoked(application(), secret(1)));
+        let touched = tokens.apply(&at(101 + longest, secret_revoked(3, true)));
+        assert_eq!(
+            touched,
+            [
+                TouchedToken::Secret(application(), secret(1)),
+                TouchedToken::Secret(application(), secret(3)),
+            ]
+        );
+        assert!(!tokens.is_secret_revoked(application(), secret(1)));
+    }
+
+    #[test]
+    fn a_reference_token_is_found_by_its_hash_until_it_is_revoked_and_then_is_known_to_be() {
+        let mut tokens = tokens([at(0, reference(1)), at(0, reference(2))]);
+        let found = tokens.reference_of(&SecretHash([1; 32])).unwrap().clone();
+        assert_eq!((found.id, found.issued_index), (id(1), 7));
+        assert_eq!(tokens.reference_revoked_at(&found), None);
+        assert!(tokens.reference_of(&SecretHash([9; 32])).is_none());
+        tokens.apply(&at(50, reference_revoked(1)));
+        assert_eq!(tokens.apply(&at(60, reference_revoked(1))), [], "once");
+        assert_eq!(
+            tokens.apply(&at(60, reference_revoked(9))),
+            [],
+            "there is no such token"
+        );
+        let found = tokens.reference_of(&SecretHash([1; 32])).unwrap();
+        assert_eq!(tokens.reference_revoked_at(found), Some(time(50)));
+        assert_eq!(tokens.reference_revoked_at(tokens.reference(id(2)).unwrap()), None);
+    }
+
+    #[test]
+    fn reference_tokens_are_revoked_with_all_of_their_application() {
+        let tokens = tokens([at(0, reference(1)), at(100, all_revoked(100)), at(101, reference(2))]);
+        let revoked_at = |token: u128| tokens.reference_revoked_at(tokens.reference(id(token)).unwrap());
+        assert_eq!((revoked_at(1), revoked_at(2)), (Some(time(100)), None));
+        let of_application: Vec<_> = tokens.references_of(application()).map(|token| token.id).collect();
+        assert_eq!(of_application, [id(1), id(2)]);
     }
 }

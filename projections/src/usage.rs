@@ -1,13 +1,14 @@
 //! What each application uses: its secrets, its scopes, and where from. Bounded per application, so that neither
 //! years nor a flood of sources let it grow: what does not fit is counted, not named.
 
-use crate::event::Event;
+use crate::event::{Event, TokenKind};
 use crate::recorded_event::RecordedEvent;
 use crate::values::{ApplicationId, SecretId, Timestamp};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use uuid::Uuid;
 
 /// Source networks that are kept of an application's tokens, and as many of its refusals; the one that was seen
 /// longest ago makes room and counts under "other".
@@ -18,6 +19,8 @@ pub const MAX_SECRET_NETWORKS: usize = 32;
 pub const MAX_SECRETS: usize = 32;
 /// Scopes of an application that are kept.
 pub const MAX_SCOPES: usize = 256;
+/// Reference tokens of an application that are kept: twice as many as it may have at a time.
+pub const MAX_REFERENCE_TOKENS: usize = 128;
 /// Days of an application, and of each secret, that are kept: the latest.
 pub const MAX_DAYS: usize = 100;
 /// Prefix length of an IPv4 source network.
@@ -148,6 +151,9 @@ pub struct ApplicationUsage {
     /// By scope.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scopes: BTreeMap<String, ScopeUsage>,
+    /// By reference token: the calls that Grantlog let through with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reference_tokens: BTreeMap<Uuid, Use>,
     /// Where tokens were issued to.
     #[serde(default)]
     pub networks: Networks,
@@ -190,6 +196,8 @@ pub enum Used<'a> {
     Call {
         /// The scope, space-separated.
         scope: &'a str,
+        /// The token's id, when it is a reference token: an access token does not live long enough to be asked.
+        reference_token: Option<Uuid>,
     },
 }
 
@@ -216,7 +224,9 @@ impl<'a> UsageRecord<'a> {
                     Some(report) => report.source.as_ref().map(|source| source.ip),
                     None => source,
                 };
-                (data.application_id, source, Used::Call { scope })
+                let reference_token = (data.token_kind == TokenKind::Reference).then_some(data.jti);
+                let used = Used::Call { scope, reference_token };
+                (data.application_id, source, used)
             }
             Event::ServiceStarted(_)
             | Event::ServiceStopped(_)
@@ -333,8 +343,11 @@ impl ApplicationUsage {
                 let day = self.day(moment.time);
                 day.refused = day.refused.saturating_add(times);
             }
-            Used::Call { scope } => {
+            Used::Call { scope, reference_token } => {
                 Use::count(&mut self.called, moment, 1);
+                if let Some(id) = reference_token {
+                    self.reference_token(id, moment);
+                }
                 for token in scope.split(' ').filter(|token| !token.is_empty()) {
                     if let Some(scope) = self.scope(token) {
                         Use::count(&mut scope.exercised, moment, 1);
@@ -367,6 +380,18 @@ impl ApplicationUsage {
         secret.networks.count(source, MAX_SECRET_NETWORKS, moment, 1);
         *secret.days.entry(day_number(moment.time)).or_default() += 1;
         trim(&mut secret.days);
+    }
+
+    fn reference_token(&mut self, id: Uuid, moment: Moment) {
+        if !self.reference_tokens.contains_key(&id) && self.reference_tokens.len() >= MAX_REFERENCE_TOKENS {
+            let oldest = self.reference_tokens.iter().min_by_key(|(_, used)| used.last.index);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.reference_tokens.remove(&oldest);
+            }
+        }
+        let mut used = self.reference_tokens.get(&id).copied();
+        Use::count(&mut used, moment, 1);
+        self.reference_tokens.extend(used.map(|used| (id, used)));
     }
 
     /// The scope's uses; none when there are too many scopes already.
@@ -418,7 +443,6 @@ fn is_zero(count: &u64) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     const DAY: i64 = SECONDS_PER_DAY * 1_000_000;
 
@@ -520,11 +544,35 @@ mod tests {
         assert_eq!(day_text(299), "1970-10-27");
     }
 
+    #[test]
+    fn each_reference_token_has_its_calls_and_the_one_used_longest_ago_makes_room() {
+        let call = |id: u128| Used::Call {
+            scope: "read",
+            reference_token: Some(Uuid::from_u128(id)),
+        };
+        let most = MAX_REFERENCE_TOKENS as u128;
+        let mut records: Vec<_> = (0..most)
+            .zip(0..)
+            .map(|(id, index)| record(index, "10.0.0.1", call(id)))
+            .collect();
+        // The first is used again, so it is the second that has not been used for longest.
+        records.push(record(1_000, "10.0.0.1", call(0)));
+        records.push(record(1_001, "10.0.0.1", call(most)));
+        let usage = folded(&records);
+        assert_eq!(usage.reference_tokens.len(), MAX_REFERENCE_TOKENS);
+        let used = usage.reference_tokens[&Uuid::from_u128(0)];
+        assert_eq!((used.count, used.first.index, used.last.index), (2, 0, 1_000));
+        assert!(!usage.reference_tokens.contains_key(&Uuid::from_u128(1)));
+        assert!(usage.reference_tokens.contains_key(&Uuid::from_u128(most)));
+        assert_eq!(usage.called.unwrap().count, records.len() as u64);
+    }
+
     proptest! {
         #[test]
-        fn what_is_saved_is_what_was_folded(uses in prop::collection::vec((0u8..4, 0u8..5, 0u8..3), 0..80)) {
+        fn what_is_saved_is_what_was_folded(uses in prop::collection::vec((0u8..5, 0u8..5, 0u8..3), 0..80)) {
             let sources = ["192.0.2.1", "::1", "2001:db8::5", "198.51.100.7", "10.0.0.1"];
-            let used = [token(1, "read update", true), token(2, "", false), Used::Refused(3), Used::Call { scope: "audit:read" }];
+            let calls = [None, Some(Uuid::max())].map(|reference_token| Used::Call { scope: "audit:read", reference_token });
+            let used = [token(1, "read update", true), token(2, "", false), Used::Refused(3), calls[0], calls[1]];
             let mut usage = Usage::default();
             for (index, (what, source, _)) in uses.iter().enumerate() {
                 usage.add(&record(index as u64, sources[*source as usize], used[*what as usize]));

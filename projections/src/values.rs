@@ -2,6 +2,8 @@
 //!
 //! `parse` holds today's rules. Reading a stored event does not: what was once accepted stays readable.
 
+mod timestamp_text;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
@@ -346,6 +348,9 @@ impl Timestamp {
 
     /// Parses RFC 3339, any offset.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        if let Some(time) = timestamp_text::read(text) {
+            return Ok(Self(time));
+        }
         DateTime::parse_from_rfc3339(text)
             .map(|time| Self::new(time.to_utc()))
             .map_err(|_| InvalidValue {
@@ -378,13 +383,19 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+        match timestamp_text::write(self.0, &mut timestamp_text::buffer()) {
+            Some(text) => f.write_str(text),
+            None => f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true)),
+        }
     }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match timestamp_text::write(self.0, &mut timestamp_text::buffer()) {
+            Some(text) => serializer.serialize_str(text),
+            None => serializer.collect_str(self),
+        }
     }
 }
 

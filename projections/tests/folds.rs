@@ -6,7 +6,10 @@ use grantlog_projections::directory::{Directory, Touched};
 use grantlog_projections::event::*;
 use grantlog_projections::key_ring::{KeyRing, KeyState};
 use grantlog_projections::recorded_event::Envelope;
+use grantlog_projections::reported_calls::{Remembered, ReportedCalls};
 use grantlog_projections::service_run::ServiceRun;
+use grantlog_projections::sessions::{Session, Sessions};
+use grantlog_projections::tokens::{ReferenceToken, RevokedToken, Tokens, TouchedToken};
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::*;
 use grantlog_projections::{Event, RecordedEvent};
@@ -31,6 +34,9 @@ struct State {
     directory: Directory,
     key_ring: KeyRing,
     service_run: ServiceRun,
+    tokens: Tokens,
+    sessions: Sessions,
+    reported_calls: ReportedCalls,
 }
 
 impl State {
@@ -45,6 +51,9 @@ impl State {
             self.directory.apply(event);
             self.key_ring.apply(event);
             self.service_run.apply(event);
+            self.tokens.apply(event);
+            self.sessions.apply(event);
+            self.reported_calls.apply(event);
         }
     }
 
@@ -60,7 +69,40 @@ impl State {
         for api in self.directory.apis_after(None) {
             directory.restore_api(through_json::<Api>(api));
         }
+        let mut tokens = Tokens::default();
+        for kept in self.tokens.all() {
+            match kept {
+                TouchedToken::Revoked(jti) => {
+                    let revoked = self.tokens.revoked(jti).expect("it is one of all");
+                    tokens.restore_revoked(jti, through_json::<RevokedToken>(revoked));
+                }
+                TouchedToken::Application(id) => {
+                    let until = self.tokens.revoked_until(id).expect("it is one of all");
+                    tokens.restore_application(id, through_json::<Timestamp>(&until));
+                }
+                TouchedToken::Secret(id, secret) => {
+                    let revoked_at = self.tokens.secret_revoked_at(id, secret).expect("it is one of all");
+                    tokens.restore_secret(id, secret, through_json::<Timestamp>(&revoked_at));
+                }
+                TouchedToken::Reference(id) => {
+                    let token = self.tokens.reference(id).expect("it is one of all");
+                    tokens.restore_reference(through_json::<ReferenceToken>(token));
+                }
+            }
+        }
+        let mut sessions = Sessions::default();
+        for session in self.sessions.open() {
+            sessions.restore(through_json::<Session>(session));
+        }
+        let mut reported_calls = ReportedCalls::default();
+        for reporter in self.reported_calls.reporters() {
+            let remembered = self.reported_calls.of(reporter).expect("it is one of them");
+            reported_calls.restore(reporter, through_json::<Remembered>(remembered));
+        }
         Self {
+            tokens,
+            sessions,
+            reported_calls,
             directory,
             key_ring: through_json(&self.key_ring),
             service_run: through_json(&self.service_run),
@@ -92,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn events_that_are_no_configuration_change_nothing(events in log()) {
+    fn events_that_no_state_reads_change_nothing(events in log()) {
         let state = State::of(&events);
         for noise in every_event_that_no_state_reads() {
             let mut after = state.clone();
@@ -129,7 +171,73 @@ proptest! {
             if !after.service_run.apply(&event) {
                 prop_assert_eq!(after.service_run, before.service_run);
             }
+            let touched: BTreeSet<_> = after.tokens.apply(&event).into_iter().collect();
+            for known in before.tokens.all().chain(after.tokens.all()) {
+                if !touched.contains(&known) {
+                    prop_assert_eq!(kept(&after.tokens, known), kept(&before.tokens, known));
+                }
+            }
+            let touched = after.sessions.apply(&event);
+            for session in before.sessions.open().chain(after.sessions.open()) {
+                if touched != Some(session.id) {
+                    prop_assert_eq!(after.sessions.get(session.id), before.sessions.get(session.id));
+                }
+            }
+            let touched = after.reported_calls.apply(&event);
+            for reporter in after.reported_calls.reporters() {
+                if touched != Some(reporter) {
+                    prop_assert_eq!(after.reported_calls.of(reporter), before.reported_calls.of(reporter));
+                }
+            }
             before = after;
+        }
+    }
+
+    #[test]
+    fn the_orders_of_sessions_hold_each_once_and_are_in_order(events in log()) {
+        let sessions = State::of(&events).sessions;
+        let all: BTreeSet<_> = sessions.open().map(|session| session.id).collect();
+        prop_assert_eq!(all.len(), sessions.len());
+        let by_last_use: Vec<_> = sessions.by_last_use().collect();
+        prop_assert!(by_last_use.is_sorted_by_key(|session| session.last_used_at.unix_seconds()));
+        let by_token_end: Vec<_> = sessions.by_token_end().collect();
+        prop_assert!(by_token_end.is_sorted_by_key(|session| session.token_expires_at));
+        for order in [by_last_use, by_token_end] {
+            prop_assert_eq!(order.len(), all.len());
+            prop_assert_eq!(order.iter().map(|session| session.id).collect::<BTreeSet<_>>(), all.clone());
+        }
+        for client_id in APPLICATIONS {
+            let id = ApplicationId::of_client_id(client_id);
+            let of_application: Vec<_> = sessions.of_application(id).map(|session| session.id).collect();
+            let expected: Vec<_> =
+                sessions.open().filter(|session| session.application_id == id).map(|session| session.id).collect();
+            prop_assert_eq!(of_application, expected);
+        }
+        for session in sessions.open() {
+            let last = sessions.open().rfind(|other| other.jti == session.jti);
+            prop_assert_eq!(sessions.of_token(session.jti), last);
+            prop_assert!(session.started_at <= session.last_used_at);
+        }
+    }
+
+    /// Times only go on here: what a log says is revoked stays so for as long as the token is good.
+    #[test]
+    fn a_token_that_was_revoked_stays_so_until_it_is_over(events in log(), later in log()) {
+        let mut seconds = 0;
+        let mut state = State::default();
+        let mut revoked: BTreeMap<Uuid, Timestamp> = BTreeMap::new();
+        for mut event in events.into_iter().chain(later) {
+            seconds += 400;
+            event.envelope.time = time(seconds);
+            state.fold(std::slice::from_ref(&event));
+            if let Event::TokenRevoked(data) = &event.envelope.event {
+                let end = revoked.entry(data.jti).or_insert(data.expires_at);
+                *end = data.expires_at.max(*end);
+            }
+            for (jti, end) in &revoked {
+                let is_good_still = event.envelope.time <= *end;
+                prop_assert!(!is_good_still || state.tokens.revoked(*jti).is_some());
+            }
         }
     }
 
@@ -209,15 +317,15 @@ fn every_type_is_either_generated_here_or_listed_as_noise() {
     let mut seen: BTreeSet<&str> = every_event_that_no_state_reads().iter().map(Event::type_name).collect();
     let mut runner = TestRunner::deterministic();
     for _ in 0..2_000 {
-        seen.insert(configuration().new_tree(&mut runner).unwrap().current().type_name());
+        seen.insert(state_event().new_tree(&mut runner).unwrap().current().type_name());
     }
     assert_eq!(seen, Event::TYPES.iter().copied().collect());
 }
 
-/// A log of configuration events in any order, makes sense or not: indexes and revisions are dense, times are not
+/// A log of events that some state reads in any order, makes sense or not: indexes and revisions are dense, times are not
 /// in order.
 fn log() -> impl Strategy<Value = Vec<RecordedEvent>> {
-    vec((configuration(), 0_i64..1_000), 0..60).prop_map(|events| {
+    vec((state_event(), 0_i64..100_000), 0..60).prop_map(|events| {
         let mut revisions: HashMap<String, u64> = HashMap::new();
         let mut log = Vec::new();
         for (event, seconds) in events {
@@ -282,11 +390,13 @@ fn stream_of(event: &Event) -> StreamName {
     }
 }
 
-fn configuration() -> impl Strategy<Value = Event> {
+fn state_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => application_event(),
         2 => api_event(),
         2 => key_event(),
+        3 => token_event(),
+        5 => call_event(),
         1 => any::<bool>().prop_map(|up| if up { started() } else { stopped() }),
     ]
 }
@@ -332,7 +442,7 @@ fn application_event() -> impl Strategy<Value = Event> {
                 application_id,
                 application_uri,
                 reason,
-                revoke_tokens: false,
+                revoke_tokens: seconds % 2 == 0,
             }
             .into(),
             3 => ApplicationDeleted {
@@ -357,7 +467,7 @@ fn application_event() -> impl Strategy<Value = Event> {
                 application_uri,
                 secret_id: secret_id(secret),
                 reason,
-                revoke_tokens: false,
+                revoke_tokens: seconds % 2 == 0,
             }
             .into(),
             _ => ApplicationChanged {
@@ -452,6 +562,131 @@ fn key_event() -> impl Strategy<Value = Event> {
             }),
             2 | 3 => SigningKeyActivated { kid, alg, reason }.into(),
             _ => SigningKeyRetired { kid, alg, reason }.into(),
+        }
+    })
+}
+
+/// What is kept of a revocation or a reference token.
+fn kept(tokens: &Tokens, which: TouchedToken) -> String {
+    match which {
+        TouchedToken::Revoked(jti) => format!("{:?}", tokens.revoked(jti)),
+        TouchedToken::Application(id) => format!("{:?}", tokens.revoked_until(id)),
+        TouchedToken::Secret(id, secret) => format!("{:?}", tokens.secret_revoked_at(id, secret)),
+        TouchedToken::Reference(id) => format!("{:?}", tokens.reference(id)),
+    }
+}
+
+fn token_event() -> impl Strategy<Value = Event> {
+    (0_usize..3, 0_u32..6, 1_u8..6, 0_i64..10_000, any::<bool>()).prop_map(|(which, kind, token, seconds, flag)| {
+        let application_uri = ApplicationUri::parse(APPLICATIONS[which]).unwrap();
+        let application_id = ApplicationId::of(&application_uri);
+        let reason = flag.then(|| remark("leaked"));
+        match kind {
+            0 | 1 => Event::from(TokenRevoked {
+                jti: token_id(token),
+                application_id,
+                application_uri,
+                expires_at: time(seconds),
+                reason,
+            }),
+            2 => TokensRevoked {
+                application_id,
+                application_uri,
+                issued_until: time(seconds),
+                reason,
+            }
+            .into(),
+            3 | 4 => ReferenceTokenIssued {
+                token_id: token_id(token),
+                application_id,
+                application_uri,
+                hash: SecretHash([token; 32]),
+                hint: "abcd".into(),
+                scope: Scope::parse("read").unwrap(),
+                audiences: flag.then(|| audience(which)).into_iter().collect(),
+                expires_at: time(seconds),
+                description: remark("import"),
+            }
+            .into(),
+            _ => ReferenceTokenRevoked {
+                token_id: token_id(token),
+                application_id,
+                application_uri,
+                reason,
+            }
+            .into(),
+        }
+    })
+}
+
+fn call_event() -> impl Strategy<Value = Event> {
+    let values = (0_usize..3, 0_u32..7, 1_u8..6, 1_u8..8, 0_i64..10_000, any::<bool>());
+    values.prop_map(|(which, kind, token, session, seconds, flag)| {
+        let application_uri = ApplicationUri::parse(APPLICATIONS[which]).unwrap();
+        let application_id = ApplicationId::of(&application_uri);
+        let (jti, session_id) = (token_id(token), Uuid::from_u128(u128::from(session) + 100));
+        let token_kind = if flag { TokenKind::Jwt } else { TokenKind::Reference };
+        let report = |is_reported: bool| {
+            is_reported.then(|| CallReport {
+                id: Uuid::from_u128(u128::from(session)),
+                reporter_id: ApplicationId::of_client_id(APPLICATIONS[usize::from(token) % 3]),
+                time: time(seconds),
+                source: None,
+                status: Some(200),
+            })
+        };
+        match kind {
+            0 | 1 => Event::from(SessionStarted {
+                session_id,
+                application_id,
+                application_uri,
+                jti,
+                token_kind,
+                system_user: SystemUser::parse("svc").ok().filter(|_| flag),
+                token_expires_at: time(seconds),
+            }),
+            2 => SessionEnded {
+                session_id,
+                application_id,
+                application_uri,
+                jti,
+                reason: SessionEnd::Idle,
+                remark: None,
+            }
+            .into(),
+            3..=5 => ApiCallAuthorized {
+                via: Via::Gateway,
+                application_id,
+                application_uri,
+                jti,
+                token_hint: "abcdefgh".into(),
+                system_user: None,
+                org_code: None,
+                audience: audience(which),
+                method: "GET".into(),
+                path: "/".into(),
+                required_scope: "read".into(),
+                session_id: Some(session_id).filter(|_| flag || kind == 3),
+                token_kind,
+                report: report(kind == 5),
+            }
+            .into(),
+            _ => ApiCallDenied {
+                via: Via::Reported,
+                application_id: Some(application_id),
+                application_uri: Some(application_uri),
+                jti: Some(jti),
+                token_hint: None,
+                audience: audience(which),
+                method: "GET".into(),
+                path: "/".into(),
+                required_scope: "read".into(),
+                error: "insufficient_scope".into(),
+                reason: DenialReason::RefusedByApi,
+                token_kind,
+                report: report(flag),
+            }
+            .into(),
         }
     })
 }
@@ -611,6 +846,10 @@ fn to<T>(from: T, to: T) -> FromTo<T> {
 
 fn time(seconds: i64) -> Timestamp {
     Timestamp::from_unix_micros(1_773_653_400_000_000 + seconds * 1_000_000)
+}
+
+fn token_id(number: u8) -> Uuid {
+    Uuid::from_u128(u128::from(number) + 1_000)
 }
 
 fn secret_id(number: u8) -> SecretId {

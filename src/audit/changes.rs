@@ -1,7 +1,9 @@
 //! A change of configuration in words: of what, and from what to what.
 
 use grantlog_projections::Event;
-use grantlog_projections::event::{ApiChange, ApplicationChange, ApplicationRegistered, IssuedSecret};
+use grantlog_projections::event::{
+    ApiChange, ApplicationChange, ApplicationRegistered, IssuedSecret, ReferenceTokenIssued,
+};
 use serde_json::Value;
 
 /// What a change is of; none for events that change no configuration.
@@ -14,6 +16,10 @@ pub fn object(event: &Event) -> Option<String> {
         Event::ApplicationDeleted(data) => data.application_uri.to_string(),
         Event::SecretRotated(data) => data.application_uri.to_string(),
         Event::SecretRevoked(data) => data.application_uri.to_string(),
+        Event::TokenRevoked(data) => data.application_uri.to_string(),
+        Event::TokensRevoked(data) => data.application_uri.to_string(),
+        Event::ReferenceTokenIssued(data) => data.application_uri.to_string(),
+        Event::ReferenceTokenRevoked(data) => data.application_uri.to_string(),
         Event::ApiRegistered(data) => data.audience.to_string(),
         Event::ApiChanged(data) => data.audience.to_string(),
         Event::ApiDeleted(data) => data.audience.to_string(),
@@ -30,10 +36,6 @@ pub fn object(event: &Event) -> Option<String> {
         | Event::TokenRefused(_)
         | Event::RequestsThrottled(_)
         | Event::ApiCallAuthorized(_)
-        | Event::TokenRevoked(_)
-        | Event::TokensRevoked(_)
-        | Event::ReferenceTokenIssued(_)
-        | Event::ReferenceTokenRevoked(_)
         | Event::SessionStarted(_)
         | Event::SessionEnded(_)
         | Event::ApiCallDenied(_)
@@ -59,7 +61,15 @@ pub fn what_changed(event: &Event) -> Vec<String> {
                 .chain(superseded)
                 .collect()
         }
-        Event::SecretRevoked(data) => vec![format!("secret {} revoked", data.secret_id)],
+        Event::SecretRevoked(data) => {
+            let tokens = if data.revoke_tokens { " with its tokens" } else { "" };
+            vec![format!("secret {} revoked{tokens}", data.secret_id)]
+        }
+        Event::ApplicationDisabled(data) if data.revoke_tokens => vec!["its tokens revoked".into()],
+        Event::TokenRevoked(data) => vec![format!("token {} revoked", data.jti)],
+        Event::TokensRevoked(data) => vec![format!("all tokens issued until {} revoked", data.issued_until)],
+        Event::ReferenceTokenIssued(data) => reference_token(data),
+        Event::ReferenceTokenRevoked(data) => vec![format!("reference token {} revoked", data.token_id)],
         Event::ApiRegistered(data) => {
             let scopes = data
                 .scopes
@@ -104,10 +114,6 @@ pub fn what_changed(event: &Event) -> Vec<String> {
         | Event::TokenRefused(_)
         | Event::RequestsThrottled(_)
         | Event::ApiCallAuthorized(_)
-        | Event::TokenRevoked(_)
-        | Event::TokensRevoked(_)
-        | Event::ReferenceTokenIssued(_)
-        | Event::ReferenceTokenRevoked(_)
         | Event::SessionStarted(_)
         | Event::SessionEnded(_)
         | Event::ApiCallDenied(_)
@@ -136,6 +142,20 @@ fn registered(data: &ApplicationRegistered) -> Vec<String> {
         .into_iter()
         .filter_map(|(name, value)| Some(format!("{name}: {}", value?)));
     given.chain(data.secret.as_ref().map(secret)).collect()
+}
+
+fn reference_token(data: &ReferenceTokenIssued) -> Vec<String> {
+    let audiences = data.audiences.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let given = [
+        Some(format!(
+            "new reference token {} ending in {}, expires {}",
+            data.token_id, data.hint, data.expires_at
+        )),
+        Some(format!("description: {}", data.description)),
+        (!data.scope.is_empty()).then(|| format!("scope: {}", data.scope)),
+        (!audiences.is_empty()).then(|| format!("audiences: {}", audiences.join(" "))),
+    ];
+    given.into_iter().flatten().collect()
 }
 
 fn secret(secret: &IssuedSecret) -> String {

@@ -39,6 +39,11 @@ impl Cursor {
         }
     }
 
+    /// Oldest first: the index that the next page begins with. Newest first: the one above it.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Reads what `Display` wrote; `None` when it is anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; BYTES] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;

@@ -1,9 +1,12 @@
 //! One event as an answer of the audit API shows it.
 
+use crate::audit::skim::Skimmed;
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
 use grantlog_projections::audit_record::{AuditRecord, Outcome};
+use grantlog_projections::event::CallReport;
 use grantlog_projections::values::{Actor, StreamName, Timestamp};
+use serde::de::value::BorrowedStrDeserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::net::IpAddr;
@@ -60,6 +63,38 @@ struct Verbatim {
 impl AuditEvent {
     /// Reads a stored event.
     pub fn read(stored: &StoredEvent) -> Result<Self, DecodeError> {
+        match Self::skimmed(stored) {
+            Some(event) => Ok(event),
+            None => Self::decoded(stored),
+        }
+    }
+
+    fn skimmed(stored: &StoredEvent) -> Option<Self> {
+        let skimmed = Skimmed::of(stored)?;
+        let (client_id, outcome) = skimmed.client_and_outcome()?;
+        Some(Self {
+            index: stored.index,
+            id: Uuid::try_parse(skimmed.id).ok()?,
+            stream: value(skimmed.stream)?,
+            revision: stored.revision,
+            event_type: skimmed.event_type.to_owned(),
+            time: Timestamp::parse(skimmed.time).ok()?,
+            actor: value(skimmed.actor)?,
+            source: match skimmed.source {
+                Some(source) => Some(AuditSource {
+                    ip: source.ip.parse().ok()?,
+                    user_agent: source.user_agent.map(Into::into),
+                }),
+                None => None,
+            },
+            trace_id: skimmed.trace_id.map(str::to_owned),
+            client_id: client_id.map(str::to_owned),
+            outcome,
+            data: RawValue::from_string(skimmed.data.to_owned()).ok()?,
+        })
+    }
+
+    fn decoded(stored: &StoredEvent) -> Result<Self, DecodeError> {
         let recorded = codec::decode(stored)?;
         let Verbatim { event_type, data } =
             serde_json::from_slice(&stored.bytes).map_err(|source| DecodeError::Envelope {
@@ -94,11 +129,14 @@ impl AuditEvent {
     }
 
     /// Where the request came from. What a flood left is written when its window ends, by nobody's request: its
-    /// fact says where the flood came from.
+    /// fact says where the flood came from. A call that an API has told of came from where the API says.
     pub(super) fn address(&self) -> Option<IpAddr> {
         #[derive(Deserialize)]
         struct Throttled {
             source: IpAddr,
+        }
+        if let Some(report) = self.report() {
+            return report.source.map(|source| source.ip);
         }
         match &self.source {
             Some(source) => Some(source.ip),
@@ -109,6 +147,35 @@ impl AuditEvent {
             None => None,
         }
     }
+
+    /// What made the request: of a call that an API has told of, what the API says.
+    pub(super) fn user_agent(&self) -> Option<Arc<str>> {
+        let user_agent = match self.report() {
+            Some(report) => report.source?.user_agent,
+            None => self.source.as_ref()?.user_agent.clone(),
+        };
+        user_agent
+    }
+
+    /// What an API has told of a call, when it was the API that told of it.
+    pub(super) fn report(&self) -> Option<CallReport> {
+        #[derive(Deserialize)]
+        struct Call {
+            report: Option<CallReport>,
+        }
+        if !matches!(self.current_type(), "ApiCallAuthorized" | "ApiCallDenied")
+            || !self.data.get().contains("\"report\"")
+        {
+            return None;
+        }
+        let call: Call = serde_json::from_str(self.data.get()).ok()?;
+        call.report
+    }
+}
+
+/// A value that is one text in JSON.
+fn value<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
+    T::deserialize(BorrowedStrDeserializer::<serde::de::value::Error>::new(text)).ok()
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use crate::event_store::{
 };
 use grantlog_projections::Event;
 use grantlog_projections::audit_record::Outcome;
-use grantlog_projections::event::{ApplicationDisabled, Dialect, RefusalReason, RequestsThrottled, ServiceStopped};
-use grantlog_projections::event::{AuthMethod, TokenIssued, TokenRefused};
+use grantlog_projections::event::{
+    ApiCallAuthorized, ApplicationDisabled, AuthMethod, CallReport, Dialect, RefusalReason, RequestsThrottled,
+    ServiceStopped, SessionStarted, TokenIssued, TokenKind, TokenRefused, Via,
+};
 use grantlog_projections::recorded_event::Envelope;
 use grantlog_projections::values::*;
 use proptest::prelude::*;
@@ -27,12 +29,14 @@ pub struct Fact {
 }
 
 pub const CLIENTS: [&str; 4] = ["orders", "billing/eu", "reports", "never-seen"];
-pub const TYPES: [&str; 6] = [
+pub const TYPES: [&str; 8] = [
     "TokenIssued",
     "TokenRefused",
     "ServiceStopped",
     "ApplicationDisabled",
     "RequestsThrottled",
+    "ApiCallAuthorized",
+    "SessionStarted",
     "ApiDeleted",
 ];
 pub const ADDRESSES: [&str; 5] = [
@@ -105,6 +109,40 @@ impl Fact {
                 reason: "SIGTERM".into(),
             }
             .into(),
+            // Every other call is told by its API, which calls from elsewhere.
+            "ApiCallAuthorized" => ApiCallAuthorized {
+                via: if self.is_told() { Via::Reported } else { Via::Gateway },
+                application_id,
+                application_uri: uri,
+                jti: Uuid::from_u128(7),
+                token_hint: "abcdefgh".into(),
+                system_user: None,
+                org_code: None,
+                audience: Audience::parse("https://api.example").unwrap(),
+                method: "GET".into(),
+                path: "/odata".into(),
+                required_scope: "read".into(),
+                session_id: Some(Uuid::from_u128(8)),
+                token_kind: TokenKind::Jwt,
+                report: self.is_told().then(|| CallReport {
+                    id: Uuid::from_u128(self.micros as u128),
+                    reporter_id: application_id,
+                    time,
+                    source: self.source(),
+                    status: Some(200),
+                }),
+            }
+            .into(),
+            "SessionStarted" => SessionStarted {
+                session_id: Uuid::from_u128(8),
+                application_id,
+                application_uri: uri,
+                jti: Uuid::from_u128(7),
+                token_kind: TokenKind::Jwt,
+                system_user: None,
+                token_expires_at: time.plus_seconds(3_600),
+            }
+            .into(),
             other => panic!("no such fact here: {other}"),
         };
         Envelope {
@@ -112,20 +150,37 @@ impl Fact {
             stream: StreamName::token_requests(Some(application_id)),
             time,
             actor: Actor::Anonymous,
-            source: self.ip.map(|ip| Source {
-                ip,
-                user_agent: Some("test/1".into()),
-            }),
+            source: match self.is_told() {
+                true => Some(Source {
+                    ip: IpAddr::from([192, 0, 2, 99]),
+                    user_agent: None,
+                }),
+                false => self.source(),
+            },
             trace_id: None,
             event,
         }
     }
 }
 
+impl Fact {
+    /// Whether it is a call that its API has told of.
+    fn is_told(&self) -> bool {
+        self.event_type == "ApiCallAuthorized" && self.micros % 2 == 0
+    }
+
+    fn source(&self) -> Option<Source> {
+        self.ip.map(|ip| Source {
+            ip,
+            user_agent: Some("test/1".into()),
+        })
+    }
+}
+
 /// A log's worth of facts: few values, so that they meet, and times that step back now and then.
 pub fn facts(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Fact>> {
     let fact = (
-        0..5_usize,
+        0..7_usize,
         0..3_usize,
         proptest::option::weighted(0.8, 0..4_usize),
         -30..60_i64,

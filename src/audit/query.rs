@@ -249,6 +249,13 @@ impl AuditQuery {
         })
     }
 
+    /// Newest first: the same search from below this index on.
+    #[must_use]
+    pub fn before(mut self, index: u64) -> Self {
+        self.after = Some(Cursor::new(&self, index));
+        self
+    }
+
     /// What the parameters must fulfil together.
     fn check(&self) -> Result<(), InvalidQuery> {
         if let Some(cursor) = self.after
@@ -433,7 +440,7 @@ mod tests {
     fn a_type_that_does_not_exist_is_answered_with_the_nearest() {
         assert_eq!(
             refused("type", "tokenissued"),
-            "is not an event type; did you mean TokenIssued or TokenRefused?"
+            "is not an event type; did you mean TokenIssued or TokenRefused or TokensRevoked?"
         );
         assert!(refused("type", "TokenRefuse").contains("did you mean TokenRefused"));
         assert!(refused("type", "?").contains("there are ServiceStarted, "));

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 /// Why the uses cannot be followed.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +134,13 @@ impl UsageProjection {
         let usage = self.shared.usage.read().unwrap_or_else(PoisonError::into_inner);
         let secret = usage.application(id)?.secrets.get(&secret)?;
         Some((secret.used.count, secret.used.last.time))
+    }
+
+    /// How often a reference token was used, and when last.
+    pub fn reference_token(&self, id: ApplicationId, token: Uuid) -> Option<(u64, Timestamp)> {
+        let usage = self.shared.usage.read().unwrap_or_else(PoisonError::into_inner);
+        let used = usage.application(id)?.reference_tokens.get(&token)?;
+        Some((used.count, used.last.time))
     }
 
     /// Waits until the first `log_size` events are folded in, or the follower has failed.

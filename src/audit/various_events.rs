@@ -75,7 +75,7 @@ struct Fields {
 fn event() -> impl Strategy<Value = (i64, Fields)> {
     let actors = vec!["orders", "billing/eu", "anonymous", "system", "operator:eve"];
     (
-        (-30..60_i64, 0..11_usize),
+        (-30..60_i64, 0..17_usize),
         proptest::option::weighted(0.2, select(IDS.to_vec())),
         proptest::option::of(select(actors)),
         proptest::option::weighted(0.9, select(CLIENTS[..3].to_vec())),
@@ -180,8 +180,48 @@ impl Fields {
                 "ApplicationDisabled",
                 json!({"application_id": application, "application_uri": client}),
             ),
+            10 => (
+                "SessionStarted",
+                json!({"session_id": other, "application_id": application, "application_uri": client, "jti": one,
+                    "token_expires_at": time}),
+            ),
+            11 => (
+                "SessionEnded",
+                json!({"session_id": other, "application_id": application, "application_uri": client, "jti": one,
+                    "reason": if known { "idle" } else { "revoked" }}),
+            ),
+            12 => (
+                "TokenRevoked",
+                json!({"jti": one, "application_id": application, "application_uri": client, "expires_at": time}),
+            ),
+            13 => (
+                "TokensRevoked",
+                json!({"application_id": application, "application_uri": client, "issued_until": time}),
+            ),
+            14 => (
+                "ReferenceTokenIssued",
+                json!({"token_id": one, "application_id": application, "application_uri": client, "hash": hash,
+                    "hint": "abcd", "scope": "read", "expires_at": time, "description": "because"}),
+            ),
+            15 => (
+                "ReferenceTokenRevoked",
+                json!({"token_id": one, "application_id": application, "application_uri": client}),
+            ),
             _ => ("ServiceStopped", json!({"version": "0.1.0", "reason": ""})),
         };
+        if with.0 == "ApiCallAuthorized" && known {
+            with.1["session_id"] = json!(other);
+        }
+        // Told by an API: the call came from elsewhere, or nobody knows from where.
+        if with.0.starts_with("ApiCall") && micros % 3 == 0 {
+            with.1["via"] = json!("reported");
+            with.1["report"] =
+                json!({"id": other, "reporter_id": application, "time": time, "status": micros % 90 + 200});
+            if known {
+                let address = ADDRESSES[self.path.len() % ADDRESSES.len()];
+                with.1["report"]["source"] = json!({"ip": address, "user_agent": "told/1"});
+            }
+        }
         if let ("TokenRefused", Some(client)) = (with.0, self.client) {
             with.1["client_id"] = json!(client);
         }
@@ -197,6 +237,9 @@ impl Fields {
             "SecretRotated",
             "SecretRevoked",
             "ApplicationDisabled",
+            "TokenRevoked",
+            "TokensRevoked",
+            "ReferenceTokenRevoked",
             "ServiceStopped",
         ]
         .contains(&with.0);

@@ -5,12 +5,13 @@ use crate::cli::client::{APPLICATIONS_READ, APPLICATIONS_WRITE, Call, Client, LO
 use crate::cli::connection::SecretText;
 use crate::cli::duration;
 use crate::cli::exchange::Answer;
+use crate::cli::reference_token::ReferenceTokenCommand;
 use crate::cli::registered::{APPLICATION, PageArguments, check_agreement, tell_as_of, tell_of_more, with_reason};
 use crate::cli::table::{Column, Details, Table, time};
 use crate::cli::usage::{USAGE_EXAMPLES, UsageArguments};
 use crate::cli::{CliError, Console, GlobalOptions};
 use chrono::Utc;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -37,7 +38,7 @@ pub enum AppCommand {
     Enable(SwitchArguments),
     /// Refuse an application every token from now on: the kill switch
     #[command(after_help = DISABLE_EXAMPLES)]
-    Disable(SwitchArguments),
+    Disable(DisableArguments),
     /// Delete an application for ever; its name is never given out again
     #[command(after_help = DELETE_EXAMPLES)]
     Delete(DeleteArguments),
@@ -47,6 +48,9 @@ pub enum AppCommand {
     /// Refuse a secret from now on
     #[command(after_help = REVOKE_EXAMPLES)]
     RevokeSecret(RevokeArguments),
+    /// Reference tokens: opaque, made here for an application, shown once
+    #[command(subcommand)]
+    ReferenceToken(ReferenceTokenCommand),
     /// Show everything that happened to an application, with old and new values
     #[command(after_help = HISTORY_EXAMPLES)]
     History(HistoryArguments),
@@ -91,7 +95,11 @@ Examples:
   grantlog app enable my.trusted.app/service --reason \"incident 12 is over\"";
 const DISABLE_EXAMPLES: &str = "\
 Examples:
-  grantlog app disable my.trusted.app/service --reason \"incident 12\"";
+  grantlog app disable my.trusted.app/service --reason \"incident 12\"
+  grantlog app disable my.trusted.app/service --revoke-tokens
+
+Its tokens open nothing while it is disabled. With --revoke-tokens those that it
+has now stay refused when it is enabled again.";
 const DELETE_EXAMPLES: &str = "\
 Examples:
   grantlog app delete my.trusted.app/service --reason \"retired\"
@@ -105,9 +113,10 @@ Examples:
 const REVOKE_EXAMPLES: &str = "\
 Examples:
   grantlog app revoke-secret my.trusted.app/service \\
-      0195a0c2-6a30-7c4e-9a63-0d6f7f1b2c3d --reason leaked
+      0195a0c2-6a30-7c4e-9a63-0d6f7f1b2c3d --reason leaked --revoke-tokens
 
-`grantlog app show` lists the ids of the secrets.";
+Without --revoke-tokens the tokens that the secret got are good until they
+expire. `grantlog app show` lists the ids of the secrets.";
 const HISTORY_EXAMPLES: &str = "\
 Examples:
   grantlog app history my.trusted.app/service
@@ -172,6 +181,18 @@ struct Attributes {
     /// Network that its requests must come from (repeatable); none: any
     #[arg(long, value_name = "CIDR")]
     allow_network: Vec<String>,
+    /// Who may make reference tokens for it [default: none]
+    #[arg(long, value_name = "WHO", value_enum)]
+    reference_tokens: Option<ReferenceTokens>,
+}
+
+/// Who may make reference tokens for an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReferenceTokens {
+    /// Nobody
+    None,
+    /// Administrators
+    AdministratorsOnly,
 }
 
 /// Which are listed.
@@ -238,6 +259,16 @@ pub struct SwitchArguments {
     reason: Option<String>,
 }
 
+/// What is switched off.
+#[derive(Debug, Args)]
+pub struct DisableArguments {
+    #[command(flatten)]
+    switch: SwitchArguments,
+    /// Refuse the tokens that it has now also when it is enabled again
+    #[arg(long)]
+    revoke_tokens: bool,
+}
+
 /// What is deleted.
 #[derive(Debug, Args)]
 pub struct DeleteArguments {
@@ -277,6 +308,9 @@ pub struct RevokeArguments {
     /// Why; the audit trail keeps it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Refuse the tokens that it got, too
+    #[arg(long)]
+    revoke_tokens: bool,
 }
 
 /// Whose history.
@@ -341,11 +375,15 @@ impl AppCommand {
             Self::List(arguments) => arguments.run(console, options).await,
             Self::Show(arguments) => arguments.run(console, options).await,
             Self::Change(arguments) => arguments.run(console, options).await,
-            Self::Enable(arguments) => arguments.run(console, options, "enable").await,
-            Self::Disable(arguments) => arguments.run(console, options, "disable").await,
+            Self::Enable(arguments) => arguments.run(console, options, "enable", Map::new()).await,
+            Self::Disable(arguments) => {
+                let body = with_tokens(arguments.revoke_tokens);
+                arguments.switch.run(console, options, "disable", body).await
+            }
             Self::Delete(arguments) => arguments.run(console, options).await,
             Self::RotateSecret(arguments) => arguments.run(console, options).await,
             Self::RevokeSecret(arguments) => arguments.run(console, options).await,
+            Self::ReferenceToken(command) => command.run(console, options).await,
             Self::History(arguments) => APPLICATION.history(console, options, &arguments.app).await,
             Self::Usage(arguments) => arguments.run(console, options).await,
         }
@@ -501,7 +539,13 @@ impl ChangeArguments {
 }
 
 impl SwitchArguments {
-    async fn run(self, console: &mut Console<'_>, options: &GlobalOptions, verb: &str) -> Result<(), CliError> {
+    async fn run(
+        self,
+        console: &mut Console<'_>,
+        options: &GlobalOptions,
+        verb: &str,
+        body: Map<String, Value>,
+    ) -> Result<(), CliError> {
         // Anybody who may change applications may stop any of them.
         let client = match verb {
             "disable" => sign_in_to_change(console, options).await?,
@@ -509,7 +553,7 @@ impl SwitchArguments {
         };
         let id = APPLICATION.find(&client, &self.app).await?;
         let call = Call {
-            body: Some(with_reason(Map::new(), self.reason)),
+            body: Some(with_reason(body, self.reason)),
             ..Call::default()
         };
         let answer = client
@@ -583,7 +627,7 @@ impl RevokeArguments {
         let secret_id = self.secret_id.hyphenated().to_string();
         let path = ["admin", APPLICATION.collection, &id, "secrets", &secret_id];
         let call = Call {
-            body: Some(with_reason(Map::new(), self.reason)),
+            body: Some(with_reason(with_tokens(self.revoke_tokens), self.reason)),
             ..Call::default()
         };
         let answer = client.call(Method::DELETE, &path, call).await?;
@@ -593,6 +637,12 @@ impl RevokeArguments {
         console.line(&format!("{}: the secret {secret_id} is revoked", self.app))?;
         answer.parse::<Application>()?.print_secrets(console)
     }
+}
+
+/// A body that says so when the tokens are to go, too.
+fn with_tokens(revoke_tokens: bool) -> Map<String, Value> {
+    let revoked = revoke_tokens.then(|| ("revoke_tokens".to_owned(), true.into()));
+    revoked.into_iter().collect()
 }
 
 async fn sign_in_to_change(console: &mut Console<'_>, options: &GlobalOptions) -> Result<Client, CliError> {
@@ -621,6 +671,11 @@ impl Attributes {
         set("owner", text(&self.owner));
         set("token_lifetime_seconds", self.lifetime.map(Value::from));
         set("allowed_networks", list(&self.allow_network));
+        let reference_tokens = self.reference_tokens.map(|who| match who {
+            ReferenceTokens::None => "None",
+            ReferenceTokens::AdministratorsOnly => "AdministratorsOnly",
+        });
+        set("reference_tokens", reference_tokens.map(Value::from));
         let mut properties = Map::new();
         for (name, value) in &self.property {
             if properties.insert(name.clone(), value.clone().into()).is_some() {

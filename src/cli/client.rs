@@ -16,6 +16,8 @@ use url::Url;
 pub const APPLICATIONS_READ: &str = "applications:read";
 /// Scope of changing applications and APIs.
 pub const APPLICATIONS_WRITE: &str = "applications:write";
+/// Scope of seeing and revoking tokens, and of sessions.
+pub const TOKENS_REVOKE: &str = "tokens:revoke";
 /// Scope of everything about signing keys.
 pub const KEYS_WRITE: &str = "keys:write";
 /// Scope of reading the trail.
@@ -213,6 +215,11 @@ fn sign_in_hint(code: &str, client_id: &str, scope: &str, issuer: &str) -> Optio
             "only an auditor may: use --profile auditor.json (or run where the data folder is); an administrator can \
              neither have nor give {scope}"
         ),
+        "invalid_scope" if scope.split(' ').any(|scope| scope == TOKENS_REVOKE) => format!(
+            "this command needs {scope}, which an administrator that is older than this version does not have: \
+             `grantlog serve --reset-administrator` gives it, and then: grantlog app change {client_id} --scope \"<all \
+             its scopes> {scope}\""
+        ),
         "invalid_scope" => format!(
             "this command needs {scope}; an administrator can add it: grantlog app change {client_id} --scope \"<all \
              its scopes> {scope}\""
@@ -238,6 +245,8 @@ mod tests {
                 "{scope}"
             );
         }
+        let for_tokens = hint("tokens:revoke");
+        assert!(for_tokens.contains("serve --reset-administrator"), "{for_tokens}");
         let hint = hint("applications:read audit:read");
         let command = "grantlog app change ops --scope \"<all its scopes> applications:read audit:read\"";
         assert!(hint.contains(command), "{hint}");

@@ -66,7 +66,25 @@ impl AuditEvent {
             "ApplicationChanged" | "ApiChanged" => self.changes(),
             "ApiRegistered" | "ApiDeleted" => text("audience"),
             "SecretRotated" => self.rotation(),
-            "SecretRevoked" => format!("secret {}", text("secret_id")),
+            "SecretRevoked" => joined([
+                format!("secret {}", text("secret_id")),
+                self.with_its_tokens().to_owned(),
+            ]),
+            "TokenRevoked" => format!("token {}", text("jti")),
+            "TokensRevoked" => format!("all tokens until {}", time(&text("issued_until"))),
+            "ReferenceTokenIssued" => joined([
+                format!("reference token …{}", text("hint")),
+                named("scope", &text("scope")),
+                named("for", &text("audiences")),
+                format!("until {}", time(&text("expires_at"))),
+                text("description").replace('\n', " "),
+            ]),
+            "ReferenceTokenRevoked" => format!("reference token {}", text("token_id")),
+            "SessionStarted" => joined([
+                format!("session {}", text("session_id")),
+                named("as", &text("system_user")),
+            ]),
+            "SessionEnded" => return format!("session {}: {}", text("session_id"), text("reason")),
             "SigningKeyAdded" | "SigningKeyActivated" | "SigningKeyRetired" => {
                 format!("{} {}", text("kid"), text("alg"))
             }
@@ -87,9 +105,10 @@ impl AuditEvent {
             "RequestsThrottled" => {
                 format!("{} more failures in {} s", text("suppressed"), text("window_seconds"))
             }
-            "ApiCallAuthorized" => format!("{} {}", text("method"), text("path")),
+            "ApiCallAuthorized" => joined([format!("{} {}", text("method"), text("path")), self.answered()]),
             "ApiCallDenied" => {
-                return format!("{} {}: {}", text("method"), text("path"), text("reason"));
+                let denied = format!("{} {}: {}", text("method"), text("path"), text("reason"));
+                return joined([denied, self.answered()]);
             }
             "AuditTrailRead" => {
                 let filter = text("filter");
@@ -140,7 +159,8 @@ impl AuditEvent {
                 format!("version {}, store {}{after}", text("version"), text("store"))
             }
             "ServiceStopped" => format!("version {}", text("version")),
-            "ApplicationEnabled" | "ApplicationDisabled" | "ApplicationDeleted" => String::new(),
+            "ApplicationDisabled" => self.with_its_tokens().to_owned(),
+            "ApplicationEnabled" | "ApplicationDeleted" => String::new(),
             // A newer server's: everything that fits in a line.
             _ => return self.unknown(),
         };
@@ -151,6 +171,19 @@ impl AuditEvent {
             let _ = write!(what, "{separator}reason: {}", reason.replace('\n', " "));
         }
         what
+    }
+
+    fn with_its_tokens(&self) -> &'static str {
+        match self.data.get("revoke_tokens") {
+            Some(Value::Bool(true)) => "with its tokens",
+            _ => "",
+        }
+    }
+
+    /// What the API answered, when it was the API that told of the call.
+    fn answered(&self) -> String {
+        let status = self.data.get("report").and_then(|report| report.get("status"));
+        named("the API answered", &status.map(value).unwrap_or_default())
     }
 
     fn changes(&self) -> String {
@@ -287,7 +320,7 @@ mod tests {
     fn an_event_that_nobody_here_knows_shows_what_it_has() {
         let data = json!({ "session_id": "s", "count": 3, "long": "x".repeat(200), "nested": { "a": 1 } });
         assert_eq!(
-            what("SessionEnded", data),
+            what("SessionForgotten", data),
             format!("count=3 long={}… session_id=s", "x".repeat(80))
         );
     }
@@ -305,6 +338,75 @@ mod tests {
             "hold h, from 12 on\nreason: case 7"
         );
         assert_eq!(what("LegalHoldReleased", json!({ "hold_id": "h" })), "hold h released");
+    }
+
+    #[test]
+    fn a_revocation_shows_what_opens_nothing_any_more_and_why() {
+        let data = json!({ "jti": "j", "reason": "leaked" });
+        assert_eq!(what("TokenRevoked", data), "token j\nreason: leaked");
+        let data = json!({ "issued_until": "2026-03-17T10:00:00.5Z", "reason": "leaked" });
+        assert_eq!(
+            what("TokensRevoked", data),
+            "all tokens until 2026-03-17T10:00:00Z\nreason: leaked"
+        );
+        let data = json!({ "secret_id": "s", "reason": "leaked", "revoke_tokens": true });
+        assert_eq!(what("SecretRevoked", data), "secret s, with its tokens\nreason: leaked");
+        let data = json!({ "revoke_tokens": true });
+        assert_eq!(what("ApplicationDisabled", data), "with its tokens");
+        assert_eq!(
+            what("ReferenceTokenRevoked", json!({ "token_id": "t" })),
+            "reference token t"
+        );
+    }
+
+    #[test]
+    fn a_reference_token_shows_what_it_opens_and_what_it_is_for_and_not_its_hash() {
+        let data = json!({ "token_id": "t", "hash": "CQkJ", "hint": "Qz7k", "scope": "read", "audiences": ["a", "b"],
+            "expires_at": "2027-03-16T09:30:00.000000Z", "description": "the nightly\nimport" });
+        assert_eq!(
+            what("ReferenceTokenIssued", data),
+            "reference token …Qz7k, scope read, for a, b, until 2027-03-16T09:30:00Z, the nightly import"
+        );
+    }
+
+    #[test]
+    fn a_session_shows_whose_it_is_and_why_it_ended() {
+        let data = json!({ "session_id": "s", "jti": "j", "system_user": "svc" });
+        assert_eq!(what("SessionStarted", data), "session s, as svc");
+        let data = json!({ "session_id": "s", "jti": "j", "reason": "idle" });
+        assert_eq!(what("SessionEnded", data), "session s: idle");
+    }
+
+    #[test]
+    fn a_call_that_an_api_told_of_shows_what_the_api_answered() {
+        let call =
+            |report: Value| json!({ "method": "GET", "path": "/x", "reason": "refused_by_api", "report": report });
+        let answered = json!({ "id": "i", "status": 403 });
+        assert_eq!(
+            what("ApiCallDenied", call(answered.clone())),
+            "GET /x: refused_by_api, the API answered 403"
+        );
+        let data = json!({ "method": "GET", "path": "/x", "report": answered });
+        assert_eq!(what("ApiCallAuthorized", data), "GET /x, the API answered 403");
+        assert_eq!(
+            what("ApiCallDenied", call(json!({ "id": "i" }))),
+            "GET /x: refused_by_api"
+        );
+        assert_eq!(
+            what("ApiCallAuthorized", json!({ "method": "GET", "path": "/x" })),
+            "GET /x"
+        );
+    }
+
+    #[test]
+    fn every_type_of_event_is_shown_by_what_it_says() {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+        for event_type in grantlog_projections::Event::TYPES {
+            let file = std::fs::read_to_string(format!("{golden}/{event_type}.json")).unwrap();
+            let event: AuditEvent = serde_json::from_str(&file).unwrap();
+            assert_ne!(event.what(), event.unknown(), "{event_type} has no words of its own");
+            assert!(!event.what().contains("CQkJCQ"), "no hash is shown");
+        }
     }
 
     #[test]

@@ -13,8 +13,11 @@ mod audit_forwarding;
 mod audit_hold;
 mod audit_tail;
 pub mod audit_verify;
+mod inventory;
 pub mod key;
+mod reference_token;
 pub mod report;
+pub mod session;
 pub mod token;
 
 pub mod rebuild;
@@ -153,9 +156,12 @@ pub enum RemoteCommand {
     /// APIs that tokens are for
     #[command(subcommand)]
     Api(api::ApiCommand),
-    /// Access tokens
+    /// Tokens: ask for one, see which are out, revoke
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Sessions: tokens at work
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Signing keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -190,6 +196,7 @@ async fn carry_out(console: &mut Console<'_>, command: RemoteCommand, options: &
         RemoteCommand::App(command) => command.run(console, options).await,
         RemoteCommand::Api(command) => command.run(console, options).await,
         RemoteCommand::Token(command) => command.run(console, options).await,
+        RemoteCommand::Session(command) => command.run(console, options).await,
         RemoteCommand::Key(command) => command.run(console, options).await,
         RemoteCommand::Audit(command) => command.run(console, options).await,
         RemoteCommand::Report(arguments) => arguments.run(console, options).await,

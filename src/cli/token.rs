@@ -1,10 +1,11 @@
-//! `token`: asking for an access token, as any client would, in each of the endpoint's dialects.
+//! `token`: asking for an access token, as any client would, in each of the endpoint's dialects. Which are out is
+//! `inventory`'s.
 
 use crate::cli::client::warn_of_plain_http;
 use crate::cli::connection::{Connection, Credentials, SecretText};
 use crate::cli::exchange::{Answer, Exchange, form};
 use crate::cli::table::Details;
-use crate::cli::{CliError, Console, GlobalOptions, table};
+use crate::cli::{CliError, Console, GlobalOptions, inventory, table};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::{Args, Subcommand, ValueEnum};
@@ -21,6 +22,18 @@ pub enum TokenCommand {
     /// Ask for an access token (OAuth 2.0 client credentials grant)
     #[command(after_help = REQUEST_EXAMPLES)]
     Request(RequestArguments),
+    /// List tokens that were issued, newest first
+    #[command(after_help = inventory::LIST_EXAMPLES)]
+    List(inventory::ListArguments),
+    /// Show a token: its claims, its status, its last call
+    #[command(after_help = inventory::SHOW_EXAMPLES)]
+    Show(inventory::ShowArguments),
+    /// Revoke a token: it opens nothing from now on
+    #[command(after_help = inventory::REVOKE_EXAMPLES)]
+    Revoke(inventory::RevokeArguments),
+    /// Revoke all tokens that an application has
+    #[command(after_help = inventory::REVOKE_ALL_EXAMPLES)]
+    RevokeAll(inventory::RevokeAllArguments),
 }
 
 const REQUEST_EXAMPLES: &str = "\
@@ -121,7 +134,19 @@ pub struct TokenAnswer {
 impl TokenCommand {
     /// Carries it out.
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
-        let Self::Request(arguments) = self;
+        match self {
+            Self::Request(arguments) => arguments.run(console, options).await,
+            Self::List(arguments) => arguments.run(console, options).await,
+            Self::Show(arguments) => arguments.run(console, options).await,
+            Self::Revoke(arguments) => arguments.run(console, options).await,
+            Self::RevokeAll(arguments) => arguments.run(console, options).await,
+        }
+    }
+}
+
+impl RequestArguments {
+    async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
+        let arguments = self;
         if arguments.dialect == Dialect::Json && !arguments.resource.is_empty() {
             return Err(CliError::Usage(
                 "the JSON dialect has no --resource: use --audience".into(),
@@ -385,14 +410,19 @@ impl Decoded {
         for (title, members) in [("Header", self.header), ("Claims", self.claims)] {
             console.line("")?;
             console.line(title)?;
-            let mut details = Details::default();
-            for (name, value) in &members {
-                details.add(name, shown(name, value));
-            }
-            details.print(console)?;
+            print_members(&members, console)?;
         }
         Ok(())
     }
+}
+
+/// What a part of a token says, times also as people read them.
+pub(super) fn print_members(members: &Map<String, Value>, console: &mut Console<'_>) -> Result<(), CliError> {
+    let mut details = Details::default();
+    for (name, value) in members {
+        details.add(name, shown(name, value));
+    }
+    details.print(console)
 }
 
 fn shown(name: &str, value: &Value) -> String {

@@ -264,8 +264,8 @@ impl SessionsConfig {
     pub(super) fn read(settings: &mut Settings) -> Self {
         let most = settings.integer("sessions.max_per_application", 0, 0..=1_000_000) as u32;
         Self {
-            idle: seconds(settings.integer("sessions.idle_seconds", 1_200, 10..=DAY_SECONDS)),
-            absolute: seconds(settings.integer("sessions.absolute_seconds", 3_600, 10..=DAY_SECONDS)),
+            idle: seconds(settings.integer("sessions.idle_seconds", 1_200, 1..=DAY_SECONDS)),
+            absolute: seconds(settings.integer("sessions.absolute_seconds", 3_600, 1..=DAY_SECONDS)),
             max_per_application: (most > 0).then_some(most),
         }
     }

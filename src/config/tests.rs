@@ -100,6 +100,10 @@ fn every_key_takes_a_value_from_the_file() {
             max_tracked = 1_000
             [secrets]
             default_overlap_seconds = 0
+            [sessions]
+            idle_seconds = 12
+            absolute_seconds = 13
+            max_per_application = 14
             [keys]
             rotate_after_days = 9
             announce_days_ahead = 8
@@ -114,6 +118,10 @@ fn every_key_takes_a_value_from_the_file() {
             public = true
             public_entries = true
             publish_interval_milliseconds = 5
+            [sessions]
+            idle_seconds = 60
+            absolute_seconds = 600
+            max_per_application = 3
             [retention]
             index_days = 90
             index_max_bytes = 1_000_000
@@ -161,7 +169,13 @@ fn every_key_takes_a_value_from_the_file() {
     assert_eq!(config.retention.log_after, Some(Duration::from_secs(400 * 86_400)));
     assert_eq!(config.retention.index_max_bytes, Some(1_000_000));
     assert_eq!(config.retention.log_max_bytes, Some(2_000_000));
+    assert_eq!(config.sessions.idle, Duration::from_secs(60));
+    assert_eq!(config.sessions.absolute, Duration::from_secs(600));
+    assert_eq!(config.sessions.max_per_application, Some(3));
     assert_eq!(config.secrets.default_overlap, Duration::ZERO);
+    assert_eq!(config.sessions.idle, Duration::from_secs(12));
+    assert_eq!(config.sessions.absolute, Duration::from_secs(13));
+    assert_eq!(config.sessions.max_per_application, Some(14));
     assert_eq!(config.keys.rotate_after, Duration::from_secs(9 * 86_400));
     assert_eq!(config.keys.announce_ahead, Duration::from_secs(8 * 86_400));
     assert_eq!(config.keys.rsa_bits, 4_096);

@@ -9,14 +9,14 @@ use grantlog_projections::recorded_event::{Envelope, RecordedEvent};
 use grantlog_projections::values::{Actor, KeyId, Remark, SigningAlgorithm, StreamName, Timestamp};
 use uuid::Uuid;
 
-pub(super) struct KeyRingFixture {
-    pub(super) ring: KeyRing,
-    pub(super) master_key: MasterKey,
+pub(crate) struct KeyRingFixture {
+    pub(crate) ring: KeyRing,
+    pub(crate) master_key: MasterKey,
     revision: u64,
 }
 
 impl KeyRingFixture {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             ring: KeyRing::default(),
             master_key: MasterKey::generate().unwrap(),
@@ -25,14 +25,14 @@ impl KeyRingFixture {
     }
 
     /// Adds a key and activates it; answers with the pair.
-    pub(super) fn activated(&mut self, kid: &str, alg: SigningAlgorithm) -> SigningKeyPair {
+    pub(crate) fn activated(&mut self, kid: &str, alg: SigningAlgorithm) -> SigningKeyPair {
         let pair = self.announced(kid, alg);
         self.activate(kid, alg);
         pair
     }
 
     /// Adds a key that is published and does not sign yet.
-    pub(super) fn announced(&mut self, kid: &str, alg: SigningAlgorithm) -> SigningKeyPair {
+    pub(crate) fn announced(&mut self, kid: &str, alg: SigningAlgorithm) -> SigningKeyPair {
         let pair = SigningKeyPair::generate(alg, RsaBits::Rsa2048).unwrap();
         let id = KeyId::parse(kid).unwrap();
         let sealed = self.master_key.seal(&id, alg, &pair.to_pkcs8().unwrap()).unwrap();
@@ -40,7 +40,7 @@ impl KeyRingFixture {
         pair
     }
 
-    pub(super) fn add(&mut self, kid: &str, alg: SigningAlgorithm, public_jwk: serde_json::Value, sealed: String) {
+    pub(crate) fn add(&mut self, kid: &str, alg: SigningAlgorithm, public_jwk: serde_json::Value, sealed: String) {
         self.apply(SigningKeyAdded {
             kid: KeyId::parse(kid).unwrap(),
             alg,
@@ -50,13 +50,13 @@ impl KeyRingFixture {
         });
     }
 
-    pub(super) fn activate(&mut self, kid: &str, alg: SigningAlgorithm) {
+    pub(crate) fn activate(&mut self, kid: &str, alg: SigningAlgorithm) {
         let kid = KeyId::parse(kid).unwrap();
         let reason = reason();
         self.apply(SigningKeyActivated { kid, alg, reason });
     }
 
-    pub(super) fn retire(&mut self, kid: &str, alg: SigningAlgorithm) {
+    pub(crate) fn retire(&mut self, kid: &str, alg: SigningAlgorithm) {
         let kid = KeyId::parse(kid).unwrap();
         let reason = reason();
         self.apply(SigningKeyRetired { kid, alg, reason });

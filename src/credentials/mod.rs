@@ -20,7 +20,7 @@ pub mod signers;
 pub mod verification;
 
 #[cfg(test)]
-mod key_ring_fixture;
+pub(crate) mod key_ring_fixture;
 
 /// The source of randomness gave none. Nothing that depends on it can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

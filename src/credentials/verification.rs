@@ -190,7 +190,8 @@ impl SignedToken {
         if now >= claims.exp.saturating_add(leeway) {
             return Err(TokenInvalid::TokenExpired(self.bearer()));
         }
-        if now < claims.nbf.saturating_sub(leeway) {
+        // A token of the future is not ours yet, whatever its nbf: revocations go by when it was issued.
+        if now < claims.nbf.max(claims.iat).saturating_sub(leeway) {
             return Err(TokenInvalid::TokenNotYetValid(self.bearer()));
         }
         // RFC 8725 §3.9, RFC 9068 §4.
@@ -736,6 +737,7 @@ mod tests {
             [
                 ("future nbf", with("nbf", json!(NOW + 6))),
                 ("nbf at the end of time", with("nbf", json!(i64::MAX))),
+                ("future iat", with("iat", json!(NOW + 6))),
             ],
         );
         refused(

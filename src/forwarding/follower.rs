@@ -240,7 +240,7 @@ impl Follower {
     }
 
     /// Tries until the sink acknowledges; `None` when it should be less at once.
-    async fn attempt(&mut self, events: &[ForwardedEvent]) -> Result<Option<Receipt>, Ended> {
+    async fn attempt(&mut self, events: &[&ForwardedEvent]) -> Result<Option<Receipt>, Ended> {
         loop {
             let error = match self.try_once(events).await? {
                 Ok(receipt) => {
@@ -286,7 +286,7 @@ impl Follower {
         }
     }
 
-    async fn try_once(&mut self, events: &[ForwardedEvent]) -> Result<Result<Receipt, DeliveryError>, Ended> {
+    async fn try_once(&mut self, events: &[&ForwardedEvent]) -> Result<Result<Receipt, DeliveryError>, Ended> {
         if *self.stop.borrow() {
             return Err(Ended);
         }
@@ -319,7 +319,7 @@ impl Follower {
 }
 
 /// The events of the next delivery, and how many of those read it covers, held back ones included.
-fn next_delivery(read: &[Read], limit: usize) -> (usize, Vec<ForwardedEvent>) {
+fn next_delivery(read: &[Read], limit: usize) -> (usize, Vec<&ForwardedEvent>) {
     let (mut events, mut bytes) = (Vec::new(), 0_usize);
     for (at, Read { forwarded, .. }) in read.iter().enumerate() {
         let Some(event) = forwarded else { continue };
@@ -327,7 +327,7 @@ fn next_delivery(read: &[Read], limit: usize) -> (usize, Vec<ForwardedEvent>) {
         if events.len() == limit || (!events.is_empty() && bytes > MAX_DELIVERY_BYTES) {
             return (at, events);
         }
-        events.push(event.clone());
+        events.push(event);
     }
     (read.len(), events)
 }
@@ -367,7 +367,8 @@ mod tests {
     }
 
     fn delivery(forwarded: &[Option<usize>], limit: usize) -> (usize, usize) {
-        let (covered, events) = next_delivery(&read(forwarded), limit);
+        let read = read(forwarded);
+        let (covered, events) = next_delivery(&read, limit);
         (covered, events.len())
     }
 

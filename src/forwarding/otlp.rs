@@ -82,7 +82,7 @@ impl OtlpSink {
     }
 
     /// One export; acknowledged when the receiver answers OK.
-    pub async fn deliver(&mut self, events: &[ForwardedEvent]) -> Result<Receipt, DeliveryError> {
+    pub async fn deliver(&mut self, events: &[&ForwardedEvent]) -> Result<Receipt, DeliveryError> {
         let observed = u64::try_from(Utc::now().timestamp_micros()).unwrap_or(0) * NANOS_PER_MICRO;
         let mut request = Request::new(ExportLogsServiceRequest {
             resource_logs: vec![ResourceLogs {

@@ -110,7 +110,7 @@ impl Sink {
     }
 
     /// Delivers these events, of which there is at least one; `Ok` when the sink has acknowledged all of them.
-    pub async fn deliver(&mut self, events: &[ForwardedEvent]) -> Result<Receipt, DeliveryError> {
+    pub async fn deliver(&mut self, events: &[&ForwardedEvent]) -> Result<Receipt, DeliveryError> {
         match self {
             Self::Otlp(sink) => sink.deliver(events).await,
             Self::Syslog(sink) => sink.deliver(events).await,

@@ -97,7 +97,7 @@ impl WebhookSink {
     }
 
     /// One request; acknowledged by 2xx.
-    pub async fn deliver(&mut self, events: &[ForwardedEvent]) -> Result<Receipt, DeliveryError> {
+    pub async fn deliver(&mut self, events: &[&ForwardedEvent]) -> Result<Receipt, DeliveryError> {
         let events: Vec<_> = events.iter().map(|event| CloudEvent::of(event, &self.source)).collect();
         let unwritable = |_| DeliveryError::new(FailureClass::Log, "an event cannot be written as JSON");
         let (content_type, body) = match events.as_slice() {

@@ -245,7 +245,11 @@ mod tests {
     #[tokio::test]
     async fn an_upstream_that_takes_nothing_holds_few_parts_up_and_not_for_ever() {
         let (uploader, body) = UploadBody::piped(None);
-        let end = uploader.send(stream::repeat(Ok::<_, Infallible>(Bytes::from_static(b"a"))), SOON, u64::MAX);
+        let end = uploader.send(
+            stream::repeat(Ok::<_, Infallible>(Bytes::from_static(b"a"))),
+            SOON,
+            u64::MAX,
+        );
         assert_eq!(end.await, UploadEnd::UpstreamTooSlow);
         assert_eq!(body.parts.as_ref().unwrap().len(), PARTS_ON_THE_WAY);
 

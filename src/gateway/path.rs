@@ -42,7 +42,10 @@ impl<'a> ClearPath<'a> {
         let mut segments: Vec<Cow<'a, str>> = Vec::new();
         let mut has_parameters = false;
         let Some(below) = rest.strip_prefix('/') else {
-            return Ok(Self { segments, has_parameters });
+            return Ok(Self {
+                segments,
+                has_parameters,
+            });
         };
         let mut raw = below.split('/').peekable();
         while let Some(segment) = raw.next() {
@@ -62,7 +65,10 @@ impl<'a> ClearPath<'a> {
             has_parameters |= name.len() < segment.len();
             segments.push(segment);
         }
-        Ok(Self { segments, has_parameters })
+        Ok(Self {
+            segments,
+            has_parameters,
+        })
     }
 }
 

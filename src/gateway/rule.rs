@@ -175,8 +175,7 @@ mod tests {
 
     fn asked(rules: &[Rule], method: &str, rest: &str) -> Option<(String, Option<String>)> {
         let path = ClearPath::parse(rest).unwrap();
-        first_that_fits(rules, method, &path)
-            .map(|asked| (asked.scope.to_string(), asked.org_code.map(str::to_owned)))
+        first_that_fits(rules, method, &path).map(|asked| (asked.scope.to_string(), asked.org_code.map(str::to_owned)))
     }
 
     #[test]
@@ -219,8 +218,22 @@ mod tests {
     #[test]
     fn a_pattern_that_could_mean_something_else_is_none() {
         for text in [
-            "", "orders", "/a//b", "/a/", "/**/a", "/a**", "/a*", "/{id}", "/{org_code}/{org_code}", "/a%20b", "/a b",
-            "/../a", "/a;b", "/a?b", "/ä", "/a\\b",
+            "",
+            "orders",
+            "/a//b",
+            "/a/",
+            "/**/a",
+            "/a**",
+            "/a*",
+            "/{id}",
+            "/{org_code}/{org_code}",
+            "/a%20b",
+            "/a b",
+            "/../a",
+            "/a;b",
+            "/a?b",
+            "/ä",
+            "/a\\b",
         ] {
             assert_eq!(PathPattern::parse(text), None, "{text}");
         }

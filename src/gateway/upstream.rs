@@ -109,7 +109,10 @@ impl Upstream {
     }
 
     /// Sends a request; answers with the head of the upstream's answer. Who drops the future ends the call.
-    pub fn send(&self, request: Request<UploadBody>) -> impl Future<Output = Result<Response<Incoming>, Error>> + use<> {
+    pub fn send(
+        &self,
+        request: Request<UploadBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, Error>> + use<> {
         self.client.request(request)
     }
 }
@@ -216,16 +219,25 @@ mod tests {
         settings.authority = crate::gateway::settings::authority(&settings.upstream).unwrap();
         settings.strip_prefix = strip_prefix;
         let connector = Connector::new(&settings).unwrap();
-        Upstream::new(&settings, connector).uri(path, query).unwrap().to_string()
+        Upstream::new(&settings, connector)
+            .uri(path, query)
+            .unwrap()
+            .to_string()
     }
 
     #[tokio::test]
     async fn path_and_query_stay_as_they_are_behind_the_upstreams_own() {
         let bare = "http://10.0.0.1:9000";
-        assert_eq!(uri(bare, false, "/api/a%20b", Some("$top=10&a=%2F")), "http://10.0.0.1:9000/api/a%20b?$top=10&a=%2F");
+        assert_eq!(
+            uri(bare, false, "/api/a%20b", Some("$top=10&a=%2F")),
+            "http://10.0.0.1:9000/api/a%20b?$top=10&a=%2F"
+        );
         assert_eq!(uri(bare, true, "/api/a", Some("")), "http://10.0.0.1:9000/a?");
         assert_eq!(uri(bare, true, "/api", None), "http://10.0.0.1:9000/");
         assert_eq!(uri("http://h/base/", true, "/api/a/", None), "http://h/base/a/");
-        assert_eq!(uri("http://[::1]:9/base", false, "/api", None), "http://[::1]:9/base/api");
+        assert_eq!(
+            uri("http://[::1]:9/base", false, "/api", None),
+            "http://[::1]:9/base/api"
+        );
     }
 }

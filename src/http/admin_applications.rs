@@ -7,7 +7,7 @@ use crate::http::fields::{Fields, InvalidField, Parameters};
 use crate::http::problem::{Problem, use_methods};
 use crate::policy::applications::ApplicationPatch;
 use crate::service::Service;
-use crate::service::applications::{AsOf, Registration, WithSecret};
+use crate::service::applications::{AsOf, Registration, Switch, WithSecret};
 use crate::service::usage::MAX_USAGE_DAYS;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, Payload, ServiceConfig};
@@ -195,26 +195,30 @@ async fn change(request: HttpRequest, path: web::Path<String>, body: Payload, do
 }
 
 async fn enable(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
-    switch(true, request, path, body, doors).await
-}
-
-async fn disable(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
-    switch(false, request, path, body, doors).await
-}
-
-async fn switch(
-    on: bool,
-    request: HttpRequest,
-    path: web::Path<String>,
-    body: Payload,
-    doors: web::Data<Doors>,
-) -> Answer {
     let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
     let (id, revision) = (application_id(&path)?, if_match(&request)?);
     let reason = only_reason(members)?;
-    let service = call.service;
-    let application = service
-        .switch_application(id, on, revision, reason, &call.caller.commander(), &call.circumstances)
+    switch(&call, id, Switch::On, revision, reason).await
+}
+
+async fn disable(request: HttpRequest, path: web::Path<String>, body: Payload, doors: web::Data<Doors>) -> Answer {
+    let (call, members) = AuthorizedCall::with_object(&request, body, &doors, WRITE).await?;
+    let (id, revision) = (application_id(&path)?, if_match(&request)?);
+    let (revoke_tokens, reason) = revoke_tokens_and_reason(members)?;
+    switch(&call, id, Switch::Off { revoke_tokens }, revision, reason).await
+}
+
+async fn switch(
+    call: &AuthorizedCall<'_>,
+    id: ApplicationId,
+    switch: Switch,
+    revision: Option<u64>,
+    reason: Option<Remark>,
+) -> Answer {
+    let by = call.caller.commander();
+    let application = call
+        .service
+        .switch_application(id, switch, revision, reason, &by, &call.circumstances)
         .await?;
     let shown = ShownApplication::of(&application, call.circumstances.now);
     Ok(with_revision(StatusCode::OK, application.revision, &shown))
@@ -269,12 +273,13 @@ async fn revoke(
         .1
         .parse()
         .map_err(|_| Problem::invalid("secret_id", "must be a UUID"))?;
-    let reason = only_reason(members)?;
+    let (revoke_tokens, reason) = revoke_tokens_and_reason(members)?;
     let service = call.service;
     let application = service
         .revoke_secret(
             id,
             secret_id,
+            revoke_tokens,
             revision,
             reason,
             &call.caller.commander(),
@@ -543,7 +548,18 @@ fn network(text: &str) -> Result<IpNet, String> {
     }
 }
 
-fn only_reason(members: serde_json::Map<String, serde_json::Value>) -> Result<Option<Remark>, InvalidField> {
+/// Whether the tokens go with what they were given for, and why.
+fn revoke_tokens_and_reason(
+    members: serde_json::Map<String, serde_json::Value>,
+) -> Result<(bool, Option<Remark>), InvalidField> {
+    let mut fields = Fields::new(members);
+    let revoke_tokens = fields.value("revoke_tokens", "true or false")?.unwrap_or(false);
+    let reason = fields.reason()?;
+    fields.finish()?;
+    Ok((revoke_tokens, reason))
+}
+
+pub(super) fn only_reason(members: serde_json::Map<String, serde_json::Value>) -> Result<Option<Remark>, InvalidField> {
     let mut fields = Fields::new(members);
     let reason = fields.reason()?;
     fields.finish()?;
@@ -651,7 +667,7 @@ pub(super) fn as_of_parameter(parameters: &mut Parameters, call: &AuthorizedCall
     Ok(Some(as_of))
 }
 
-fn application_id(text: &str) -> Result<ApplicationId, Problem> {
+pub(super) fn application_id(text: &str) -> Result<ApplicationId, Problem> {
     text.parse().map_err(|_| {
         Problem::invalid(
             "id",

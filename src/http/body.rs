@@ -19,8 +19,13 @@ pub enum NoBody {
 
 /// Reads the whole body.
 pub async fn read(body: Payload, timeout: Duration) -> Result<Bytes, NoBody> {
+    read_up_to(MAX_BODY_BYTES, body, timeout).await
+}
+
+/// Reads the whole body, of another size at the most.
+pub async fn read_up_to(most_bytes: usize, body: Payload, timeout: Duration) -> Result<Bytes, NoBody> {
     // The timer is only set when the body is not there yet.
-    match tokio::time::timeout(timeout, body.to_bytes_limited(MAX_BODY_BYTES)).await {
+    match tokio::time::timeout(timeout, body.to_bytes_limited(most_bytes)).await {
         Ok(Ok(Ok(body))) => Ok(body),
         Ok(Ok(Err(_))) => Err(NoBody::BrokenOff),
         Ok(Err(_)) => Err(NoBody::TooLarge),

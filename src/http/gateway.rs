@@ -115,7 +115,10 @@ fn unfit(
     let upgrades = request.headers().get_all(http::header::UPGRADE);
     // Behind it another protocol would follow, in which nobody authorizes anything. Others (h2c) may be ignored
     // (RFC 9110 §7.8).
-    if upgrades.into_iter().any(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"websocket")) {
+    if upgrades
+        .into_iter()
+        .any(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"websocket"))
+    {
         return Some(NotForwarded::Upgrade);
     }
     if content_length(request).is_some_and(|bytes| bytes > settings.max_body_bytes) {
@@ -143,7 +146,10 @@ fn onward(
     for (name, value) in given {
         if goes_on(name.as_str(), &named, settings.forward_token) {
             let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| malformed())?;
-            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| malformed())?);
+            headers.append(
+                name,
+                HeaderValue::from_bytes(value.as_bytes()).map_err(|_| malformed())?,
+            );
         }
     }
     let mut set = |name: HeaderName, value: &[u8]| match HeaderValue::from_bytes(value) {
@@ -260,7 +266,11 @@ fn back(
         _ => return Err(NotForwarded::Upstream(UpstreamFailure::NoProperAnswer).into()),
     };
     // The connection bounds it only roughly, by what it reads at once.
-    let head_bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let head_bytes: usize = head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
     if head_bytes > settings.max_response_header_bytes {
         return Err(NotForwarded::Upstream(UpstreamFailure::NoProperAnswer).into());
     }

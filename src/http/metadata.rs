@@ -29,6 +29,11 @@ struct AuthorizationServer<'a> {
     token_endpoint: String,
     jwks_uri: String,
     token_endpoint_auth_methods_supported: [&'static str; 2],
+    // RFC 7662, RFC 7009
+    introspection_endpoint: String,
+    introspection_endpoint_auth_methods_supported: [&'static str; 2],
+    revocation_endpoint: String,
+    revocation_endpoint_auth_methods_supported: [&'static str; 2],
     grant_types_supported: [&'static str; 1],
     // REQUIRED, and empty: there is no authorization endpoint.
     response_types_supported: [&'static str; 0],
@@ -65,14 +70,19 @@ async fn jwks(doors: web::Data<Doors>) -> HttpResponse {
 }
 
 fn describe(issuer: &str) -> AuthorizationServer<'_> {
+    let auth_methods = [
+        AuthMethod::ClientSecretBasic.as_str(),
+        AuthMethod::ClientSecretPost.as_str(),
+    ];
     AuthorizationServer {
         issuer,
         token_endpoint: format!("{issuer}/connect/token"),
         jwks_uri: format!("{issuer}/.well-known/jwks.json"),
-        token_endpoint_auth_methods_supported: [
-            AuthMethod::ClientSecretBasic.as_str(),
-            AuthMethod::ClientSecretPost.as_str(),
-        ],
+        token_endpoint_auth_methods_supported: auth_methods,
+        introspection_endpoint: format!("{issuer}/connect/introspect"),
+        introspection_endpoint_auth_methods_supported: auth_methods,
+        revocation_endpoint: format!("{issuer}/connect/revoke"),
+        revocation_endpoint_auth_methods_supported: auth_methods,
         grant_types_supported: ["client_credentials"],
         response_types_supported: [],
         service_documentation: format!("{issuer}/openapi.json"),

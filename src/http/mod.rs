@@ -2,19 +2,33 @@
 
 pub mod token;
 
+pub mod token_operations;
+
 pub mod metadata;
 
 pub mod admin_applications;
 
+pub mod admin_reference_tokens;
+
+pub mod admin_tokens;
+
+pub mod admin_sessions;
+
 pub mod admin_apis;
 
 pub mod admin_keys;
+
+pub mod verify;
+
+pub mod identity;
 
 pub mod audit;
 
 pub mod audit_tail;
 
 pub mod audit_export;
+
+pub mod reported_calls;
 
 pub mod reports;
 
@@ -116,14 +130,20 @@ where
 
 fn below_issuer(config: &mut ServiceConfig) {
     token::routes(config);
+    token_operations::routes(config);
     metadata::routes(config);
     health::routes(config);
     admin_applications::routes(config);
+    admin_reference_tokens::routes(config);
+    admin_tokens::routes(config);
+    admin_sessions::routes(config);
     admin_apis::routes(config);
     admin_keys::routes(config);
+    verify::routes(config);
     audit::routes(config);
     audit_tail::routes(config);
     audit_export::routes(config);
+    reported_calls::routes(config);
     reports::routes(config);
     statistics::routes(config);
     transparency::routes(config);

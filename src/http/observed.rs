@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 /// The trace that a request belongs to, as its events keep it: 32 hex digits.
 #[derive(Debug, Clone)]
-pub struct TraceId(pub Option<String>);
+pub struct TraceId(pub String);
 
 /// Counts and times a request, and puts it in a span.
 pub async fn observe<B: MessageBody>(
@@ -30,9 +30,9 @@ pub async fn observe<B: MessageBody>(
     let headers = request.headers();
     let state = headers.get("tracestate").and_then(|value| value.to_str().ok());
     let span = RequestSpan::start(method, route, single(headers, "traceparent"), state);
-    request
-        .extensions_mut()
-        .insert(TraceId(span.trace_id().map(|id| id.to_string())));
+    if let Some(trace_id) = span.trace_id() {
+        request.extensions_mut().insert(TraceId(trace_id.to_string()));
+    }
     let answer = next.call(request).instrument(span.span().clone()).await;
     let status = match &answer {
         Ok(response) => response.status().as_u16(),
@@ -55,11 +55,15 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a [u8]> {
 
 /// The route's pattern: a bounded set, whatever callers ask for.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 22] = [
+    const EXACT: &[&str] = &[
         "/connect/token",
         "/id/connect/token",
         "/oauth2/token",
         "/token",
+        "/connect/introspect",
+        "/connect/revoke",
+        "/audit/api-calls",
+        "/verify",
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
         "/.well-known/jwks.json",
@@ -69,6 +73,8 @@ fn route(path: &str) -> &'static str {
         "/metrics",
         "/openapi.json",
         "/admin/applications",
+        "/admin/tokens",
+        "/admin/sessions",
         "/admin/apis",
         "/admin/signing-keys",
         "/admin/signing-keys/rotate",
@@ -79,8 +85,11 @@ fn route(path: &str) -> &'static str {
         "/checkpoint",
         "/",
     ];
-    const BELOW: [(&str, &str); 7] = [
+    const BELOW: &[(&str, &str)] = &[
+        ("/verify/", "/verify"),
         ("/admin/applications/", "/admin/applications/{id}"),
+        ("/admin/tokens/", "/admin/tokens/{jti}"),
+        ("/admin/sessions/", "/admin/sessions/{id}"),
         ("/admin/apis/", "/admin/apis/{id}"),
         ("/admin/signing-keys/", "/admin/signing-keys/{kid}"),
         ("/audit/events/", "/audit/events/{index}"),
@@ -89,13 +98,14 @@ fn route(path: &str) -> &'static str {
         ("/tile/", "/tile/{level}/{number}"),
     ];
     EXACT
-        .into_iter()
-        .find(|known| *known == path)
+        .iter()
+        .find(|known| **known == path)
+        .copied()
         .or_else(|| {
             BELOW
-                .into_iter()
+                .iter()
                 .find(|(prefix, _)| path.starts_with(prefix))
-                .map(|(_, route)| route)
+                .map(|(_, route)| *route)
         })
         .unwrap_or("other")
 }

@@ -27,12 +27,20 @@ pub fn circumstances(request: &HttpRequest, doors: &Doors) -> Circumstances {
             ip,
             user_agent: user_agent.map(Into::into),
         }),
-        trace_id: request
-            .extensions()
-            .get::<TraceId>()
-            .and_then(|trace_id| trace_id.0.clone()),
+        trace_id: request.extensions().get::<TraceId>().map(|trace_id| trace_id.0.clone()),
         now: service::now(),
     }
+}
+
+/// Whether what the request says about the original one is believed.
+pub fn is_from_trusted_proxy(request: &HttpRequest, doors: &Doors) -> bool {
+    let trusted = &doors.trusted_proxies;
+    !trusted.is_empty() && trusted.iter().any(|network| network.contains(&peer(request)))
+}
+
+fn peer(request: &HttpRequest) -> IpAddr {
+    let peer = request.peer_addr();
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
 }
 
 /// The way of a request to this server, for an upstream.
@@ -50,7 +58,7 @@ pub fn way(request: &HttpRequest, doors: &Doors, client: Option<IpAddr>) -> Way 
     let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
     let mut addresses: Vec<String> = client.iter().map(IpAddr::to_string).collect();
     addresses.extend(peer.filter(|_| peer != client).map(|peer| peer.to_string()));
-    let is_trusted = peer.is_some_and(|peer| doors.trusted_proxies.iter().any(|network| network.contains(&peer)));
+    let is_trusted = is_from_trusted_proxy(request, doors);
     let said = |name: &str| request.headers().get(name).filter(|_| is_trusted);
     let scheme = match said("x-forwarded-proto").map(|value| value.as_bytes()) {
         Some(b"https") => "https",
@@ -75,9 +83,7 @@ pub fn way(request: &HttpRequest, doors: &Doors, client: Option<IpAddr>) -> Way 
 /// The peer's address; behind trusted proxies the last address in `X-Forwarded-For` that is not one of
 /// theirs. Whatever an untrusted peer says about itself is not read.
 fn client_ip(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
-    let peer = request
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
+    let peer = peer(request);
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
     if !is_trusted(&peer) {
         return peer;
@@ -118,7 +124,8 @@ fn address(hop: &str) -> Option<IpAddr> {
     ip.map(|ip: IpAddr| ip.to_canonical())
 }
 
-fn displayable(bytes: &[u8]) -> String {
+/// A User-Agent as events keep it.
+pub(super) fn displayable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .chars()
         .take(MAX_USER_AGENT_CHARS)

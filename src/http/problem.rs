@@ -24,6 +24,7 @@ pub fn token_error(dialect: Dialect, error: &OAuthError, issuer: &str) -> HttpRe
     let status = match error {
         OAuthError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         OAuthError::InvalidClient => StatusCode::UNAUTHORIZED,
+        OAuthError::InsufficientScope { .. } => StatusCode::FORBIDDEN,
         OAuthError::SlowDown { .. } => StatusCode::TOO_MANY_REQUESTS,
         OAuthError::TemporarilyUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         OAuthError::UnsupportedContentType { .. }
@@ -36,6 +37,8 @@ pub fn token_error(dialect: Dialect, error: &OAuthError, issuer: &str) -> HttpRe
         | OAuthError::MissingClientId
         | OAuthError::MissingClientSecret
         | OAuthError::MissingAudience
+        | OAuthError::MissingToken
+        | OAuthError::NotTheClientsToken
         | OAuthError::UnauthorizedGrant
         | OAuthError::AudienceNotAuthorized { .. }
         | OAuthError::InvalidTarget { .. }
@@ -114,6 +117,12 @@ pub fn not_json() -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail)
 }
 
+/// The body of a report is no NDJSON.
+pub fn not_ndjson() -> Problem {
+    let detail = "Content-Type must be application/x-ndjson: a JSON object per line";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail)
+}
+
 /// The log is not that long.
 pub fn no_such_event(index: u64) -> Problem {
     let detail = format!("The log has no event {index} yet");
@@ -145,6 +154,20 @@ pub fn not_ready(readiness: &Readiness) -> HttpResponse {
     response
         .insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS))
         .json(readiness)
+}
+
+/// A call that a proxy has asked about is not to pass. nginx knows 401 and 403 as refusals; whatever else it is told it
+/// answers with a 500 of its own.
+pub fn not_verified(refused: CallRefused) -> Problem {
+    let is_the_callers_fault = matches!(refused, CallRefused::SeveralTokens | CallRefused::SlowDown { .. });
+    let mut problem = Problem::from(refused);
+    if is_the_callers_fault {
+        problem.status = StatusCode::UNAUTHORIZED;
+        problem.title = "Unauthorized";
+        // RFC 9110 §15.5.2: a 401 has a challenge.
+        problem.challenge.get_or_insert_with(|| "Bearer".into());
+    }
+    problem
 }
 
 /// An RFC 9457 problem.
@@ -199,6 +222,11 @@ impl Problem {
         let mut problem = Self::new(StatusCode::BAD_REQUEST, "invalid", format!("{field}: {message}"));
         problem.errors.push(FieldProblem { field, message });
         problem
+    }
+
+    /// A caller's name fits no header.
+    pub fn no_identity() -> Self {
+        Self::internal(&"a caller's attributes cannot be put in headers")
     }
 
     fn unavailable(error: &ServiceError) -> Self {

@@ -50,6 +50,9 @@ pub enum OAuthError {
     /// The dialect wants an audience and the request names none.
     #[error("Missing audience")]
     MissingAudience,
+    /// There is no `token` where a question, or a revocation, is about one (RFC 7009 §2.1, RFC 7662 §2.1).
+    #[error("Missing token")]
+    MissingToken,
     /// The client is not known by this id and secret, from this source, now. One answer for every
     /// reason, so that it tells an attacker nothing.
     #[error("Invalid client_id or client_secret")]
@@ -69,6 +72,15 @@ pub enum OAuthError {
         /// As requested.
         resource: Displayable,
     },
+    /// The client asks about tokens and lacks the scope for it (RFC 7662 §2.1).
+    #[error("The client lacks the scope {scope}")]
+    InsufficientScope {
+        /// The scope that is needed.
+        scope: &'static str,
+    },
+    /// The token that is to be revoked was issued to another client (RFC 7009 §2.1).
+    #[error("The token was not issued to this client")]
+    NotTheClientsToken,
     /// Scope tokens that the application may not have.
     #[error("Invalid scope: {refused}")]
     InvalidScope {
@@ -112,14 +124,18 @@ impl OAuthError {
             | Self::SeveralAuthenticationMethods
             | Self::MissingClientId
             | Self::MissingClientSecret
-            | Self::MissingAudience => "invalid_request",
+            | Self::MissingAudience
+            | Self::MissingToken => "invalid_request",
             Self::UnsupportedGrantType { .. } => match dialect {
                 Dialect::Standard | Dialect::Json => "unsupported_grant_type",
                 Dialect::Audience => "invalid_request",
             },
             Self::InvalidGrant => "invalid_grant",
             Self::InvalidClient => "invalid_client",
-            Self::UnauthorizedGrant | Self::AudienceNotAuthorized { .. } => "unauthorized_client",
+            Self::UnauthorizedGrant | Self::AudienceNotAuthorized { .. } | Self::NotTheClientsToken => {
+                "unauthorized_client"
+            }
+            Self::InsufficientScope { .. } => "insufficient_scope",
             Self::InvalidTarget { .. } => "invalid_target",
             Self::InvalidScope { .. } => "invalid_scope",
             Self::SlowDown { .. } => "slow_down",

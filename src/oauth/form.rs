@@ -65,6 +65,7 @@ fn parameter(name: &str) -> Option<Parameter> {
         "scope" => Parameter::Scope,
         "audience" => Parameter::Audience,
         "resource" => Parameter::Resource,
+        "token" => Parameter::Token,
         _ => return None,
     })
 }

@@ -10,6 +10,8 @@ mod json_body;
 mod parameters;
 pub mod requested_scope;
 
+pub mod token_operation;
+
 pub mod error;
 pub mod token_response;
 
@@ -20,6 +22,7 @@ pub use displayable::{Displayable, presented_client_id};
 pub use error::OAuthError;
 pub use grantlog_projections::event::{AuthMethod, Dialect};
 pub use requested_scope::RequestedScope;
+pub use token_operation::TokenOperation;
 pub use token_request::{Refusal, RefusalReason, RequestHeaders, TokenRequest};
 pub use token_response::TokenResponse;
 

@@ -18,6 +18,7 @@ pub(super) struct Parameters<'a> {
     pub scope: Option<Cow<'a, str>>,
     pub audience: Option<Cow<'a, str>>,
     pub resources: Vec<Cow<'a, str>>,
+    pub token: Option<Cow<'a, str>>,
     /// One bit for each [`Parameter`] that was there, with a value or without.
     seen: u8,
     unknown: Vec<Cow<'a, str>>,
@@ -36,6 +37,8 @@ pub(super) enum Parameter {
     Audience,
     /// RFC 8707 §2: the one parameter that may be repeated.
     Resource,
+    /// RFC 7009 §2.1, RFC 7662 §2.1: the token that a question, or a revocation, is about.
+    Token,
 }
 
 /// Why a body cannot be read.
@@ -124,6 +127,7 @@ impl<'a> Parameters<'a> {
             Parameter::Scope => self.scope = Some(value),
             Parameter::Audience => self.audience = Some(value),
             Parameter::Resource => self.resources.push(value),
+            Parameter::Token => self.token = Some(value),
         }
         Ok(())
     }

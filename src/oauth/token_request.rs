@@ -87,6 +87,8 @@ pub enum RefusalReason {
     MissingClientSecret,
     /// No audience where one must be named.
     MissingAudience,
+    /// No `token` where a request is about one.
+    MissingToken,
 }
 
 impl RefusalReason {
@@ -106,6 +108,8 @@ impl RefusalReason {
             Self::MissingClientId => Fact::MissingClientId,
             Self::MissingClientSecret => Fact::MissingClientSecret,
             Self::MissingAudience => Fact::MissingAudience,
+            // Of no token request.
+            Self::MissingToken => Fact::Malformed,
         }
     }
 
@@ -144,9 +148,9 @@ impl TokenRequest {
     }
 }
 
-struct Refused {
-    error: OAuthError,
-    reason: RefusalReason,
+pub(super) struct Refused {
+    pub error: OAuthError,
+    pub reason: RefusalReason,
 }
 
 struct AskedFor {
@@ -179,6 +183,23 @@ fn check(
         }
     }
     let auth_method = auth_method?;
+    let (client_id, client_secret) = credentials(parameters)?;
+    if dialect == Dialect::Audience && audiences.is_empty() && resources.is_empty() {
+        return refuse(OAuthError::MissingAudience, RefusalReason::MissingAudience);
+    }
+    Ok(TokenRequest {
+        dialect,
+        client_id,
+        client_secret,
+        auth_method,
+        scope,
+        audiences,
+        resources,
+    })
+}
+
+/// The rows of what a client proves itself by. Leaves the id in `parameters`, so that a refusal can name it.
+pub(super) fn credentials(parameters: &mut Parameters<'_>) -> Result<(String, PresentedSecret), Refused> {
     let is_empty = parameters.client_id.as_deref().is_some_and(str::is_empty)
         || parameters.client_secret.as_ref().is_some_and(PresentedSecret::is_empty);
     if is_empty {
@@ -190,19 +211,7 @@ fn check(
     let Some(client_secret) = parameters.client_secret.take() else {
         return refuse(OAuthError::MissingClientSecret, RefusalReason::MissingClientSecret);
     };
-    if dialect == Dialect::Audience && audiences.is_empty() && resources.is_empty() {
-        return refuse(OAuthError::MissingAudience, RefusalReason::MissingAudience);
-    }
-    let client_id = client_id.into_owned();
-    Ok(TokenRequest {
-        dialect,
-        client_id,
-        client_secret,
-        auth_method,
-        scope,
-        audiences,
-        resources,
-    })
+    Ok((client_id.into_owned(), client_secret))
 }
 
 /// The rows of the content type and of the body.
@@ -252,7 +261,7 @@ fn bounded<'a>(audiences: impl Iterator<Item = &'a str>) -> Result<Vec<String>, 
 
 /// The row of the authentication method, and of a header that cannot be read. Leaves the credentials
 /// in `parameters`, whichever way they came.
-fn auth_method(header: AuthorizationHeader, parameters: &mut Parameters<'_>) -> Result<AuthMethod, Refused> {
+pub(super) fn auth_method(header: AuthorizationHeader, parameters: &mut Parameters<'_>) -> Result<AuthMethod, Refused> {
     // RFC 6749 §2.3: "The client MUST NOT use more than one authentication method in each request."
     const SEVERAL: Result<AuthMethod, Refused> = Err(Refused {
         error: OAuthError::SeveralAuthenticationMethods,
@@ -286,7 +295,7 @@ fn auth_method(header: AuthorizationHeader, parameters: &mut Parameters<'_>) -> 
     }
 }
 
-fn refuse<T>(error: OAuthError, reason: RefusalReason) -> Result<T, Refused> {
+pub(super) fn refuse<T>(error: OAuthError, reason: RefusalReason) -> Result<T, Refused> {
     Err(Refused { error, reason })
 }
 

@@ -14,7 +14,7 @@ pub struct Presented<'a> {
     pub scope: &'a Scope,
     /// The organisation that it is bound to.
     pub org_code: Option<&'a OrgCode>,
-    /// Where the call came from; none: nobody knows.
+    /// Where the call came from; none: it did not come here, an API asked about its token.
     pub source_ip: Option<IpAddr>,
 }
 
@@ -62,5 +62,5 @@ pub fn authorize_call(
 
 fn is_from_allowed_network(application: &TrustedApplication, source_ip: Option<IpAddr>) -> bool {
     let networks = &application.allowed_networks;
-    networks.is_empty() || source_ip.is_some_and(|ip| networks.iter().any(|network| network.contains(&ip)))
+    networks.is_empty() || source_ip.is_none_or(|ip| networks.iter().any(|network| network.contains(&ip)))
 }

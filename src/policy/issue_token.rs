@@ -2,10 +2,11 @@
 
 use crate::oauth::{Displayable, OAuthError, RequestedScope};
 use crate::policy::PolicySettings;
+use crate::policy::authenticate::{PresentedCredentials, authenticate};
 use grantlog_projections::api::Api;
 use grantlog_projections::directory::Directory;
-use grantlog_projections::event::{ClientType, RefusalReason};
-use grantlog_projections::trusted_application::{ClientSecret, TrustedApplication};
+use grantlog_projections::event::RefusalReason;
+use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
     Audience, Scope, SecretId, SigningAlgorithm, SystemUser, Timestamp, TokenLifetime, TokenType,
 };
@@ -71,10 +72,17 @@ pub fn issue_token(
     application: Option<&TrustedApplication>,
     command: &IssueToken<'_>,
 ) -> Result<Grant, Refused> {
-    let Some(application) = application else {
-        return Err(invalid_client(RefusalReason::UnknownClient));
+    let presented = PresentedCredentials {
+        matching_secret: command.matching_secret,
+        source_ip: command.source_ip,
+        now: command.now,
     };
-    let secret = authenticate(application, command)?;
+    let (application, secret) = authenticate(application, presented).map_err(|failed| Refused {
+        error: OAuthError::InvalidClient,
+        reason: failed.reason,
+        detail: None,
+        authenticated: failed.authenticated,
+    })?;
     let system_user = match &application.system_user {
         Some(system_user) if application.system_user_allowed => system_user.clone(),
         _ => {
@@ -120,46 +128,6 @@ pub fn issue_token(
 
 /// An audience of the token, and its API where one is registered.
 type RequestedApi<'a> = (Audience, Option<&'a Api>);
-
-/// A wrong secret comes before what is wrong with the application, so that every other reason tells the
-/// reader of the trail that the caller held the secret.
-fn authenticate<'a>(
-    application: &'a TrustedApplication,
-    command: &IssueToken<'_>,
-) -> Result<&'a ClientSecret, Refused> {
-    if application.is_deleted() {
-        return Err(invalid_client(RefusalReason::Deleted));
-    }
-    if application.client_type == ClientType::Public {
-        return Err(invalid_client(RefusalReason::PublicClient));
-    }
-    let matching = command
-        .matching_secret
-        .and_then(|id| application.secrets.iter().find(|secret| secret.id == id));
-    let Some(secret) = matching else {
-        return Err(invalid_client(RefusalReason::SecretMismatch));
-    };
-    if secret.revoked_at.is_some() {
-        return Err(invalid_client(RefusalReason::SecretRevoked));
-    }
-    if !secret.is_accepted_at(command.now) {
-        return Err(invalid_client(RefusalReason::SecretExpired));
-    }
-    if !application.is_enabled {
-        return Err(Refused {
-            authenticated: true,
-            ..invalid_client(RefusalReason::Disabled)
-        });
-    }
-    let networks = &application.allowed_networks;
-    if !networks.is_empty() && !networks.iter().any(|network| network.contains(&command.source_ip)) {
-        return Err(Refused {
-            authenticated: true,
-            ..invalid_client(RefusalReason::NetworkNotAllowed)
-        });
-    }
-    Ok(secret)
-}
 
 fn requested_audiences<'a>(
     directory: &'a Directory,
@@ -286,15 +254,6 @@ fn granted_scope(
         RefusalReason::ScopeNotAllowed,
         detail,
     ))
-}
-
-fn invalid_client(reason: RefusalReason) -> Refused {
-    Refused {
-        error: OAuthError::InvalidClient,
-        reason,
-        detail: None,
-        authenticated: false,
-    }
 }
 
 fn authorized_no_further(error: OAuthError, reason: RefusalReason, detail: Option<String>) -> Refused {

@@ -1,6 +1,8 @@
 //! Decisions. Pure: `decide(state, command) -> events or a refusal`; the time, ids and the outcome of
 //! checking a secret arrive inside the command.
 
+pub mod authenticate;
+
 pub mod issue_token;
 
 pub mod authorize_call;
@@ -8,6 +10,8 @@ pub mod authorize_call;
 pub mod applications;
 
 pub mod secrets;
+
+pub mod tokens;
 
 pub mod apis;
 
@@ -32,10 +36,11 @@ pub struct PolicySettings {
 }
 
 /// The scopes that open Grantlog's own endpoints.
-pub const OWN_SCOPES: [&str; 6] = [
+pub const OWN_SCOPES: [&str; 7] = [
     "applications:read",
     "applications:write",
     "keys:write",
+    "tokens:revoke",
     "audit:read",
     "audit:export",
     "audit:hold",
@@ -49,21 +54,27 @@ pub struct FirstApplication {
     /// Its name for people.
     pub name: &'static str,
     /// What it may do: nobody can give it more than they have themselves, so each duty needs one who has it.
-    pub scopes: [&'static str; 4],
+    pub scopes: &'static [&'static str],
 }
 
 /// Who administers. Cannot take the trail out.
 pub const ADMINISTRATOR: FirstApplication = FirstApplication {
     client_id: "grantlog.admin",
     name: "Grantlog administrator",
-    scopes: ["applications:read", "applications:write", "keys:write", "audit:read"],
+    scopes: &[
+        "applications:read",
+        "applications:write",
+        "keys:write",
+        "tokens:revoke",
+        "audit:read",
+    ],
 };
 /// Who audits: may take the trail out and hold it, and can change nothing. `applications:read` is what an
 /// access review needs.
 pub const AUDITOR: FirstApplication = FirstApplication {
     client_id: "grantlog.auditor",
     name: "Grantlog auditor",
-    scopes: ["applications:read", "audit:read", "audit:export", "audit:hold"],
+    scopes: &["applications:read", "audit:read", "audit:export", "audit:hold"],
 };
 /// All of them.
 pub const FIRST_APPLICATIONS: [FirstApplication; 2] = [ADMINISTRATOR, AUDITOR];

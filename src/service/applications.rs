@@ -35,6 +35,18 @@ pub struct Registration {
     pub secret_expires_in_seconds: Option<i64>,
 }
 
+/// Whether an application may ask for tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// It may.
+    On,
+    /// It may not, and nothing opens with the tokens that it has.
+    Off {
+        /// Whether those stay refused when it is switched on again.
+        revoke_tokens: bool,
+    },
+}
+
 /// An application, and its new secret in the clear: shown once, stored nowhere.
 pub struct WithSecret {
     /// The application.
@@ -200,7 +212,7 @@ impl Service {
     pub async fn switch_application(
         &self,
         id: ApplicationId,
-        on: bool,
+        switch: Switch,
         expected_revision: Option<u64>,
         reason: Option<Remark>,
         by: &Commander,
@@ -208,14 +220,21 @@ impl Service {
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
         let decide = |application: &TrustedApplication| {
             check_revision(expected_revision, application.revision)?;
-            Ok(if on {
-                by.authority.check(&application.scope)?;
-                applications::enable(application, reason.clone()).map(Event::from)
-            } else {
-                applications::disable(application, false, reason.clone()).map(Event::from)
+            Ok(match switch {
+                Switch::On => {
+                    by.authority.check(&application.scope)?;
+                    applications::enable(application, reason.clone()).map(Event::from)
+                }
+                Switch::Off { revoke_tokens } => {
+                    applications::disable(application, revoke_tokens, reason.clone()).map(Event::from)
+                }
             })
         };
-        self.decide_application(id, by, circumstances, decide).await
+        let switched = self.decide_application(id, by, circumstances, decide).await?;
+        if let Switch::Off { .. } = switch {
+            self.end_sessions_of_revoked_tokens(id, &by.actor, circumstances).await;
+        }
+        Ok(switched)
     }
 
     /// Deletes the application; its name is not given out again.
@@ -239,9 +258,11 @@ impl Service {
         };
         match self.decide_application(id, by, circumstances, decide).await {
             // It is gone already: that is what was asked for.
-            Err(ServiceError::Refused(CommandRefused::NotFound(_))) if is_gone() => Ok(()),
-            outcome => outcome.map(drop),
-        }
+            Err(ServiceError::Refused(CommandRefused::NotFound(_))) if is_gone() => return Ok(()),
+            outcome => outcome?,
+        };
+        self.end_sessions_of_revoked_tokens(id, &by.actor, circumstances).await;
+        Ok(())
     }
 
     /// Gives the application a new secret; those of now stay valid for the overlap.
@@ -280,11 +301,13 @@ impl Service {
         })
     }
 
-    /// Ends a secret at once.
+    /// Ends a secret at once, and with `revoke_tokens` the tokens that were asked for with it.
+    #[allow(clippy::too_many_arguments)] // a command's fields, who gives it and where
     pub async fn revoke_secret(
         &self,
         id: ApplicationId,
         secret_id: SecretId,
+        revoke_tokens: bool,
         expected_revision: Option<u64>,
         reason: Option<Remark>,
         by: &Commander,
@@ -292,9 +315,13 @@ impl Service {
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
         let decide = |application: &TrustedApplication| {
             check_revision(expected_revision, application.revision)?;
-            Ok(secrets::revoke(application, secret_id, false, reason.clone())?.map(Event::from))
+            Ok(secrets::revoke(application, secret_id, revoke_tokens, reason.clone())?.map(Event::from))
         };
-        self.decide_application(id, by, circumstances, decide).await
+        let revoked = self.decide_application(id, by, circumstances, decide).await?;
+        if revoke_tokens {
+            self.end_sessions_of_revoked_tokens(id, &by.actor, circumstances).await;
+        }
+        Ok(revoked)
     }
 
     /// Reads, decides and appends, again when somebody else was faster. A decision that depends on the

@@ -11,9 +11,11 @@ use crate::service::verified_tokens::Signed;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
 use grantlog_projections::event::{
-    ApiCallAuthorized, ApiCallDenied, DenialReason, SessionEnd, SessionEnded, SessionStarted, TokenKind, Via,
+    ApiCallAuthorized, ApiCallDenied, DenialReason, SessionEnd, SessionEnded, SessionStarted, TokenIssued, TokenKind,
+    Via,
 };
 use grantlog_projections::sessions::Session;
+use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
     Actor, ApplicationId, ApplicationUri, Audience, OrgCode, Scope, SecretId, StreamName, SystemUser, Timestamp,
 };
@@ -53,7 +55,7 @@ impl<'a> Credential<'a> {
         }
     }
 
-    fn kind(self) -> TokenKind {
+    pub(super) fn kind(self) -> TokenKind {
         match self.token().is_some_and(is_reference_token) {
             true => TokenKind::Reference,
             false => TokenKind::Jwt,
@@ -180,6 +182,25 @@ pub(super) struct Holder {
     signed: Option<Arc<Signed>>,
 }
 
+/// A token as its event has it: no signature was looked at.
+impl From<&TokenIssued> for Holder {
+    fn from(issued: &TokenIssued) -> Self {
+        Self {
+            kind: TokenKind::Jwt,
+            jti: issued.jti,
+            client_id: issued.application_uri.clone(),
+            application_id: issued.application_id,
+            scope: issued.scope.clone(),
+            system_user: Some(issued.system_user.clone()),
+            org_code: issued.org_code.clone(),
+            issued_at: issued.issued_at,
+            expires_at: issued.expires_at,
+            hint: issued.token_hint.clone(),
+            signed: None,
+        }
+    }
+}
+
 /// The token of a session, as far as a revocation has to know it.
 impl From<&Session> for Holder {
     fn from(session: &Session) -> Self {
@@ -206,7 +227,7 @@ pub(super) struct Invalid {
 }
 
 impl Invalid {
-    fn of(holder: &Holder, reason: DenialReason) -> Self {
+    pub fn of(holder: &Holder, reason: DenialReason) -> Self {
         let bearer = Bearer {
             jti: holder.jti,
             client_id: holder.client_id.clone(),
@@ -372,17 +393,19 @@ impl Service {
             scope: call.required_scope,
             org_code: call.org_code,
         };
-        self.may(holder, demand, circumstances)
+        let source_ip = circumstances.source.as_ref().map(|source| source.ip);
+        self.may(holder, demand, source_ip)
             .map_err(|reason| Invalid::of(holder, reason))?;
         Ok(())
     }
 
-    /// Whether whoever holds this token may do what is asked for, as things are now.
+    /// Whether whoever holds this token may do what is asked for, as things are now; `source_ip`: where from, when the
+    /// call came here.
     pub(super) fn may(
         &self,
         holder: &Holder,
         demand: Demand<'_>,
-        circumstances: &Circumstances,
+        source_ip: Option<IpAddr>,
     ) -> Result<(), DenialReason> {
         let snapshot = self.snapshot();
         let application = snapshot.directory.application(holder.application_id);
@@ -390,7 +413,7 @@ impl Service {
             kind: holder.kind,
             scope: &holder.scope,
             org_code: holder.org_code.as_ref(),
-            source_ip: circumstances.source.as_ref().map(|source| source.ip),
+            source_ip,
         };
         authorize_call(application.map(|found| &**found), presented, demand)
     }
@@ -458,17 +481,29 @@ impl Service {
         let Some(hash) = presented_hash(token) else {
             return Err(Invalid::of_nobody(DenialReason::MalformedToken));
         };
-        let snapshot = self.snapshot();
-        let Some(found) = snapshot.tokens.reference_of(&hash) else {
+        let found = self.snapshot().tokens.reference_of(&hash).map(|found| found.id);
+        let Some(holder) = found.and_then(|id| self.reference_holder(id)) else {
             return Err(Invalid::of_nobody(DenialReason::UnknownToken));
         };
+        if circumstances.now >= holder.expires_at {
+            return Err(Invalid::of(&holder, DenialReason::TokenExpired));
+        }
+        if audience.is_some_and(|audience| !self.audiences_of_token(&holder).contains(audience)) {
+            return Err(Invalid::of(&holder, DenialReason::WrongAudience));
+        }
+        Ok(holder)
+    }
+
+    /// The holder of the reference token with this id. What it acts as is what its application acts as now.
+    pub(super) fn reference_holder(&self, id: Uuid) -> Option<Holder> {
+        let snapshot = self.snapshot();
+        let found = snapshot.tokens.reference(id)?;
         let application = snapshot.directory.application(found.application_id);
-        // What it acts as is what its application acts as now.
         let system_user = application.and_then(|application| {
             let system_user = application.system_user.clone();
             system_user.filter(|_| application.system_user_allowed)
         });
-        let holder = Holder {
+        Some(Holder {
             kind: TokenKind::Reference,
             jti: found.id,
             client_id: found.application_uri.clone(),
@@ -480,23 +515,34 @@ impl Service {
             expires_at: found.expires_at,
             hint: found.hint.clone(),
             signed: None,
-        };
-        if circumstances.now >= found.expires_at {
-            return Err(Invalid::of(&holder, DenialReason::TokenExpired));
+        })
+    }
+
+    /// The APIs that a token is for.
+    pub(super) fn audiences_of_token(&self, holder: &Holder) -> Vec<Audience> {
+        if let Some(signed) = &holder.signed {
+            return signed.token.audiences().to_vec();
         }
-        let is_for = |audience: &Audience| match (&found.audiences[..], application) {
-            ([], Some(application)) => match &application.audiences[..] {
-                // As an access token of such an application (docs/decisions/0004).
-                [] => *audience == self.settings.policy.default_audience,
-                audiences => audiences.contains(audience),
-            },
-            ([], None) => false,
-            (audiences, _) => audiences.contains(audience),
-        };
-        if audience.is_some_and(|audience| !is_for(audience)) {
-            return Err(Invalid::of(&holder, DenialReason::WrongAudience));
+        let snapshot = self.snapshot();
+        let application = snapshot.directory.application(holder.application_id);
+        // What is taken from an application is taken from its reference tokens, too.
+        let mut audiences = application.map_or_else(Vec::new, |application| self.audiences_of(application));
+        if let Some(token) = snapshot
+            .tokens
+            .reference(holder.jti)
+            .filter(|token| !token.audiences.is_empty())
+        {
+            audiences.retain(|audience| token.audiences.contains(audience));
         }
-        Ok(holder)
+        audiences
+    }
+
+    /// The APIs that an application may ask for; one that has none gets the default one (docs/decisions/0004).
+    pub(super) fn audiences_of(&self, application: &TrustedApplication) -> Vec<Audience> {
+        match &application.audiences[..] {
+            [] => vec![self.settings.policy.default_audience.clone()],
+            audiences => audiences.to_vec(),
+        }
     }
 
     /// Whether a token was revoked: itself, with all of its application's, or with its secret.
@@ -619,6 +665,7 @@ pub(super) fn ended_fact(session: &Session, reason: SessionEnd) -> SessionEnded 
         application_uri: session.application_uri.clone(),
         jti: session.jti,
         reason,
+        remark: None,
     }
 }
 
@@ -675,6 +722,9 @@ fn refusal(reason: DenialReason, required_scope: &str) -> CallRefused {
         | DenialReason::UnknownClient
         | DenialReason::SecretMismatch
         | DenialReason::SecretExpired
+        | DenialReason::SecretRevoked
+        | DenialReason::PublicClient
+        | DenialReason::NotTheClientsToken
         | DenialReason::MalformedRequest
         | DenialReason::RefusedByApi => CallRefused::InvalidToken("it is not a token of this server"),
     }

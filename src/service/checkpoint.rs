@@ -76,6 +76,13 @@ pub enum CheckpointError {
 struct Position {
     events: u64,
     last_event_sha256: [u8; 32],
+    /// Rows of things that are asked for by what is not there: a lost one would give a revoked token back.
+    rows: usize,
+}
+
+/// How many rows of that kind a state has.
+fn rows(snapshot: &Snapshot) -> usize {
+    snapshot.directory.application_count() + snapshot.tokens.len() + snapshot.sessions.len()
 }
 
 /// A save under way, on a thread of its own. On failure the changes come back, to be saved another time; a panic
@@ -162,6 +169,7 @@ impl Checkpoint {
             let position = Position {
                 events,
                 last_event_sha256,
+                rows: rows(&snapshot),
             };
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let saved = match save(&mut connection, &snapshot, &changed, &position) {
@@ -267,7 +275,7 @@ fn clear(connection: &mut Connection) -> rusqlite::Result<()> {
 /// In one look: a server may be saving, when it is another process that loads.
 fn load(connection: &mut Connection) -> rusqlite::Result<Option<(Snapshot, Position)>> {
     let look = connection.transaction()?;
-    let Some(position) = single(&look, "position")? else {
+    let Some(position) = single::<Position>(&look, "position")? else {
         return Ok(None);
     };
     let mut snapshot = Snapshot::default();
@@ -299,6 +307,9 @@ fn load(connection: &mut Connection) -> rusqlite::Result<Option<(Snapshot, Posit
     }
     snapshot.key_ring = Arc::new(single(&look, "key_ring")?.unwrap_or_default());
     snapshot.service_run = single(&look, "service_run")?.unwrap_or_default();
+    if rows(&snapshot) != position.rows {
+        return Err(damaged("rows of the saved state are lost".into()));
+    }
     Ok(Some((snapshot, position)))
 }
 
@@ -419,4 +430,102 @@ fn parse<T: DeserializeOwned>(saved: &[u8]) -> rusqlite::Result<T> {
 
 fn damaged(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::memory_log::MemoryLog;
+    use std::path::Path;
+
+    /// A log with one of everything that is saved, and what it folds to.
+    async fn everything() -> (Arc<MemoryLog>, Snapshot, Changed, [u8; 32]) {
+        let log = MemoryLog::of(&[]);
+        for file in [
+            "ApplicationRegistered.json",
+            "ApiRegistered.json",
+            "SigningKeyAdded.json",
+            "ServiceStarted.json",
+            "TokenRevoked.json",
+            "TokensRevoked.json",
+            "SecretRevoked.revoke_tokens.json",
+            "ReferenceTokenIssued.json",
+            "SessionStarted.json",
+            "ApiCallAuthorized.reported.json",
+        ] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+            log.add_bytes(std::fs::read(path).unwrap().trim_ascii_end().to_vec());
+        }
+        let (mut snapshot, mut changed) = (Snapshot::default(), Changed::default());
+        let events = log.read_all(0, Direction::Forwards, 100).await.unwrap();
+        for event in &events {
+            snapshot.fold(event, &mut changed).unwrap();
+        }
+        let last = Sha256::digest(&events.last().unwrap().bytes).into();
+        (log, snapshot, changed, last)
+    }
+
+    #[tokio::test]
+    async fn everything_that_is_saved_is_loaded_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("projections.db");
+        let (log, snapshot, changed, last) = everything().await;
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let saved = checkpoint.save(snapshot.clone(), changed, log.log_size(), last).await;
+        assert!(saved.unwrap().is_ok());
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        for table in TABLES {
+            let count = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+            assert!(count.unwrap() > 0, "nothing of {table} is in this test");
+        }
+        let loaded = Checkpoint::open(&path).unwrap().load_for(&*log).await.unwrap();
+        assert_eq!(loaded, (snapshot, log.log_size()));
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_is_gone_from_the_file_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("projections.db");
+        let (log, mut snapshot, changed, last) = everything().await;
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let saved = checkpoint.save(snapshot.clone(), changed, log.log_size(), last).await;
+        assert!(saved.unwrap().is_ok());
+        let ended = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/SessionEnded.json");
+        log.add_bytes(std::fs::read(ended).unwrap().trim_ascii_end().to_vec());
+        let event = log.read_all(log.log_size() - 1, Direction::Forwards, 1).await.unwrap();
+        let mut changed = Changed::default();
+        snapshot.fold(&event[0], &mut changed).unwrap();
+        assert!(snapshot.sessions.is_empty());
+        let last = Sha256::digest(&event[0].bytes).into();
+        let saved = checkpoint.save(snapshot.clone(), changed, log.log_size(), last).await;
+        assert!(saved.unwrap().is_ok());
+        let loaded = Checkpoint::open(&path).unwrap().saved_for(&*log).await.unwrap();
+        assert_eq!(loaded, Some((snapshot, log.log_size())));
+    }
+
+    /// A revocation that is lost would let a token in again, and nobody would notice.
+    #[tokio::test]
+    async fn a_file_that_has_lost_a_row_is_built_again_from_the_log() {
+        for table in [
+            "application",
+            "revoked_token",
+            "revoked_until",
+            "revoked_secret",
+            "reference_token",
+            "session",
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("projections.db");
+            let (log, snapshot, changed, last) = everything().await;
+            let checkpoint = Checkpoint::open(&path).unwrap();
+            let saved = checkpoint.save(snapshot, changed, log.log_size(), last).await;
+            assert!(saved.unwrap().is_ok());
+            drop(checkpoint);
+            let connection = rusqlite::Connection::open(&path).unwrap();
+            connection.execute(&format!("DELETE FROM {table}"), []).unwrap();
+            drop(connection);
+            let loaded = Checkpoint::open(&path).unwrap().load_for(&*log).await.unwrap();
+            assert_eq!(loaded, (Snapshot::default(), 0), "{table}");
+        }
+    }
 }

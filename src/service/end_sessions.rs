@@ -1,15 +1,17 @@
 //! The ends of sessions: by time, found in bounded work; and at once, when somebody says so.
 
 use crate::event_store::ExpectedRevision;
+use crate::policy::CommandRefused;
 use crate::service::authorize_call::ended_fact;
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
-use grantlog_projections::event::SessionEnd;
+use grantlog_projections::event::{SessionEnd, SessionEnded};
 use grantlog_projections::sessions::Session;
-use grantlog_projections::values::{Actor, ApplicationId, StreamName};
+use grantlog_projections::values::{Actor, ApplicationId, Remark, StreamName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Sessions that are ended in one go.
 const MAX_ENDS: usize = 1_024;
@@ -59,6 +61,36 @@ impl Service {
             self.end_sessions(some.to_vec(), actor, circumstances).await?;
         }
         Ok(())
+    }
+
+    /// Ends a session on an administrator's word. Its token stays good, and starts a new one when it is used again.
+    pub async fn end_session(
+        &self,
+        id: Uuid,
+        remark: Option<Remark>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<Arc<Session>, ServiceError> {
+        self.show_what_was_answered().await;
+        let open = self.snapshot().sessions.get(id).cloned();
+        let is_live = |session: &Arc<Session>| self.settings.sessions.end_of(session, circumstances.now).is_none();
+        let session = open
+            .filter(is_live)
+            .ok_or_else(|| CommandRefused::NotFound(format!("there is no session {id}, or it is over")))?;
+        let Some(_taken) = self.sessions.end(&session) else {
+            let message = "the session is being begun or ended at this moment: try again";
+            return Err(CommandRefused::Conflict(message.into()).into());
+        };
+        if self.snapshot().sessions.get(id).is_some() {
+            let fact = SessionEnded {
+                remark,
+                ..ended_fact(&session, SessionEnd::Revoked)
+            };
+            let stream = StreamName::api_calls(Some(session.application_id));
+            self.record_change(stream, ExpectedRevision::Any, actor, circumstances, [fact.into()])
+                .await?;
+        }
+        Ok(session)
     }
 
     /// Ends these sessions, but for those that are being begun or ended by others; says how many it ended. Answers

@@ -22,7 +22,7 @@ use uuid::Uuid;
 const RETRY_AFTER_SECONDS: u32 = 1;
 /// The characters at a secret's end by which people tell secrets apart.
 const SECRET_HINT_CHARS: usize = 4;
-/// A request is decided anew this often when its application is changed while its token is being recorded.
+/// A request is decided anew this often when what its token says changes while the token is being recorded.
 const MAX_ATTEMPTS: usize = 5;
 /// Reports of suppressed requests that wait for one commit together.
 const REPORTS_AT_ONCE: usize = 64;
@@ -153,7 +153,7 @@ impl Service {
         })
     }
 
-    /// Decides, signs and records; `None` when the application was changed meanwhile.
+    /// Decides, signs and records; `None` when the application would get another token by now, or none.
     ///
     /// Whoever changes an application is answered when the snapshot has the change: from then on no token leaves
     /// that the application would not get now, not even one that was decided before and waited for its commit.
@@ -185,7 +185,7 @@ impl Service {
             return Err(OAuthError::InvalidClient);
         };
 
-        let (issued, fact) = self.sign(request, &application, grant, circumstances.now)?;
+        let (issued, fact) = self.sign(request, &application, grant.clone(), circumstances.now)?;
         let actor = Actor::Application(application.uri.clone());
         let stream = StreamName::token_requests(Some(application.id));
         self.record_as(
@@ -198,12 +198,27 @@ impl Service {
         .await
         .map_err(unavailable)?;
 
-        let is_unchanged = self
-            .snapshot()
-            .directory
-            .application(application_id)
-            .is_some_and(|now| Arc::ptr_eq(now, &application));
-        Ok(is_unchanged.then_some(issued))
+        Ok(self.would_get(&application, &command, &grant).then_some(issued))
+    }
+
+    /// Whether the application, as it is now, would get the very token that was decided when it was like this. Most
+    /// changes (a description, a new secret beside the old one) are none of what a token says.
+    fn would_get(&self, then: &Arc<TrustedApplication>, command: &IssueToken<'_>, grant: &Grant) -> bool {
+        let snapshot = self.snapshot();
+        let Some(now) = snapshot.directory.application(then.id) else {
+            return false;
+        };
+        if Arc::ptr_eq(now, then) {
+            return true;
+        }
+        let command = IssueToken {
+            now: super::now(),
+            ..*command
+        };
+        let decision = issue_token(&snapshot.directory, &self.settings.policy, Some(now), &command);
+        // What `sign` takes from the application itself.
+        let says_the_same = now.uri == then.uri && now.org_code == then.org_code && now.properties == then.properties;
+        says_the_same && decision.is_ok_and(|decided| decided == *grant)
     }
 
     /// Turns away whoever has failed too often from this source; the first time in a window is recorded.
@@ -235,7 +250,7 @@ impl Service {
     }
 
     /// Counts a suppressed request; the first in a window is recorded.
-    async fn slow_down(
+    pub(super) async fn slow_down(
         &self,
         client_id: Option<&str>,
         source: IpAddr,
@@ -415,7 +430,7 @@ impl Service {
 
 /// A presented client_id as events and counters keep it. Clients that mix up id and secret are common enough: what
 /// is one of our secrets is kept as its hint.
-fn kept_client_id(client_id: &str) -> String {
+pub(super) fn kept_client_id(client_id: &str) -> String {
     if !ClientSecret::is_well_formed(client_id) {
         return presented_client_id(client_id);
     }
@@ -424,11 +439,11 @@ fn kept_client_id(client_id: &str) -> String {
 }
 
 /// Rounded up: who comes back then is not too early.
-fn whole_seconds(span: Duration) -> u32 {
+pub(super) fn whole_seconds(span: Duration) -> u32 {
     u32::try_from(span.as_secs()).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-fn source_ip(circumstances: &Circumstances) -> IpAddr {
+pub(super) fn source_ip(circumstances: &Circumstances) -> IpAddr {
     circumstances
         .source
         .as_ref()
@@ -436,7 +451,7 @@ fn source_ip(circumstances: &Circumstances) -> IpAddr {
 }
 
 /// Nothing is granted, and nothing refused, that is not on the record.
-fn unavailable(error: ServiceError) -> OAuthError {
+pub(super) fn unavailable(error: ServiceError) -> OAuthError {
     if !error.is_told_elsewhere() {
         tracing::error!(%error, "a token request could not be recorded");
     }

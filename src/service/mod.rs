@@ -24,6 +24,22 @@ pub mod authorize_call;
 
 pub mod end_sessions;
 
+pub mod token_operations;
+
+pub mod report_calls;
+
+pub mod tokens;
+
+pub mod reference_tokens;
+
+pub mod token_status;
+
+pub mod list_tokens;
+
+pub mod show_token;
+
+pub mod list_sessions;
+
 pub mod applications;
 
 pub mod apis;
@@ -69,11 +85,13 @@ use chrono::Utc;
 use grantlog_projections::values::Timestamp;
 use keys::Keys;
 use live_state::{LiveState, NotReached};
+use report_calls::Reports;
 use sessions::{SessionSettings, SessionsUnderWay};
 use snapshot::Snapshot;
 use std::sync::Arc;
 use streams::Streams;
 use throttle::Throttle;
+use tokens::TokenLanes;
 use verified_tokens::VerifiedTokens;
 
 /// What the operator has set.
@@ -115,6 +133,8 @@ pub struct Service {
     throttle: Throttle,
     verified_tokens: VerifiedTokens,
     sessions: SessionsUnderWay,
+    reports: Reports,
+    token_lanes: TokenLanes,
     metrics: Metrics,
     streams: Streams,
     retaining: retention::Progress,
@@ -216,6 +236,8 @@ impl Service {
             throttle,
             verified_tokens: VerifiedTokens::new(),
             sessions: SessionsUnderWay::default(),
+            reports: Reports::new(),
+            token_lanes: TokenLanes::new(),
             metrics,
             streams: Streams::new(),
             retaining: retention::Progress::default(),

@@ -7,7 +7,7 @@ use crate::event_store::codec;
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
-use grantlog_projections::event::TrailAccess;
+use grantlog_projections::event::{TokenIssued, TrailAccess};
 use grantlog_projections::values::{ApplicationUri, SecretId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -94,13 +94,18 @@ impl Service {
 
     /// The secret that a token was asked for with; none when the log has no such token.
     pub(super) async fn secret_of_token(&self, jti: Uuid) -> Result<Option<SecretId>, ServiceError> {
+        Ok(self.token_issued(jti).await?.map(|issued| issued.secret_id))
+    }
+
+    /// What the log says of the issue of a token; none when it has no such token.
+    pub(super) async fn token_issued(&self, jti: Uuid) -> Result<Option<TokenIssued>, ServiceError> {
         let Some(index) = self.index_of_token(jti).await? else {
             return Ok(None);
         };
         let stored = self.store.read_indexes(&[index]).await?;
         let Some(stored) = stored.first() else { return Ok(None) };
         Ok(match codec::decode(stored)?.envelope.event {
-            Event::TokenIssued(issued) => Some(issued.secret_id),
+            Event::TokenIssued(issued) => Some(issued),
             _ => None,
         })
     }

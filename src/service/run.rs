@@ -6,7 +6,7 @@ use crate::policy::apis::ApiPatch;
 use crate::policy::applications::ApplicationPatch;
 use crate::policy::secrets::{self, RotateSecret};
 use crate::policy::{Authority, FIRST_APPLICATIONS, FirstApplication};
-use crate::service::applications::Registration;
+use crate::service::applications::{Registration, Switch};
 use crate::service::record::{Circumstances, Commander};
 use crate::service::{Service, ServiceError};
 use grantlog_projections::event::{ClientType, IssuedSecret, ServiceStarted, ServiceStopped};
@@ -84,7 +84,7 @@ impl Service {
             Ok(Some(secrets::rotate(application, command)?.into()))
         };
         self.decide_application(id, &by, &circumstances, rotate).await?;
-        self.switch_application(id, true, None, reason.clone(), &by, &circumstances)
+        self.switch_application(id, Switch::On, None, reason.clone(), &by, &circumstances)
             .await?;
         Ok(())
     }
@@ -251,7 +251,7 @@ impl Service {
 fn first_attributes(first: &FirstApplication) -> Result<ApplicationPatch, InvalidValue> {
     Ok(ApplicationPatch {
         name: Some(Name::parse(first.name)?),
-        scope: Some(Scope::of(first.scopes.into_iter())),
+        scope: Some(Scope::of(first.scopes.iter().copied())),
         system_user: Some(Some(SystemUser::parse(first.client_id)?)),
         ..ApplicationPatch::default()
     })

@@ -26,19 +26,26 @@ pub struct SessionSettings {
 impl SessionSettings {
     /// Why the session is over by then, if it is.
     pub fn end_of(&self, session: &Session, now: Timestamp) -> Option<SessionEnd> {
-        if now
-            >= session
-                .token_expires_at
-                .plus_seconds(super::authorize_call::LEEWAY_SECONDS.into())
-        {
-            Some(SessionEnd::TokenExpired)
-        } else if now >= later(session.started_at, self.absolute) {
-            Some(SessionEnd::Absolute)
-        } else if now >= later(session.last_used_at, self.idle) {
-            Some(SessionEnd::Idle)
-        } else {
-            None
-        }
+        let due = self.ends_of(session).into_iter().find(|(at, _)| now >= *at);
+        due.map(|(_, end)| end)
+    }
+
+    /// When the session is over if its token is not used any more, and why.
+    pub fn next_end_of(&self, session: &Session) -> (Timestamp, SessionEnd) {
+        let [token, absolute, idle] = self.ends_of(session);
+        [absolute, idle]
+            .into_iter()
+            .fold(token, |first, end| if end.0 < first.0 { end } else { first })
+    }
+
+    /// The ends that time brings. Of several that have come, the first here is the reason.
+    fn ends_of(&self, session: &Session) -> [(Timestamp, SessionEnd); 3] {
+        let leeway = super::authorize_call::LEEWAY_SECONDS.into();
+        [
+            (session.token_expires_at.plus_seconds(leeway), SessionEnd::TokenExpired),
+            (later(session.started_at, self.absolute), SessionEnd::Absolute),
+            (later(session.last_used_at, self.idle), SessionEnd::Idle),
+        ]
     }
 
     /// Sessions that are over by then, this many at the most: looks at those that can be, not at all.
@@ -166,8 +173,15 @@ impl SessionsUnderWay {
     /// Takes a session in hand to end it; `None` when somebody else has it.
     pub fn end(&self, session: &Session) -> Option<Beginning<'_>> {
         let mut tokens = self.lock();
-        if tokens.contains_key(&session.jti) {
-            return None;
+        match tokens.get(&session.jti) {
+            // Whoever knows the session from the log has read that it has begun.
+            Some(UnderWay {
+                state: State::Begun(_),
+                session_id,
+                ..
+            }) if *session_id == session.id => {}
+            Some(_) => return None,
+            None => {}
         }
         Some(self.begin(&mut tokens, session.jti, session.application_id, session.id, None))
     }
@@ -240,5 +254,257 @@ impl Drop for Beginning<'_> {
             }
             (_, None) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grantlog_projections::event::TokenKind;
+    use grantlog_projections::values::ApplicationUri;
+
+    const SETTINGS: SessionSettings = SessionSettings {
+        idle: Duration::from_secs(1_200),
+        absolute: Duration::from_secs(3_600),
+        max_per_application: None,
+    };
+    const TOKEN_LIFE: i64 = 7_200;
+
+    fn time(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_micros((1_773_653_400 + seconds) * 1_000_000)
+    }
+
+    fn uri() -> ApplicationUri {
+        ApplicationUri::parse("orders").unwrap()
+    }
+
+    fn token(number: u128) -> TokenAtWork {
+        TokenAtWork {
+            jti: Uuid::from_u128(number),
+            application_id: ApplicationId::of(&uri()),
+        }
+    }
+
+    /// A session of the token with this number, which was used last so many seconds after it began.
+    fn session(number: u128, started: i64, used_after: i64) -> Session {
+        Session {
+            id: Uuid::from_u128(1_000 + number),
+            application_id: ApplicationId::of(&uri()),
+            application_uri: uri(),
+            jti: Uuid::from_u128(number),
+            token_kind: TokenKind::Jwt,
+            system_user: None,
+            token_expires_at: time(started + TOKEN_LIFE),
+            started_at: time(started),
+            source: None,
+            last_used_at: time(started + used_after),
+            calls: 1,
+        }
+    }
+
+    fn known(some: impl IntoIterator<Item = Session>) -> Sessions {
+        let mut sessions = Sessions::default();
+        some.into_iter().for_each(|session| sessions.restore(session));
+        sessions
+    }
+
+    fn ids(over: &[(Arc<Session>, SessionEnd)]) -> Vec<(u128, SessionEnd)> {
+        let pair = |(session, end): &(Arc<Session>, SessionEnd)| (session.jti.as_u128(), *end);
+        over.iter().map(pair).collect()
+    }
+
+    /// A turn without anything that would hold a lock for longer.
+    #[derive(Debug, PartialEq)]
+    enum Seen {
+        Open(u128),
+        Begin,
+        BeginAfter(u128, SessionEnd),
+        Wait,
+        TooMany,
+    }
+
+    fn seen(turn: &Turn<'_>) -> Seen {
+        match turn {
+            Turn::Open(id) => Seen::Open(id.as_u128()),
+            Turn::Begin(beginning) => match &beginning.over {
+                None => Seen::Begin,
+                Some((session, end)) => Seen::BeginAfter(session.id.as_u128(), *end),
+            },
+            Turn::Wait(_) => Seen::Wait,
+            Turn::TooMany => Seen::TooMany,
+        }
+    }
+
+    #[test]
+    fn a_session_ends_idle_or_in_all_or_with_its_token() {
+        let ends = |session: &Session, now: i64| SETTINGS.end_of(session, time(now));
+        let busy = session(1, 0, 3_000);
+        assert_eq!(ends(&busy, 3_599), None);
+        assert_eq!(ends(&busy, 3_600), Some(SessionEnd::Absolute));
+        let idle = session(1, 0, 100);
+        assert_eq!(ends(&idle, 1_299), None);
+        assert_eq!(ends(&idle, 1_300), Some(SessionEnd::Idle));
+        let mut short = session(1, 0, 0);
+        short.token_expires_at = time(60);
+        let leeway = i64::from(super::super::authorize_call::LEEWAY_SECONDS);
+        assert_eq!(ends(&short, 59 + leeway), None, "its token is still let through");
+        assert_eq!(ends(&short, 60 + leeway), Some(SessionEnd::TokenExpired));
+    }
+
+    #[test]
+    fn the_ends_that_have_come_are_found_whatever_they_come_from() {
+        let mut short = session(3, 3_000, 0);
+        short.token_expires_at = time(3_100);
+        let sessions = known([session(1, 0, 3_550), session(2, 100, 50), short, session(4, 3_000, 500)]);
+        assert_eq!(SETTINGS.over(&sessions, time(1_000), 10), []);
+        assert_eq!(
+            ids(&SETTINGS.over(&sessions, time(3_600), 10)),
+            [
+                (1, SessionEnd::Absolute),
+                (2, SessionEnd::Idle),
+                (3, SessionEnd::TokenExpired)
+            ]
+        );
+    }
+
+    #[test]
+    fn no_more_ends_are_found_than_were_asked_for_and_the_rest_comes_next() {
+        let mut sessions = known((1..=100).map(|number| session(number, 0, 0)));
+        let mut found = 0;
+        while !sessions.is_empty() {
+            let over = SETTINGS.over(&sessions, time(1_200), 7);
+            assert!(!over.is_empty() && over.len() <= 7);
+            found += over.len();
+            let ended: Vec<Uuid> = over.iter().map(|(session, _)| session.id).collect();
+            let left = sessions.open().filter(|session| !ended.contains(&session.id));
+            sessions = known(left.map(|session| (**session).clone()).collect::<Vec<_>>());
+        }
+        assert_eq!(found, 100);
+    }
+
+    #[test]
+    fn the_first_call_of_a_token_begins_its_session_and_the_next_ones_belong_to_it() {
+        let under_way = SessionsUnderWay::default();
+        let none = Sessions::default();
+        let turn = under_way.turn(&none, 5, &SETTINGS, token(1), time(0));
+        let Turn::Begin(beginning) = turn else {
+            panic!("it is the first");
+        };
+        let session_id = beginning.session_id;
+        beginning.begun(5);
+        // The log has it at 5, and the snapshot has read 5 events: 0 to 4.
+        let next = under_way.turn(&none, 5, &SETTINGS, token(1), time(1));
+        assert_eq!(seen(&next), Seen::Open(session_id.as_u128()));
+        // From there on it is the snapshot that says so.
+        let mut folded = session(1, 0, 0);
+        folded.id = session_id;
+        let next = under_way.turn(&known([folded]), 6, &SETTINGS, token(1), time(1));
+        assert_eq!(seen(&next), Seen::Open(session_id.as_u128()));
+        under_way.forget(6);
+        assert!(under_way.lock().is_empty(), "what the log has told is not kept twice");
+    }
+
+    #[tokio::test]
+    async fn of_two_first_calls_at_once_one_begins_the_session_and_the_other_waits_for_it() {
+        let under_way = SessionsUnderWay::default();
+        let none = Sessions::default();
+        let Turn::Begin(beginning) = under_way.turn(&none, 0, &SETTINGS, token(1), time(0)) else {
+            panic!("it is the first");
+        };
+        let session_id = beginning.session_id;
+        let Turn::Wait(mut ended) = under_way.turn(&none, 0, &SETTINGS, token(1), time(0)) else {
+            panic!("the other one is at it");
+        };
+        assert!(matches!(
+            under_way.turn(&none, 0, &SETTINGS, token(2), time(0)),
+            Turn::Begin(_)
+        ));
+        let waited = async { ended.changed().await.is_err() };
+        let begun = async { beginning.begun(0) };
+        let (is_closed, ()) = tokio::join!(waited, begun);
+        assert!(is_closed);
+        let after = under_way.turn(&none, 0, &SETTINGS, token(1), time(0));
+        assert_eq!(seen(&after), Seen::Open(session_id.as_u128()));
+    }
+
+    #[tokio::test]
+    async fn whoever_gives_up_leaves_the_beginning_to_the_next() {
+        let under_way = SessionsUnderWay::default();
+        let none = Sessions::default();
+        let Turn::Begin(beginning) = under_way.turn(&none, 0, &SETTINGS, token(1), time(0)) else {
+            panic!("it is the first");
+        };
+        let Turn::Wait(mut ended) = under_way.turn(&none, 0, &SETTINGS, token(1), time(0)) else {
+            panic!("the other one is at it");
+        };
+        drop(beginning);
+        assert!(ended.changed().await.is_err(), "it does not wait for ever");
+        let next = under_way.turn(&none, 0, &SETTINGS, token(1), time(0));
+        assert_eq!(seen(&next), Seen::Begin);
+    }
+
+    #[test]
+    fn a_call_after_the_end_records_it_and_begins_another_session() {
+        let under_way = SessionsUnderWay::default();
+        let sessions = known([session(1, 0, 0)]);
+        let still = under_way.turn(&sessions, 9, &SETTINGS, token(1), time(1_199));
+        assert_eq!(seen(&still), Seen::Open(1_001));
+        let after = under_way.turn(&sessions, 9, &SETTINGS, token(1), time(1_200));
+        assert_eq!(seen(&after), Seen::BeginAfter(1_001, SessionEnd::Idle));
+    }
+
+    #[test]
+    fn a_session_that_is_being_ended_is_not_used_and_ends_once() {
+        let under_way = SessionsUnderWay::default();
+        let only = session(1, 0, 0);
+        let sessions = known([only.clone()]);
+        let taken = under_way.end(&only).unwrap();
+        assert!(under_way.end(&only).is_none(), "another one is at it");
+        let call = under_way.turn(&sessions, 9, &SETTINGS, token(1), time(1));
+        assert_eq!(seen(&call), Seen::Wait);
+        drop(taken);
+        assert!(under_way.end(&only).is_some());
+    }
+
+    #[test]
+    fn an_application_has_as_many_sessions_as_it_may_and_those_that_have_run_out_do_not_count() {
+        let under_way = SessionsUnderWay::default();
+        let settings = SessionSettings {
+            max_per_application: Some(2),
+            ..SETTINGS
+        };
+        let sessions = known([session(1, 0, 0), session(2, 0, 600)]);
+        let turn = |token_number: u128, now: i64| {
+            seen(&under_way.turn(&sessions, 9, &settings, token(token_number), time(now)))
+        };
+        assert_eq!(turn(3, 700), Seen::TooMany);
+        assert_eq!(turn(1, 700), Seen::Open(1_001), "those that there are go on");
+        assert_eq!(turn(3, 1_200), Seen::Begin, "the first has run out");
+        assert_eq!(
+            turn(1, 1_200),
+            Seen::BeginAfter(1_001, SessionEnd::Idle),
+            "its own end makes room for it"
+        );
+    }
+
+    #[test]
+    fn sessions_that_are_being_begun_count_too() {
+        let under_way = SessionsUnderWay::default();
+        let settings = SessionSettings {
+            max_per_application: Some(2),
+            ..SETTINGS
+        };
+        let none = Sessions::default();
+        let turn = |number: u128| under_way.turn(&none, 0, &settings, token(number), time(0));
+        let (first, second) = (turn(1), turn(2));
+        assert_eq!((seen(&first), seen(&second)), (Seen::Begin, Seen::Begin));
+        assert_eq!(seen(&turn(3)), Seen::TooMany);
+        let other = TokenAtWork {
+            jti: Uuid::from_u128(4),
+            application_id: ApplicationId::of_client_id("billing"),
+        };
+        assert_eq!(seen(&under_way.turn(&none, 0, &settings, other, time(0))), Seen::Begin);
+        drop(first);
+        assert_eq!(seen(&turn(3)), Seen::Begin);
     }
 }

@@ -71,3 +71,113 @@ impl VerifiedTokens {
         Ok(signed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::key_ring_fixture::KeyRingFixture;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use grantlog_projections::values::SigningAlgorithm;
+    use uuid::Uuid;
+
+    /// A key, and what it verifies.
+    struct Signer {
+        fixture: KeyRingFixture,
+        pair: crate::credentials::signing_key::SigningKeyPair,
+    }
+
+    impl Signer {
+        fn new() -> Self {
+            let mut fixture = KeyRingFixture::new();
+            let pair = fixture.activated("es", SigningAlgorithm::Es256);
+            Self { fixture, pair }
+        }
+
+        fn keys(&self) -> Arc<VerificationKeys> {
+            Arc::new(VerificationKeys::from(&self.fixture.ring))
+        }
+
+        fn token(&self, number: u128) -> String {
+            let header = r#"{"alg":"ES256","kid":"es","typ":"at+jwt"}"#;
+            let claims = serde_json::json!({
+                "iss": "https://id", "sub": "orders", "client_id": "orders", "aud": ["https://api"],
+                "iat": 0, "nbf": 0, "exp": 60, "jti": Uuid::from_u128(number),
+            });
+            let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
+            let message = format!("{}.{}", encoded(header), encoded(&claims.to_string()));
+            let signature = self.pair.sign(message.as_bytes()).unwrap();
+            format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+        }
+    }
+
+    fn held(tokens: &VerifiedTokens) -> usize {
+        let of_shard = |shard: &Mutex<Shard>| shard.lock().unwrap().tokens.len();
+        tokens.shards.iter().map(of_shard).sum()
+    }
+
+    #[test]
+    fn a_token_that_comes_again_is_not_verified_again() {
+        let (signer, tokens) = (Signer::new(), VerifiedTokens::new());
+        let (keys, token) = (signer.keys(), signer.token(1));
+        let first = tokens.open(&token, &keys).unwrap();
+        let again = tokens.open(&token, &keys).unwrap();
+        assert!(
+            Arc::ptr_eq(&first, &again),
+            "what was found out about it is found again"
+        );
+        let other = tokens.open(&signer.token(2), &keys).unwrap();
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert_eq!(held(&tokens), 2);
+    }
+
+    #[test]
+    fn a_retired_key_is_felt_at_once() {
+        let (mut signer, tokens) = (Signer::new(), VerifiedTokens::new());
+        let token = signer.token(1);
+        assert!(tokens.open(&token, &signer.keys()).is_ok());
+        signer.fixture.retire("es", SigningAlgorithm::Es256);
+        let refused = tokens.open(&token, &signer.keys()).err();
+        assert_eq!(refused, Some(TokenInvalid::UnknownKey));
+        assert_eq!(held(&tokens), 0);
+    }
+
+    #[test]
+    fn other_keys_have_every_token_verified_again() {
+        let (signer, tokens) = (Signer::new(), VerifiedTokens::new());
+        let token = signer.token(1);
+        let first = tokens.open(&token, &signer.keys()).unwrap();
+        let after_a_rotation = tokens.open(&token, &signer.keys()).unwrap();
+        assert!(!Arc::ptr_eq(&first, &after_a_rotation));
+        assert_eq!(held(&tokens), 1);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_remembered() {
+        let (signer, tokens) = (Signer::new(), VerifiedTokens::new());
+        let keys = signer.keys();
+        let mut forged = signer.token(1);
+        forged.truncate(forged.len() - 8);
+        forged.push_str("AAAAAAAA");
+        for _ in 0..2 {
+            let refused = tokens.open(&forged, &keys).err();
+            assert_eq!(refused, Some(TokenInvalid::BadSignature));
+        }
+        assert_eq!(held(&tokens), 0);
+    }
+
+    #[test]
+    fn no_more_tokens_are_remembered_than_there_is_room_for() {
+        let (signer, tokens) = (Signer::new(), VerifiedTokens::new());
+        let keys = signer.keys();
+        let signed = tokens.open(&signer.token(1), &keys).unwrap();
+        for shard in &tokens.shards {
+            let mut shard = shard.lock().unwrap();
+            for number in 0..=MAX_TOKENS {
+                let digest: [u8; 32] = Sha256::digest(number.to_be_bytes()).into();
+                shard.tokens.insert(digest, signed.clone());
+            }
+        }
+        assert_eq!(held(&tokens), MAX_TOKENS);
+    }
+}

@@ -150,11 +150,12 @@ fn serves_and_stops_in_time_without_a_collector_at(address: std::net::SocketAddr
         }
     });
     let requests = started.elapsed();
-    assert!(requests < Duration::from_secs(10), "{requests:?}");
+    // A collector that is waited for takes minutes; a machine under load some seconds.
+    assert!(requests < Duration::from_secs(60), "{requests:?}");
     let started = Instant::now();
     assert!(!telemetry.shutdown(), "nothing was handed over");
     let stop = started.elapsed();
-    assert!(stop < SHUTDOWN_TIMEOUT + Duration::from_secs(2), "{stop:?}");
+    assert!(stop < SHUTDOWN_TIMEOUT + Duration::from_secs(30), "{stop:?}");
 }
 
 /// One subscriber at a time: those of several threads share what they know of each callsite, and

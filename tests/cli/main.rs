@@ -9,6 +9,7 @@ mod app;
 mod audit;
 mod audit_forwarding;
 mod connection;
+mod inventory;
 mod key;
 mod report;
 mod token;

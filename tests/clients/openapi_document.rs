@@ -116,7 +116,8 @@ fn operations(document: &Value) -> impl Iterator<Item = Operation> {
 
 /// The routes as the source hangs them: actix-web cannot be asked for them. A path and the methods that follow
 /// it, or several paths and the methods that they share; `of("…")` is a path below the one that its file begins
-/// with; what is `readable("…")` takes GET. Should somebody write a route in another way, it is missing here and the test says so.
+/// with; what is `readable("…")` takes GET; what goes straight `to`
+/// its handler takes all methods. Should somebody write a route in another way, it is missing here and the test says so.
 fn routes_of(folder: &Path) -> BTreeSet<Operation> {
     let mut routes = BTreeSet::new();
     for file in std::fs::read_dir(folder).expect("src/http") {
@@ -135,6 +136,10 @@ fn routes_of(folder: &Path) -> BTreeSet<Operation> {
                     None if text.starts_with('/') && !text.contains("{}") => text.to_owned(),
                     _ => continue,
                 };
+                if after[1..].starts_with(&format!("{text}\").to(")) {
+                    routes.extend(METHODS.map(|method| (path.clone(), method.to_owned())));
+                    continue;
+                }
                 if before.trim_end().ends_with("readable(") {
                     routes.insert((path, "get".to_owned()));
                     continue;

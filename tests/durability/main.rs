@@ -26,6 +26,8 @@ mod one_server;
 
 mod fake_server;
 
+mod forward_auth;
+
 #[path = "../running_server/mod.rs"]
 mod running_server;
 

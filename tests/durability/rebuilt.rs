@@ -26,7 +26,7 @@ struct Damage {
     is_of_index: bool,
 }
 
-const DAMAGES: [Damage; 14] = [
+const DAMAGES: [Damage; 15] = [
     damage("deleted", delete_all).told().of_index(),
     damage("deleted without its write-ahead log", delete).told().of_index(),
     damage("its write-ahead log deleted", |file| delete(&beside(file, "-wal"))),
@@ -51,6 +51,10 @@ const DAMAGES: [Damage; 14] = [
     damage("another database", another_database).told().of_index(),
     damage("its tables dropped", |file| sql(file, DROP)).told(),
     damage("its rows deleted", |file| sql(file, EMPTY)).told(),
+    damage("its revocations deleted", |file| {
+        execute(file, "DELETE FROM revoked_until")
+    })
+    .told(),
 ];
 
 const fn damage(name: &'static str, inflict: fn(&Path)) -> Damage {
@@ -76,7 +80,19 @@ impl Damage {
 }
 
 /// Both files' tables: what a file does not have it cannot lose.
-const TABLES: [&str; 5] = ["application", "api", "single", "posting", "segment"];
+const TABLES: [&str; 11] = [
+    "application",
+    "api",
+    "revoked_token",
+    "revoked_until",
+    "revoked_secret",
+    "reference_token",
+    "session",
+    "reported_calls",
+    "single",
+    "posting",
+    "segment",
+];
 const DROP: &str = "DROP TABLE";
 const EMPTY: &str = "DELETE FROM";
 
@@ -142,6 +158,11 @@ fn another_database(file: &Path) {
         .expect("a table");
 }
 
+fn execute(file: &Path, statement: &str) {
+    let connection = rusqlite::Connection::open(file).expect("it opens");
+    connection.execute(statement, []).expect("it has that table");
+}
+
 fn sql(file: &Path, verb: &str) {
     let connection = rusqlite::Connection::open(file).expect("it opens");
     for table in TABLES {
@@ -173,6 +194,9 @@ impl Served {
             applications,
         };
         facts::fill(&this.scene.log(), &this.client_ids(), events as u64).await;
+        if let Some(client_id) = this.client_ids().first() {
+            facts::add_token_facts(&this.scene.log(), client_id).await;
+        }
         let (server, administrator) = this.start().await;
         served::caught_up(&administrator).await;
         stop(server);

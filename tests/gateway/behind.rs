@@ -75,7 +75,10 @@ impl Behind {
     /// The most memory that the server has had so far, in bytes.
     pub fn peak_memory(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.scene.server.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a figure");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("a figure");
         let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kib * 1_024
     }

@@ -83,7 +83,11 @@ async fn a_trusted_proxys_word_about_the_way_goes_on() {
     let config = "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n".to_owned()
         + &crate::behind::route(&upstream.url, "", READ_AND_UPDATE);
     let behind = Behind::with_config(upstream, &config).await;
-    let said = ["X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https", "X-Forwarded-Host: shop.example.com"];
+    let said = [
+        "X-Forwarded-For: 203.0.113.9",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: shop.example.com",
+    ];
     let answer = Connection::to(&behind.scene.url)
         .send(&behind.head("GET /api/orders", &said))
         .receive();
@@ -119,7 +123,14 @@ async fn what_is_for_the_next_server_alone_stays_here_both_ways() {
     assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
     let seen = behind.upstream.only_request();
     for name in [
-        "connection", "x-hop", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade",
+        "connection",
+        "x-hop",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "upgrade",
         "http2-settings",
     ] {
         assert_eq!(seen.all(name), [""; 0], "{name}");
@@ -129,7 +140,10 @@ async fn what_is_for_the_next_server_alone_stays_here_both_ways() {
         assert_eq!(answer.header(name), None, "{name}");
     }
     assert_eq!(answer.header("x-end"), Some("1"));
-    assert_eq!(answer.headers.iter().filter(|(name, _)| name == "set-cookie").count(), 2);
+    assert_eq!(
+        answer.headers.iter().filter(|(name, _)| name == "set-cookie").count(),
+        2
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +152,10 @@ async fn the_token_goes_on_where_the_route_says_so() {
     let call = behind.call(Method::GET, "/api/orders").send();
     assert_eq!(call.await.expect("an answer").status(), 200);
     let token = format!("Bearer {}", behind.token);
-    assert_eq!(behind.upstream.only_request().header("authorization"), Some(token.as_str()));
+    assert_eq!(
+        behind.upstream.only_request().header("authorization"),
+        Some(token.as_str())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,7 +163,10 @@ async fn an_answer_to_head_keeps_its_length_and_has_no_body() {
     for (answer, length) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 1234\r\n\r\n", Some("1234")),
         ("HTTP/1.1 200 OK\r\n\r\n", Some("0")),
-        ("HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\ncontent-length: 9\r\n\r\n", Some("9")),
+        (
+            "HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\ncontent-length: 9\r\n\r\n",
+            Some("9"),
+        ),
         ("HTTP/1.1 204 No Content\r\n\r\n", None),
     ] {
         let behind = Behind::of(Upstream::answering(answer).await).await;
@@ -169,5 +189,8 @@ async fn a_caller_that_waits_for_leave_to_send_its_body_gets_it() {
     assert_eq!(connection.send(b"abc").receive().expect("an answer").status, 200);
     let seen = behind.upstream.only_request();
     assert_eq!(seen.header("expect"), None);
-    assert_eq!((seen.header("content-length"), &seen.body[..]), (Some("3"), &b"abc"[..]));
+    assert_eq!(
+        (seen.header("content-length"), &seen.body[..]),
+        (Some("3"), &b"abc"[..])
+    );
 }

@@ -19,10 +19,15 @@ async fn listener() -> Upstream {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_vanishes_within_its_body_takes_the_upstreams_request_with_it() {
-    for (framing, part) in [("Content-Length: 1000", "half"), ("Transfer-Encoding: chunked", "4\r\nhalf\r\n")] {
+    for (framing, part) in [
+        ("Content-Length: 1000", "half"),
+        ("Transfer-Encoding: chunked", "4\r\nhalf\r\n"),
+    ] {
         let behind = Behind::of(listener().await).await;
         let mut connection = Connection::to(&behind.scene.url);
-        connection.send(&behind.head("POST /api/a", &[framing])).send(part.as_bytes());
+        connection
+            .send(&behind.head("POST /api/a", &[framing]))
+            .send(part.as_bytes());
         behind
             .upstream
             .wait_for("the half", |all| all.iter().any(|bytes| contains(bytes, b"half")))
@@ -32,7 +37,11 @@ async fn a_caller_that_vanishes_within_its_body_takes_the_upstreams_request_with
         let [received] = &behind.upstream.received()[..] else {
             panic!("one connection")
         };
-        assert!(!contains(received, b"0\r\n\r\n"), "it looks whole: {}", String::from_utf8_lossy(received));
+        assert!(
+            !contains(received, b"0\r\n\r\n"),
+            "it looks whole: {}",
+            String::from_utf8_lossy(received)
+        );
     }
 }
 
@@ -45,14 +54,20 @@ async fn a_caller_that_ends_its_side_within_its_body_has_not_sent_it() {
     assert!(answer.is_none_or(|answer| answer.status == 400));
     behind.upstream.wait_for_note("closed by the server").await;
     let received = behind.upstream.received().concat();
-    assert!(!contains(&received, b"0\r\n\r\n"), "it looks whole: {}", String::from_utf8_lossy(&received));
+    assert!(
+        !contains(&received, b"0\r\n\r\n"),
+        "it looks whole: {}",
+        String::from_utf8_lossy(&received)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_vanishes_within_the_answer_ends_it_at_the_upstream() {
     let upstream = Upstream::playing(|mut connection| async move {
         connection.request().await;
-        connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        connection
+            .send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await;
         while connection.sends(b"4\r\nhalf\r\n").await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -69,7 +84,9 @@ async fn a_caller_that_vanishes_within_the_answer_ends_it_at_the_upstream() {
 async fn a_caller_that_takes_no_answer_loses_it_and_holds_nothing() {
     let upstream = Upstream::playing(|mut connection| async move {
         connection.request().await;
-        connection.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+        connection
+            .send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n")
+            .await;
         let part = vec![b'a'; 64 * 1024];
         while connection.sends(&part).await {}
         connection.note("closed by the server");
@@ -80,7 +97,15 @@ async fn a_caller_that_takes_no_answer_loses_it_and_holds_nothing() {
     behind.upstream.wait_for_note("closed by the server").await;
     answer.bytes().await.expect_err("it broke off");
     // Its place is free again.
-    assert_eq!(behind.call(Method::GET, "/api/a").send().await.expect("a head").status(), 200);
+    assert_eq!(
+        behind
+            .call(Method::GET, "/api/a")
+            .send()
+            .await
+            .expect("a head")
+            .status(),
+        200
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,29 +124,45 @@ async fn a_caller_that_sends_no_body_is_told_so_and_the_upstream_is_left() {
 async fn a_body_that_is_too_large_is_413_at_once_or_when_it_is() {
     let behind = Behind::with(listener().await, "max_body_bytes = 10", READ_AND_UPDATE).await;
     let mut connection = Connection::to(&behind.scene.url);
-    let answer = connection.send(&behind.head("POST /api/a", &["Content-Length: 11"])).receive();
+    let answer = connection
+        .send(&behind.head("POST /api/a", &["Content-Length: 11"]))
+        .receive();
     assert_eq!(answer.expect("an answer").status, 413);
     assert!(behind.upstream.received().is_empty(), "the upstream never hears of it");
 
     let mut connection = Connection::to(&behind.scene.url);
     connection.send(&behind.head("POST /api/a", &["Transfer-Encoding: chunked"]));
-    let answer = connection.send(b"8\r\n12345678\r\n8\r\n12345678\r\n0\r\n\r\n").receive();
+    let answer = connection
+        .send(b"8\r\n12345678\r\n8\r\n12345678\r\n0\r\n\r\n")
+        .receive();
     assert_eq!(answer.expect("an answer").status, 413);
     behind.upstream.wait_for_note("closed by the server").await;
-    assert!(!contains(&behind.upstream.received().concat(), b"0\r\n\r\n"), "it looks whole");
+    assert!(
+        !contains(&behind.upstream.received().concat(), b"0\r\n\r\n"),
+        "it looks whole"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_heads_and_giant_heads_are_ended_and_others_are_served_meanwhile() {
     let upstream = Upstream::answering(OK).await;
-    let config = "[server]\nclient_request_timeout_seconds = 1\n".to_owned() + &route(&upstream.url, "", READ_AND_UPDATE);
+    let config =
+        "[server]\nclient_request_timeout_seconds = 1\n".to_owned() + &route(&upstream.url, "", READ_AND_UPDATE);
     let behind = Behind::with_config(upstream, &config).await;
     let head = behind.head("GET /api/a", &[]);
     let mut slow: Vec<_> = (0..200).map(|_| Connection::to(&behind.scene.url)).collect();
     for connection in &mut slow {
         connection.send(&head[..head.len() - 1]);
     }
-    assert_eq!(behind.call(Method::GET, "/api/b").send().await.expect("an answer").status(), 200);
+    assert_eq!(
+        behind
+            .call(Method::GET, "/api/b")
+            .send()
+            .await
+            .expect("an answer")
+            .status(),
+        200
+    );
     for mut connection in slow {
         assert!(connection.receive().is_none_or(|answer| answer.status == 408));
     }
@@ -129,7 +170,9 @@ async fn slow_heads_and_giant_heads_are_ended_and_others_are_served_meanwhile() 
     let many: Vec<String> = (0..1_000).map(|number| format!("X-{number}: y")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for headers in [&[large.as_str()][..], &many] {
-        let answer = Connection::to(&behind.scene.url).send(&behind.head("GET /api/a", headers)).receive();
+        let answer = Connection::to(&behind.scene.url)
+            .send(&behind.head("GET /api/a", headers))
+            .receive();
         assert!(answer.is_none_or(|answer| matches!(answer.status, 400 | 431)));
     }
     assert_eq!(behind.upstream.request_lines(), ["GET /api/b HTTP/1.1"]);

@@ -19,7 +19,11 @@ fn assert_problem(answer: &Answer, status: u16, kind: &str) {
     let problem = answer.json();
     assert_eq!(problem["status"], status);
     assert_eq!(problem["type"], format!("urn:grantlog:problem:{kind}"));
-    assert!(!answer.body.contains("127.0.0.1"), "where the upstream is, is nobody's business: {}", answer.body);
+    assert!(
+        !answer.body.contains("127.0.0.1"),
+        "where the upstream is, is nobody's business: {}",
+        answer.body
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,7 +35,12 @@ async fn a_dead_upstream_is_502_and_its_call_stays_on_the_record() {
     let behind = Behind::with_config(Upstream::answering(OK).await, &config).await;
     assert_problem(&call(&behind, Method::GET).await, 502, "upstream_unreachable");
     assert_problem(&call(&behind, Method::POST).await, 502, "upstream_unreachable");
-    let kinds: Vec<_> = behind.recorded().await.iter().map(|call| call.kind().to_owned()).collect();
+    let kinds: Vec<_> = behind
+        .recorded()
+        .await
+        .iter()
+        .map(|call| call.kind().to_owned())
+        .collect();
     assert_eq!(kinds, ["ApiCallAuthorized", "ApiCallAuthorized"]);
 }
 
@@ -129,7 +138,9 @@ async fn an_answer_that_breaks_off_does_not_look_whole() {
 async fn an_answer_that_stands_still_is_broken_off() {
     let upstream = Upstream::playing(|mut connection| async move {
         connection.request().await;
-        connection.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
+        connection
+            .send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+            .await;
         connection.read_to_end().await;
         connection.note("closed by the server");
     });
@@ -182,7 +193,9 @@ async fn a_slow_upstream_takes_so_many_calls_and_ties_up_nothing_else() {
         .collect();
     behind
         .upstream
-        .wait_for("four calls", |all| all.iter().filter(|bytes| bytes.ends_with(b"\r\n\r\n")).count() == 4)
+        .wait_for("four calls", |all| {
+            all.iter().filter(|bytes| bytes.ends_with(b"\r\n\r\n")).count() == 4
+        })
         .await;
     let recorded = behind.recorded().await.len();
     let fifth = call(&behind, Method::GET).await;

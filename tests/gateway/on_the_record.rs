@@ -1,11 +1,11 @@
 //! No call reaches its upstream before its event is on disk, and none when it cannot be.
 
+use crate::behind::AUDIENCE;
 use crate::behind::{Behind, READ_AND_UPDATE, route};
 use crate::running_server::{Administrator, Start, request_token};
 use crate::scene::{client, read_log_of};
 use crate::shim::{self, FaultShim};
 use crate::upstream::{OK, Upstream};
-use crate::behind::AUDIENCE;
 use reqwest::Method;
 use serde_json::json;
 use std::ffi::OsStr;
@@ -27,14 +27,19 @@ async fn an_upstream_finds_the_call_in_the_log_when_it_receives_it() {
                     event["type"] == "ApiCallAuthorized" && event["source"]["user_agent"] == name.as_str()
                 };
                 let found = events.iter().filter(|logged| is_it(&logged.event)).count();
-                connection.send(format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{found}")).await;
+                connection
+                    .send(format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{found}"))
+                    .await;
             }
         }
     });
     let behind = Behind::of(upstream.await).await;
-    log.set(behind.scene.folder.path().join("data/events.db")).expect("once");
+    log.set(behind.scene.folder.path().join("data/events.db"))
+        .expect("once");
     for number in 0..50 {
-        let call = behind.call(Method::GET, "/api/a").header("user-agent", format!("call {number}"));
+        let call = behind
+            .call(Method::GET, "/api/a")
+            .header("user-agent", format!("call {number}"));
         let found = call.send().await.expect("an answer").text().await.expect("a body");
         assert_eq!(found, "1", "call {number}");
     }

@@ -52,7 +52,11 @@ async fn a_path_that_could_mean_another_is_refused_and_on_the_record() {
         let answer = answer.unwrap_or_else(|| panic!("no answer to {path}"));
         assert_eq!(answer.status, 400, "{path}: {}", answer.body);
     }
-    assert!(behind.upstream.received().is_empty(), "{:?}", behind.upstream.request_lines());
+    assert!(
+        behind.upstream.received().is_empty(),
+        "{:?}",
+        behind.upstream.request_lines()
+    );
     let recorded = behind.recorded().await;
     // All but those that are no HTTP.
     assert!(recorded.len() >= tricks.len() - 2, "{}", recorded.len());
@@ -67,7 +71,13 @@ async fn a_path_that_could_mean_another_is_refused_and_on_the_record() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_path_by_another_name_meets_the_same_rule() {
     let behind = Behind::with(Upstream::answering(OK).await, "", ORDERS_ARE_SECRET).await;
-    for path in ["/api/orders/1", "/api/orders", "/api/orders/", "/api/%6Frders/1", "/api/order%73/"] {
+    for path in [
+        "/api/orders/1",
+        "/api/orders",
+        "/api/orders/",
+        "/api/%6Frders/1",
+        "/api/order%73/",
+    ] {
         let mut connection = Connection::to(&behind.scene.url);
         let answer = connection.send(&behind.head(&format!("GET {path}"), &[])).receive();
         assert_eq!(answer.expect("an answer").status, 403, "{path}");
@@ -95,7 +105,12 @@ async fn the_target_in_its_absolute_form_is_no_way_to_another_host() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_call_of_an_api_is_not_handed_on() {
-    let behind = Behind::with(Upstream::answering(OK).await, "", "[[gateway.rule]]\nscope = \"read\"\n").await;
+    let behind = Behind::with(
+        Upstream::answering(OK).await,
+        "",
+        "[[gateway.rule]]\nscope = \"read\"\n",
+    )
+    .await;
     let websocket = ["Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
     for (line, headers, status) in [
         ("TRACE /api/x", &[][..], 501),
@@ -115,7 +130,12 @@ async fn what_is_no_call_of_an_api_is_not_handed_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_behind_an_upgrade_is_not_another_request() {
-    let behind = Behind::with(Upstream::answering(OK).await, "", "[[gateway.rule]]\nscope = \"read\"\n").await;
+    let behind = Behind::with(
+        Upstream::answering(OK).await,
+        "",
+        "[[gateway.rule]]\nscope = \"read\"\n",
+    )
+    .await;
     let hidden = behind.head("GET /api/hidden", &[]);
     let length = format!("Content-Length: {}", hidden.len());
     let mut connection = Connection::to(&behind.scene.url);

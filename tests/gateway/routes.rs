@@ -39,7 +39,12 @@ async fn each_method_needs_its_scope_and_a_refusal_never_reaches_the_upstream() 
     );
     let refused = Answer::of(with("nonsense", Method::GET).await.expect("an answer")).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
-    assert!(refused.header("www-authenticate").expect("a challenge").contains("invalid_token"));
+    assert!(
+        refused
+            .header("www-authenticate")
+            .expect("a challenge")
+            .contains("invalid_token")
+    );
     let without = behind.scene.http.get(format!("{}/api/orders", behind.scene.url)).send();
     let refused = Answer::of(without.await.expect("an answer")).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
@@ -47,14 +52,20 @@ async fn each_method_needs_its_scope_and_a_refusal_never_reaches_the_upstream() 
     assert!(behind.upstream.received().is_empty(), "not even a connection");
 
     assert_eq!(with(&reader, Method::GET).await.expect("an answer").status(), 200);
-    assert_eq!(with(&behind.token, Method::DELETE).await.expect("an answer").status(), 200);
+    assert_eq!(
+        with(&behind.token, Method::DELETE).await.expect("an answer").status(),
+        200
+    );
     let reasons: Vec<_> = behind
         .recorded()
         .await
         .iter()
         .map(|call| call.data()["reason"].as_str().unwrap_or("").to_owned())
         .collect();
-    assert_eq!(reasons, ["insufficient_scope", "malformed_token", "missing_token", "", ""]);
+    assert_eq!(
+        reasons,
+        ["insufficient_scope", "malformed_token", "missing_token", "", ""]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,7 +115,13 @@ async fn a_path_of_another_organisation_is_denied() {
         ]
     );
     let recorded = behind.recorded().await;
-    assert_eq!(recorded.iter().filter(|call| call.data()["reason"] == "org_mismatch").count(), 3);
+    assert_eq!(
+        recorded
+            .iter()
+            .filter(|call| call.data()["reason"] == "org_mismatch")
+            .count(),
+        3
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,15 +138,26 @@ async fn a_token_for_another_audience_does_not_pass() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_prefix_goes_and_the_upstreams_own_path_comes_where_the_route_says_so() {
     let upstream = Upstream::answering(OK).await;
-    let config = route(&format!("{}/base/", upstream.url), "strip_prefix = true", READ_AND_UPDATE);
+    let config = route(
+        &format!("{}/base/", upstream.url),
+        "strip_prefix = true",
+        READ_AND_UPDATE,
+    );
     let behind = Behind::with_config(upstream, &config).await;
     for path in ["/api/orders/7?x", "/api", "/api/"] {
-        assert_eq!(behind.call(Method::GET, path).send().await.expect("an answer").status(), 200);
+        assert_eq!(
+            behind.call(Method::GET, path).send().await.expect("an answer").status(),
+            200
+        );
     }
     let lines = behind.upstream.request_lines();
     assert_eq!(
         lines,
-        ["GET /base HTTP/1.1", "GET /base/ HTTP/1.1", "GET /base/orders/7?x HTTP/1.1"]
+        [
+            "GET /base HTTP/1.1",
+            "GET /base/ HTTP/1.1",
+            "GET /base/orders/7?x HTTP/1.1"
+        ]
     );
 }
 
@@ -158,10 +186,20 @@ async fn the_nearest_route_counts_and_beside_them_there_is_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prefix_that_is_the_servers_own_is_refused_at_the_start() {
-    for prefix in ["/admin", "/connect/x", "/audit", "/id", "/token", "/.well-known", "/health/x"] {
+    for prefix in [
+        "/admin",
+        "/connect/x",
+        "/audit",
+        "/id",
+        "/token",
+        "/.well-known",
+        "/health/x",
+    ] {
         let folder = tempfile::tempdir().expect("a folder");
         let config = route("http://127.0.0.1:9", "", READ_AND_UPDATE).replace("\"/api\"", &format!("{prefix:?}"));
-        let started = Start::over(&folder.path().join("data")).with_config(&config).try_start();
+        let started = Start::over(&folder.path().join("data"))
+            .with_config(&config)
+            .try_start();
         let Err((_, stderr)) = started else {
             panic!("{prefix} was accepted")
         };
@@ -178,14 +216,20 @@ async fn what_is_taken_from_a_caller_is_felt_by_its_next_call() {
     };
     assert_eq!(status().await, 200);
     let disable = format!("{}/disable", behind.application.path());
-    let (disabled, _) = behind.scene.administer(Method::POST, &disable, json!({"reason": "test"})).await;
+    let (disabled, _) = behind
+        .scene
+        .administer(Method::POST, &disable, json!({"reason": "test"}))
+        .await;
     assert_eq!(disabled, StatusCode::OK);
     assert_eq!(status().await, 401);
     let enable = format!("{}/enable", behind.application.path());
     behind.scene.administer(Method::POST, &enable, json!({})).await;
     assert_eq!(status().await, 200);
     let less = json!({"scope": "DomainApi"});
-    let (changed, body) = behind.scene.administer(Method::PATCH, &behind.application.path(), less).await;
+    let (changed, body) = behind
+        .scene
+        .administer(Method::PATCH, &behind.application.path(), less)
+        .await;
     assert_eq!(changed, StatusCode::OK, "{body}");
     assert_eq!(status().await, 403);
     assert_eq!(behind.upstream.requests().len(), 2);

@@ -79,7 +79,10 @@ async fn a_request_with_a_doubtful_length_never_reaches_the_upstream() {
     ] {
         let before = behind.upstream.received().len();
         let given = answers(&behind, &post(&behind, headers, &chunked));
-        assert!(given.iter().all(|answer| answer.status == 400), "{headers:?}: {given:?}");
+        assert!(
+            given.iter().all(|answer| answer.status == 400),
+            "{headers:?}: {given:?}"
+        );
         assert!(given.len() <= 1, "{headers:?}: {given:?}");
         assert_eq!(behind.upstream.received().len(), before, "{headers:?}");
     }
@@ -94,16 +97,32 @@ async fn what_may_be_read_in_one_way_only_is_written_anew() {
         ("Content-Length: 005\r\n", "abcde", "abcde"),
         ("content-LENGTH: \t5 \r\n", "abcde", "abcde"),
         ("Transfer-Encoding: chunked\r\n", "5\r\nabcde\r\n0\r\n\r\n", "abcde"),
-        ("Transfer-Encoding: CHUNKED\r\n", "5;ext=1\r\nabcde\r\n0\r\n\r\n", "abcde"),
+        (
+            "Transfer-Encoding: CHUNKED\r\n",
+            "5;ext=1\r\nabcde\r\n0\r\n\r\n",
+            "abcde",
+        ),
         ("Transfer-Encoding: chunked\r\n", "05\r\nabcde\r\n0\r\n\r\n", "abcde"),
         // To some servers this is Transfer-Encoding.
-        ("Transfer_Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n", "0\r\n\r\n"),
+        (
+            "Transfer_Encoding: chunked\r\nContent-Length: 5\r\n",
+            "0\r\n\r\n",
+            "0\r\n\r\n",
+        ),
         ("Connection: content-length\r\nContent-Length: 5\r\n", "abcde", "abcde"),
-        ("Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n", "1\r\na\r\n0\r\n\r\n", "a"),
+        (
+            "Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n",
+            "1\r\na\r\n0\r\n\r\n",
+            "a",
+        ),
     ] {
         let before = outer_requests(&behind).len();
         let given = answers(&behind, &post(&behind, headers, rest));
-        assert_eq!(given.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200], "{headers:?}");
+        assert_eq!(
+            given.iter().map(|answer| answer.status).collect::<Vec<_>>(),
+            [200],
+            "{headers:?}"
+        );
         let seen = outer_requests(&behind);
         assert_eq!(seen.len(), before + 1, "{headers:?}");
         let bodies: Vec<_> = seen
@@ -116,8 +135,14 @@ async fn what_may_be_read_in_one_way_only_is_written_anew() {
                 None => unchunked(&seen.body).expect("a whole body"),
             })
             .collect();
-        assert!(bodies.iter().any(|body| body == data.as_bytes()), "{headers:?}: {bodies:?}");
-        assert!(seen.iter().all(|seen| seen.all("transfer_encoding").is_empty()), "{headers:?}");
+        assert!(
+            bodies.iter().any(|body| body == data.as_bytes()),
+            "{headers:?}: {bodies:?}"
+        );
+        assert!(
+            seen.iter().all(|seen| seen.all("transfer_encoding").is_empty()),
+            "{headers:?}"
+        );
     }
 }
 
@@ -140,7 +165,12 @@ async fn a_chunked_body_that_is_none_breaks_off_and_hides_no_request() {
         assert!(given.iter().all(|answer| answer.status >= 400), "{body:?}: {given:?}");
     }
     for seen in outer_requests(&behind) {
-        assert_eq!(unchunked(&seen.body), None, "it looks whole: {:?}", String::from_utf8_lossy(&seen.body));
+        assert_eq!(
+            unchunked(&seen.body),
+            None,
+            "it looks whole: {:?}",
+            String::from_utf8_lossy(&seen.body)
+        );
     }
 }
 
@@ -179,7 +209,10 @@ async fn an_upstreams_answer_hides_no_other_answer() {
         let behind = Behind::of(Upstream::answering(answer).await).await;
         for _ in 0..3 {
             let mut connection = Connection::to(&behind.scene.url);
-            let given = connection.send(&post(&behind, "Content-Length: 0\r\n", "")).finish().receive_to_end();
+            let given = connection
+                .send(&post(&behind, "Content-Length: 0\r\n", ""))
+                .finish()
+                .receive_to_end();
             assert!(!given.contains("evil"), "{given:?}");
             assert_eq!(given.matches("HTTP/1.1 ").count(), 1, "{given:?}");
         }

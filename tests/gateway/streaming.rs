@@ -16,7 +16,10 @@ const LARGE_BYTES: usize = 64 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_part_of_an_answer_arrives_before_the_last_is_sent() {
-    for head in ["transfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n", "content-length: 9\r\n\r\nfirst"] {
+    for head in [
+        "transfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n",
+        "content-length: 9\r\n\r\nfirst",
+    ] {
         let is_chunked = head.contains("chunked");
         let go_on = Arc::new(Notify::new());
         let (head, heard) = (format!("HTTP/1.1 200 OK\r\n{head}"), go_on.clone());
@@ -26,14 +29,18 @@ async fn the_first_part_of_an_answer_arrives_before_the_last_is_sent() {
                 connection.request().await;
                 connection.send(head).await;
                 heard.notified().await;
-                connection.send(if is_chunked { "4\r\nlast\r\n0\r\n\r\n" } else { "last" }).await;
+                connection
+                    .send(if is_chunked { "4\r\nlast\r\n0\r\n\r\n" } else { "last" })
+                    .await;
                 connection.read_to_end().await;
             }
         });
         let behind = Behind::of(upstream.await).await;
         let mut answer = behind.call(Method::GET, "/api/a").send().await.expect("an answer");
         assert_eq!(answer.content_length(), (!is_chunked).then_some(9));
-        let first = tokio::time::timeout(PATIENCE, answer.chunk()).await.expect("it is there");
+        let first = tokio::time::timeout(PATIENCE, answer.chunk())
+            .await
+            .expect("it is there");
         assert_eq!(first.expect("a part").expect("a part"), "first");
         go_on.notify_one();
         assert_eq!(answer.text().await.expect("the rest"), "last");
@@ -44,7 +51,9 @@ async fn the_first_part_of_an_answer_arrives_before_the_last_is_sent() {
 async fn the_first_part_of_a_request_arrives_before_the_last_is_sent_and_an_answer_may_come_first() {
     let upstream = Upstream::playing(|mut connection| async move {
         connection.head().await;
-        connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        connection
+            .send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await;
         // An echo: each part comes back while the next is not sent yet.
         let mut seen = 0;
         loop {
@@ -67,10 +76,17 @@ async fn the_first_part_of_a_request_arrives_before_the_last_is_sent_and_an_answ
     let body = Body::wrap_stream(stream::unfold(given, |mut given| async {
         given.recv().await.map(|part| (part, given))
     }));
-    let mut answer = behind.call(Method::POST, "/api/a").body(body).send().await.expect("an answer");
+    let mut answer = behind
+        .call(Method::POST, "/api/a")
+        .body(body)
+        .send()
+        .await
+        .expect("an answer");
     for _ in 0..3 {
         parts.send(Ok("part")).await.expect("it is taken");
-        let echo = tokio::time::timeout(PATIENCE, answer.chunk()).await.expect("it comes back");
+        let echo = tokio::time::timeout(PATIENCE, answer.chunk())
+            .await
+            .expect("it comes back");
         assert_eq!(echo.expect("a part").expect("a part"), "part");
     }
     drop(parts);
@@ -88,7 +104,9 @@ async fn a_large_body_passes_both_ways_and_is_not_held() {
         while left > 0 {
             left -= connection.read_unrecorded().await;
         }
-        connection.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE_BYTES}\r\n\r\n")).await;
+        connection
+            .send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE_BYTES}\r\n\r\n"))
+            .await;
         let part = vec![b'a'; 64 * 1024];
         for _ in 0..LARGE_BYTES / part.len() {
             connection.send(&part).await;
@@ -99,7 +117,12 @@ async fn a_large_body_passes_both_ways_and_is_not_held() {
     let behind = Behind::with(upstream.await, &keys, READ_AND_UPDATE).await;
     let before = behind.peak_memory();
     let body = vec![b'b'; LARGE_BYTES];
-    let mut answer = behind.call(Method::POST, "/api/a").body(body).send().await.expect("an answer");
+    let mut answer = behind
+        .call(Method::POST, "/api/a")
+        .body(body)
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(answer.status(), 200);
     // The server is ahead of a caller that takes nothing by what its buffers hold, and no more.
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -145,7 +168,15 @@ async fn a_connection_to_the_upstream_is_used_again() {
     let config = "[server]\nworkers = 1\n".to_owned() + &crate::behind::route(&upstream.url, "", READ_AND_UPDATE);
     let behind = Behind::with_config(upstream, &config).await;
     for _ in 0..10 {
-        assert_eq!(behind.call(Method::GET, "/api/a").send().await.expect("an answer").status(), 200);
+        assert_eq!(
+            behind
+                .call(Method::GET, "/api/a")
+                .send()
+                .await
+                .expect("an answer")
+                .status(),
+            200
+        );
     }
     assert_eq!(behind.upstream.requests().len(), 10);
     assert_eq!(behind.upstream.received().len(), 1);

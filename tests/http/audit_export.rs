@@ -160,12 +160,13 @@ async fn an_export_is_on_the_trail_before_its_first_byte_leaves() {
     export(&scene, &auditor, "format=csv&type=TokenRefused&from_index=1").await;
     let log = scene.log_from(size).await;
     let kinds: Vec<&str> = log.iter().map(|logged| logged.kind()).collect();
-    assert_eq!(kinds, ["ApiCallAuthorized", "AuditTrailExported"]);
+    // It is the first call of that token.
+    assert_eq!(kinds, ["SessionStarted", "ApiCallAuthorized", "AuditTrailExported"]);
     // What is recorded of it lies behind its own range: the log is as large as it was when the call was let through.
     assert_eq!(
-        log[1].data(),
+        log[2].data(),
         &json!({"application_uri": "grantlog.auditor", "format": "csv", "filter": {"type": "TokenRefused"},
-                "from_index": 1, "through_index": size + 1})
+                "from_index": 1, "through_index": size + 2})
     );
     get(&scene, &auditor, "/audit/export/manifest?format=log").await;
     let log = scene.log_from(size + 2).await;
@@ -228,6 +229,6 @@ async fn nothing_is_recorded_of_an_export_that_is_refused_but_the_call() {
     let log = read_log(&scene.folder, size).await;
     assert_eq!(
         log.iter().map(|logged| logged.kind()).collect::<Vec<_>>(),
-        ["ApiCallAuthorized"]
+        ["SessionStarted", "ApiCallAuthorized"]
     );
 }

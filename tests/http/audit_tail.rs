@@ -243,9 +243,9 @@ async fn a_tail_is_on_the_trail_before_its_first_event_leaves() {
     let log = scene.log_from(size).await;
     assert_eq!(
         log.iter().map(|logged| logged.kind()).collect::<Vec<_>>(),
-        ["ApiCallAuthorized", "AuditTrailRead"]
+        ["SessionStarted", "ApiCallAuthorized", "AuditTrailRead"]
     );
-    let read = log[1].data();
+    let read = log[2].data();
     assert_eq!((&read["via"], &read["rows"]), (&json!("tail"), &json!(0)));
     assert_eq!(read["filter"], json!({"from_index": "0", "outcome": "success"}));
 }

@@ -4,7 +4,13 @@ use crate::scene::{Answer, Scene};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-const DUTIES: [&str; 4] = ["applications:read", "applications:write", "keys:write", "audit:read"];
+const DUTIES: [&str; 5] = [
+    "applications:read",
+    "applications:write",
+    "keys:write",
+    "audit:read",
+    "tokens:revoke",
+];
 
 /// Every endpoint with the scope that it needs.
 fn endpoints(application_id: &str, api_id: &str, secret_id: &str) -> Vec<(Method, String, &'static str)> {
@@ -12,7 +18,8 @@ fn endpoints(application_id: &str, api_id: &str, secret_id: &str) -> Vec<(Method
         format!("/admin/applications/{application_id}"),
         format!("/admin/apis/{api_id}"),
     );
-    let [read, write, keys, audit] = DUTIES;
+    let [read, write, keys, audit, tokens] = DUTIES;
+    let nobody = "00000000-0000-7000-8000-000000000000";
     vec![
         (Method::GET, "/admin/applications".into(), read),
         (Method::POST, "/admin/applications".into(), write),
@@ -30,6 +37,19 @@ fn endpoints(application_id: &str, api_id: &str, secret_id: &str) -> Vec<(Method
             format!("{application}/diff?from=0&to=2126-03-16T09:30:00Z"),
             audit,
         ),
+        (Method::GET, format!("{application}/reference-tokens"), read),
+        (Method::POST, format!("{application}/reference-tokens"), write),
+        (
+            Method::DELETE,
+            format!("{application}/reference-tokens/{nobody}"),
+            write,
+        ),
+        (Method::POST, format!("{application}/revoke-tokens"), tokens),
+        (Method::GET, "/admin/tokens".into(), tokens),
+        (Method::GET, format!("/admin/tokens/{nobody}"), tokens),
+        (Method::POST, format!("/admin/tokens/{nobody}/revoke"), tokens),
+        (Method::GET, "/admin/sessions".into(), tokens),
+        (Method::DELETE, format!("/admin/sessions/{nobody}"), tokens),
         (Method::DELETE, application, write),
         (Method::GET, "/admin/apis".into(), read),
         (Method::POST, "/admin/apis".into(), write),
@@ -122,7 +142,11 @@ async fn with_its_scope_alone_every_endpoint_opens_and_the_call_comes_before_the
             let is_refused = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
             assert!(!is_refused, "{method} {path}: {}", answer.body);
             assert!(!answer.status.is_server_error(), "{method} {path}: {}", answer.body);
-            let events = scene.log_from(before).await;
+            let mut events = scene.log_from(before).await;
+            // The first call of the token begins its session, in the same append.
+            if events[0].kind() == "SessionStarted" {
+                events.remove(0);
+            }
             assert_eq!(events[0].kind(), "ApiCallAuthorized", "{method} {path}");
             assert_eq!(events[0].data()["required_scope"], required);
             assert_eq!(
@@ -131,7 +155,7 @@ async fn with_its_scope_alone_every_endpoint_opens_and_the_call_comes_before_the
             );
             for change in &events[1..] {
                 assert_eq!(change.event["actor"], holder.client_id, "{method} {path}");
-                assert!(!change.kind().starts_with("ApiCall"));
+                assert!(!change.kind().starts_with("ApiCall") && change.kind() != "SessionStarted");
             }
         }
     }
@@ -172,13 +196,6 @@ async fn calls_without_a_usable_token_are_401_with_the_challenge_of_rfc_6750_and
         ),
         (
             vec!["Basic c29tZW9uZTp4".to_owned()],
-            bare.clone(),
-            "missing_token",
-            "missing_token",
-            "anonymous",
-        ),
-        (
-            vec![format!("Bearer {token}"), format!("Bearer {token}")],
             bare,
             "missing_token",
             "missing_token",
@@ -230,6 +247,43 @@ async fn calls_without_a_usable_token_are_401_with_the_challenge_of_rfc_6750_and
         .await
         .unwrap();
     assert_eq!(good.status(), StatusCode::OK);
+}
+
+/// RFC 6750 §2: one method and one token. Of two, the next server may believe the other.
+#[tokio::test]
+async fn a_call_with_several_tokens_is_400_and_none_of_them_is_believed() {
+    let scene = Scene::start().await;
+    let application = scene.register("someone", json!({"scope": "audit:read"})).await;
+    let token = format!("Bearer {}", scene.token(&application, &[]).await);
+    let other = format!("glr_{}", "A".repeat(49));
+    for headers in [
+        [("authorization", token.as_str()), ("authorization", token.as_str())],
+        [
+            ("authorization", token.as_str()),
+            ("authorization", "Basic c29tZW9uZTp4"),
+        ],
+        [("authorization", token.as_str()), ("x-api-key", other.as_str())],
+        [("x-api-key", other.as_str()), ("x-api-key", other.as_str())],
+    ] {
+        let before = scene.log_size().await;
+        let mut request = scene.http.get(format!("{}/audit/events", scene.url));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
+        let challenge = answer.header("www-authenticate").unwrap();
+        assert!(challenge.starts_with("Bearer error=\"invalid_request\""), "{challenge}");
+        let events = scene.log_from(before).await;
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!(events[0].kind(), "ApiCallDenied");
+        assert_eq!(
+            (&events[0].data()["error"], &events[0].data()["reason"]),
+            (&json!("invalid_request"), &json!("several_tokens"))
+        );
+        assert_eq!(events[0].event["actor"], "anonymous");
+        assert_eq!(events[0].data()["token_hint"], json!(null));
+    }
 }
 
 #[tokio::test]
@@ -359,7 +413,11 @@ async fn nobody_hands_on_a_duty_that_they_do_not_have() {
         assert!(!answer.body.contains("client_secret\":"), "{}", answer.body);
         let events = scene.log_from(before).await;
         assert_eq!(
-            events.iter().map(crate::scene::Logged::kind).collect::<Vec<_>>(),
+            events
+                .iter()
+                .map(crate::scene::Logged::kind)
+                .filter(|kind| *kind != "SessionStarted")
+                .collect::<Vec<_>>(),
             ["ApiCallAuthorized"]
         );
     }

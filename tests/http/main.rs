@@ -9,9 +9,19 @@ mod scene;
 
 mod token;
 
+mod token_operations;
+
+mod reported_calls;
+
 mod metadata;
 
 mod admin_applications;
+
+mod tokens;
+
+mod reference_tokens;
+
+mod sessions;
 
 mod usage;
 
@@ -24,6 +34,8 @@ mod admin_apis;
 mod admin_keys;
 
 mod duties;
+
+mod attack_tokens;
 
 mod audit;
 

@@ -27,7 +27,8 @@ fn reason(text: &str) -> Option<Remark> {
 
 #[test]
 fn an_application_is_disabled_once_and_says_why() {
-    let disable = |given: &Given| applications::disable(given.application(crate::facts::CLIENT), reason("leaked"));
+    let disable =
+        |given: &Given| applications::disable(given.application(crate::facts::CLIENT), false, reason("leaked"));
     given([registered()])
         .when(disable)
         .then(|fact: Option<ApplicationDisabled>| {

@@ -111,6 +111,7 @@ pub fn disabled() -> Fact {
         application_id,
         application_uri,
         reason: None,
+        revoke_tokens: false,
     })
 }
 
@@ -154,6 +155,7 @@ pub fn secret_revoked(secret_id: SecretId) -> Fact {
         application_uri: uri(),
         secret_id,
         reason: None,
+        revoke_tokens: false,
     })
 }
 

@@ -5,6 +5,7 @@ use grantlog_projections::directory::Directory;
 use grantlog_projections::event::Event;
 use grantlog_projections::key_ring::KeyRing;
 use grantlog_projections::recorded_event::{Envelope, RecordedEvent};
+use grantlog_projections::tokens::Tokens;
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
     Actor, ApplicationId, Audience, SigningAlgorithm, StreamName, Timestamp, TokenLifetime,
@@ -68,6 +69,7 @@ impl Fact {
 pub struct Given {
     pub directory: Directory,
     pub key_ring: KeyRing,
+    pub tokens: Tokens,
     log_size: u64,
     revisions: HashMap<String, u64>,
 }
@@ -76,6 +78,7 @@ pub fn given(facts: impl IntoIterator<Item = Fact>) -> Given {
     let mut given = Given {
         directory: Directory::default(),
         key_ring: KeyRing::default(),
+        tokens: Tokens::default(),
         log_size: 0,
         revisions: HashMap::new(),
     };
@@ -104,6 +107,7 @@ impl Given {
         self.log_size += 1;
         self.directory.apply(&recorded);
         self.key_ring.apply(&recorded);
+        self.tokens.apply(&recorded);
     }
 
     /// The application of that name.

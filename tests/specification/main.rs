@@ -13,6 +13,8 @@ mod applications;
 
 mod secrets;
 
+mod tokens;
+
 mod apis;
 
 mod signing_keys;

@@ -60,7 +60,7 @@ impl crate::given_when_then::Command for Rotate {
 }
 
 fn it_is_revoked(id: SecretId) -> impl FnOnce(&Given) -> Revocation {
-    move |given| revoke(given.application(CLIENT), id, None)
+    move |given| revoke(given.application(CLIENT), id, false, None)
 }
 
 fn superseding(expected: &[(SecretId, Span)]) -> impl FnOnce(Rotation) {

@@ -1,8 +1,10 @@
-//! The baseline of `bench/token_endpoint`: what a token costs when nothing stands behind it.
+//! The baseline of `bench/token_endpoint` and `bench/forward_auth`: what a token, and its verification, cost when
+//! nothing stands behind them.
 //!
 //! The same framework with the same settings reads the same form with the same parser, signs the same claims
 //! with the same signer and answers with the same encoder. It looks nobody up, verifies no secret, decides
-//! nothing, counts nothing and records nothing.
+//! nothing, counts nothing and records nothing. `/verify` finds the token with the same function, verifies it through
+//! the same cache and answers with the same headers; it asks for no revocation, no application and no session.
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{self, Payload};
@@ -10,12 +12,20 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use clap::Parser;
 use grantlog::config::{CliOverrides, Config, environment};
 use grantlog::credentials::signing_key::{EncodedHeader, RsaBits, SigningKeyPair};
+use grantlog::credentials::verification::VerificationKeys;
+use grantlog::http::{call, identity};
 use grantlog::oauth::claims::AccessTokenClaims;
 use grantlog::oauth::{Dialect, MAX_BODY_BYTES, RequestHeaders, TokenRequest, TokenResponse};
+use grantlog::service::authorize_call::{Caller, Credential, LEEWAY_SECONDS};
+use grantlog::service::verified_tokens::VerifiedTokens;
 use grantlog::startup;
-use grantlog_projections::values::{KeyId, TokenType};
+use grantlog_projections::event::{SigningKeyAdded, TokenKind};
+use grantlog_projections::key_ring::KeyRing;
+use grantlog_projections::recorded_event::{Envelope, RecordedEvent};
+use grantlog_projections::values::{Actor, ApplicationId, Audience, KeyId, Remark, StreamName, TokenType};
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The product's.
@@ -38,6 +48,8 @@ struct Signing {
     header: EncodedHeader,
     lifetime_seconds: u32,
     properties: BTreeMap<String, String>,
+    verification: Arc<VerificationKeys>,
+    verified_tokens: VerifiedTokens,
 }
 
 #[tokio::main]
@@ -50,10 +62,14 @@ async fn main() -> anyhow::Result<()> {
     };
     let config = Config::load(None, environment(), overrides)?;
     let alg = config.tokens.default_signing_algorithm;
+    let kid = KeyId::parse("2026-03-16")?;
+    let key = SigningKeyPair::generate(alg, RsaBits::try_from(u32::from(config.keys.rsa_bits))?)?;
     let signing = web::Data::new(Signing {
         issuer,
-        key: SigningKeyPair::generate(alg, RsaBits::try_from(u32::from(config.keys.rsa_bits))?)?,
-        header: EncodedHeader::new(alg, &KeyId::parse("2026-03-16")?, TokenType::AtJwt),
+        verification: Arc::new(VerificationKeys::from(&ring_of(&key, &kid)?)),
+        verified_tokens: VerifiedTokens::new(),
+        key,
+        header: EncodedHeader::new(alg, &kid, TokenType::AtJwt),
         lifetime_seconds: config.tokens.default_lifetime.seconds(),
         properties: BTreeMap::new(),
     });
@@ -69,6 +85,7 @@ async fn main() -> anyhow::Result<()> {
         App::new()
             .app_data(signing.clone())
             .route("/connect/token", web::post().to(token))
+            .route("/verify", web::to(verify))
     })
     .workers(config.server.workers.get())
     .max_connections(config.server.max_connections.div_ceil(config.server.workers.get()))
@@ -120,7 +137,81 @@ async fn token(request: HttpRequest, body: Payload, signing: web::Data<Signing>)
     }
 }
 
+async fn verify(request: HttpRequest, signing: web::Data<Signing>) -> HttpResponse {
+    match signing.verify(&request) {
+        None => HttpResponse::Unauthorized().finish(),
+        Some(caller) => {
+            let mut answer = HttpResponse::Ok();
+            answer.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+            for header in identity::headers(&caller).into_iter().flatten() {
+                answer.insert_header(header);
+            }
+            answer.finish()
+        }
+    }
+}
+
+/// A key ring with this key, as the log would build it.
+fn ring_of(key: &SigningKeyPair, kid: &KeyId) -> anyhow::Result<KeyRing> {
+    let added = SigningKeyAdded {
+        kid: kid.clone(),
+        alg: key.alg(),
+        public_jwk: key.public_jwk(kid),
+        sealed_private_key: String::new(),
+        reason: Remark::parse("bench")?,
+    };
+    let mut ring = KeyRing::default();
+    ring.apply(&RecordedEvent {
+        index: 0,
+        revision: 0,
+        envelope: Envelope {
+            id: Uuid::now_v7(),
+            stream: StreamName::signing_keys(),
+            time: grantlog::service::now(),
+            actor: Actor::System,
+            source: None,
+            trace_id: None,
+            event: added.into(),
+        },
+    });
+    Ok(ring)
+}
+
 impl Signing {
+    fn verify(&self, request: &HttpRequest) -> Option<Caller> {
+        let Credential::Token(token) = call::credential(request) else {
+            return None;
+        };
+        let (mut audience, mut scope) = (None, None);
+        for (name, value) in url::form_urlencoded::parse(request.query_string().as_bytes()) {
+            match &*name {
+                "audience" => audience = Audience::parse(&value).ok(),
+                "scope" => scope = Some(value),
+                _ => return None,
+            }
+        }
+        let now = grantlog::service::now();
+        let signed = self.verified_tokens.open(token, &self.verification).ok()?;
+        let verified = signed
+            .token
+            .verify(&self.issuer, &audience?, now, LEEWAY_SECONDS)
+            .ok()?;
+        let may = scope?.split(' ').all(|token| verified.scope.contains(token));
+        may.then(|| Caller {
+            application_id: ApplicationId::of(&verified.client_id),
+            application_uri: verified.client_id,
+            scope: verified.scope,
+            system_user: verified.system_user,
+            org_code: verified.org_code,
+            token_id: verified.jti,
+            token_kind: TokenKind::Jwt,
+            token_issued_at: verified.issued_at,
+            token_expires_at: verified.expires_at,
+            session_id: verified.jti,
+            source_ip: None,
+        })
+    }
+
     fn sign(&self, client_id: &str, scope: &str) -> Option<String> {
         let issued_at = grantlog::service::now().unix_seconds();
         let mut jti = Uuid::encode_buffer();

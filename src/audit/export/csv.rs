@@ -77,9 +77,12 @@ pub fn write(out: &mut Vec<u8>, stored: &StoredEvent) -> Result<(), ExportError>
         cell(out, value);
     }
     let _ = write!(out, ",{}", event.revision);
-    for name in ["error", "reason", "jti"] {
+    for name in ["error", "reason"] {
         cell(out, &member(name));
     }
+    // Both are ids of tokens.
+    let token_id = if data.contains_key("jti") { "jti" } else { "token_id" };
+    cell(out, &member(token_id));
     cell(out, &secret_id);
     for name in ["session_id", "system_user", "org_code", "scope"] {
         cell(out, &member(name));

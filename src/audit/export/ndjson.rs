@@ -5,9 +5,8 @@
 
 use super::ExportError;
 use crate::audit::event::AuditEvent;
-use crate::event_store::{StoredEvent, codec};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use crate::audit::skim::Skimmed;
+use crate::event_store::StoredEvent;
 use std::io::Write;
 
 /// Adds the line of an event.
@@ -39,89 +38,42 @@ pub fn write_object(out: &mut Vec<u8>, stored: &StoredEvent) -> Result<(), Expor
     Ok(())
 }
 
-/// What nearly every log consists of: events whose `application_uri` the event is about.
-const DONE: [&str; 2] = ["TokenIssued", "ApiCallAuthorized"];
-/// The same, refused; here it is about its `client_id`.
-const REFUSED: [&str; 1] = ["TokenRefused"];
-
 /// The event as pieces of its bytes; `None` when it has to be read.
 fn spliced(out: &mut Vec<u8>, stored: &StoredEvent) -> Option<()> {
-    let event_type = codec::peek_type(&stored.bytes)?;
-    let (is_done, is_refused) = (DONE.contains(&event_type), REFUSED.contains(&event_type));
-    if !is_done && !is_refused {
-        return None;
-    }
-    let pieces: Pieces<'_> = serde_json::from_slice(&stored.bytes).ok()?;
-    let about: About<'_> = serde_json::from_str(pieces.data.get()).ok()?;
-    let (client_id, outcome) = match is_done {
-        true => (Some(about.application_uri?), "success"),
-        false => (about.client_id, "refused"),
-    };
+    let skimmed = Skimmed::of(stored)?;
+    let (client_id, outcome) = skimmed.client_and_outcome()?;
     // Writing to memory does not fail.
     let _ = write!(
         out,
-        r#"{{"index":{},"id":{},"stream":{},"revision":{},"type":"{event_type}","time":{},"actor":{},"source":"#,
-        stored.index,
-        pieces.id.get(),
-        pieces.stream.get(),
-        stored.revision,
-        pieces.time.get(),
-        pieces.actor.get(),
+        r#"{{"index":{},"id":"{}","stream":"{}","revision":{},"type":"{}","time":"{}","actor":"{}","source":"#,
+        stored.index, skimmed.id, skimmed.stream, stored.revision, skimmed.event_type, skimmed.time, skimmed.actor,
     );
-    match pieces.source {
+    match skimmed.source {
         None => out.extend_from_slice(b"null"),
         Some(source) => {
-            let source: SourcePieces<'_> = serde_json::from_str(source.get()).ok()?;
-            let (ip, user_agent) = (source.ip.get(), or_null(source.user_agent));
-            let _ = write!(out, r#"{{"ip":{ip},"user_agent":{user_agent}}}"#);
+            let _ = write!(out, r#"{{"ip":"{}","user_agent":"#, source.ip);
+            push_text(out, source.user_agent);
+            out.push(b'}');
         }
     }
-    let _ = write!(
-        out,
-        r#","trace_id":{},"client_id":{},"outcome":"{outcome}","data":{}}}"#,
-        or_null(pieces.trace_id),
-        or_null(client_id),
-        pieces.data.get(),
-    );
+    out.extend_from_slice(br#","trace_id":"#);
+    push_text(out, skimmed.trace_id);
+    out.extend_from_slice(br#","client_id":"#);
+    push_text(out, client_id);
+    let _ = write!(out, r#","outcome":"{}","data":{}}}"#, outcome.as_str(), skimmed.data);
     Some(())
 }
 
-fn or_null(piece: Option<&RawValue>) -> &str {
-    piece.map_or("null", RawValue::get)
-}
-
-#[derive(Deserialize)]
-struct Pieces<'a> {
-    #[serde(borrow)]
-    id: &'a RawValue,
-    #[serde(borrow)]
-    stream: &'a RawValue,
-    #[serde(borrow)]
-    time: &'a RawValue,
-    #[serde(borrow)]
-    actor: &'a RawValue,
-    #[serde(borrow, default)]
-    source: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    trace_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct SourcePieces<'a> {
-    #[serde(borrow)]
-    ip: &'a RawValue,
-    #[serde(borrow, default)]
-    user_agent: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct About<'a> {
-    #[serde(borrow, default)]
-    application_uri: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    client_id: Option<&'a RawValue>,
+/// A text as it stands in the JSON that it was skimmed from.
+fn push_text(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        None => out.extend_from_slice(b"null"),
+        Some(text) => {
+            out.push(b'"');
+            out.extend_from_slice(text.as_bytes());
+            out.push(b'"');
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ use super::ExportError;
 use crate::audit::event::AuditEvent;
 use crate::event_store::StoredEvent;
 use grantlog_projections::audit_record::Outcome;
+use grantlog_projections::event::CallReport;
 use grantlog_projections::values::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// The version of the schema.
 pub const SCHEMA_VERSION: &str = "1.8.0";
@@ -47,7 +49,7 @@ struct OcsfEvent<'a> {
     status_id: u32,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status_code: Option<&'a Value>,
+    status_code: Option<Cow<'a, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status_detail: Option<&'a Value>,
     /// Milliseconds since 1970: the microseconds are in `metadata.original_time`.
@@ -83,6 +85,7 @@ const APPLICATION: &str = "Application Activity";
 type Activity = (u32, &'static str);
 
 const LOGON: Activity = (1, "Logon");
+const LOGOFF: Activity = (2, "Logoff");
 const CREATE: Activity = (1, "Create");
 const READ: Activity = (2, "Read");
 const UPDATE: Activity = (3, "Update");
@@ -100,11 +103,21 @@ const OTHER: Activity = (99, "Other");
 fn kind(event_type: &str, data: &Map<String, Value>) -> Option<(Class, Activity)> {
     Some(match event_type {
         "TokenIssued" | "TokenRefused" | "RequestsThrottled" => (AUTHENTICATION, LOGON),
+        // A session is a token at work, from its first use on: that is what the schema calls a session, too.
+        "SessionStarted" => (AUTHENTICATION, LOGON),
+        "SessionEnded" => (AUTHENTICATION, LOGOFF),
         "ApiCallAuthorized" | "ApiCallDenied" => (API_ACTIVITY, activity_of(text(data, "method"))),
         "AuditTrailRead" | "AuditTrailExported" | "ReportProduced" => (API_ACTIVITY, READ),
-        "ApplicationRegistered" | "ApiRegistered" | "SecretRotated" | "SigningKeyAdded" => (ENTITY_MANAGEMENT, CREATE),
+        "ApplicationRegistered" | "ApiRegistered" | "SecretRotated" | "SigningKeyAdded" | "ReferenceTokenIssued" => {
+            (ENTITY_MANAGEMENT, CREATE)
+        }
         "ApplicationChanged" | "ApiChanged" => (ENTITY_MANAGEMENT, UPDATE),
-        "ApplicationDeleted" | "ApiDeleted" | "SecretRevoked" => (ENTITY_MANAGEMENT, DELETE),
+        "ApplicationDeleted"
+        | "ApiDeleted"
+        | "SecretRevoked"
+        | "TokenRevoked"
+        | "TokensRevoked"
+        | "ReferenceTokenRevoked" => (ENTITY_MANAGEMENT, DELETE),
         "ApplicationEnabled" => (ENTITY_MANAGEMENT, ENABLE),
         "ApplicationDisabled" => (ENTITY_MANAGEMENT, DISABLE),
         "SigningKeyActivated" => (ENTITY_MANAGEMENT, ACTIVATE),
@@ -133,11 +146,15 @@ fn translated<'a>(event: &'a AuditEvent, data: &'a Map<String, Value>) -> OcsfEv
     let Class(class_uid, class_name, category_uid, category_name) = class;
     let (activity_id, activity_name) = activity;
     let (severity_id, severity) = severity(event, data);
-    let (status_id, status) = match event.outcome {
-        Outcome::Success => (1, "Success"),
-        Outcome::Refused => (2, "Failure"),
-    };
+    let report = event.report();
+    // What the API answered, when it was the API that told of the call (RFC 9110 §15).
+    let answer = report.as_ref().and_then(|report| report.status);
     let is_refused = event.outcome == Outcome::Refused;
+    let (status_id, status) = match is_refused || answer.is_some_and(|answer| answer >= 400) {
+        false => (1, "Success"),
+        true => (2, "Failure"),
+    };
+    let error = data.get("error").map(Cow::Borrowed);
     let message = match &event.client_id {
         Some(client_id) => format!("{}: {client_id}", event.event_type),
         None => event.event_type.clone(),
@@ -155,16 +172,16 @@ fn translated<'a>(event: &'a AuditEvent, data: &'a Map<String, Value>) -> OcsfEv
         severity,
         status_id,
         status,
-        status_code: data.get("error"),
+        status_code: error.or_else(|| answer.map(|answer| Cow::Owned(json!(answer.to_string())))),
         status_detail: data.get("reason").filter(|_| is_refused),
-        time: milliseconds(event.time),
+        time: milliseconds(report.as_ref().map_or(event.time, |report| report.time)),
         count: data.get("suppressed"),
         message,
-        metadata: metadata(event),
+        metadata: metadata(event, report.as_ref()),
         own: match class {
             AUTHENTICATION => authentication(event, data),
             ENTITY_MANAGEMENT => entity_management(event, data),
-            API_ACTIVITY => api_activity(event, data),
+            API_ACTIVITY => api_activity(event, data, report.as_ref()),
             _ => application_lifecycle(event, data),
         },
         unmapped: Unmapped {
@@ -185,7 +202,8 @@ fn severity(event: &AuditEvent, data: &Map<String, Value>) -> (u32, &'static str
     }
 }
 
-fn metadata(event: &AuditEvent) -> Value {
+/// A call that an API has told of has the time that the API gave, and the API as its reporter.
+fn metadata(event: &AuditEvent, report: Option<&CallReport>) -> Value {
     let mut metadata = json!({
         "version": SCHEMA_VERSION,
         "product": {"name": PRODUCT, "vendor_name": PRODUCT},
@@ -197,6 +215,12 @@ fn metadata(event: &AuditEvent) -> Value {
     });
     if let (Some(trace_id), Some(metadata)) = (&event.trace_id, metadata.as_object_mut()) {
         metadata.insert("correlation_uid".into(), json!(trace_id));
+    }
+    if let (Some(report), Some(metadata)) = (report, metadata.as_object_mut()) {
+        metadata.insert("original_time".into(), json!(report.time));
+        metadata.insert("logged_time".into(), json!(milliseconds(event.time)));
+        let reporter = json!({"name": event.actor, "uid": report.reporter_id});
+        metadata.insert("reporter".into(), reporter);
     }
     metadata
 }
@@ -219,10 +243,13 @@ fn authentication(event: &AuditEvent, data: &Map<String, Value>) -> Map<String, 
     own.add("auth_protocol", "OAUTH 2.0");
     own.add("is_remote", true);
     if let Some(jti) = data.get("jti") {
-        let expires = data.get("expires_at").and_then(Value::as_str);
-        let mut session = Object::default();
-        session.add("uid", jti);
+        let expires = data.get("expires_at").or_else(|| data.get("token_expires_at"));
+        let expires = expires.and_then(Value::as_str);
+        let mut session = session(data, jti);
         session.add("is_remote", true);
+        if event.event_type == "SessionEnded" {
+            session.add_of(data, "expiration_reason", "reason");
+        }
         if let Some(expires) = expires.and_then(|time| Timestamp::parse(time).ok()) {
             session.add("expiration_time", milliseconds(expires));
         }
@@ -237,7 +264,20 @@ fn authentication(event: &AuditEvent, data: &Map<String, Value>) -> Map<String, 
     own.0
 }
 
-fn api_activity(event: &AuditEvent, data: &Map<String, Value>) -> Map<String, Value> {
+/// The session of a token, and while it has none of its own, the token.
+fn session(data: &Map<String, Value>, jti: &Value) -> Object {
+    let mut session = Object::default();
+    match data.get("session_id") {
+        Some(session_id) => {
+            session.add("uid", session_id);
+            session.add("credential_uid", jti);
+        }
+        None => session.add("uid", jti),
+    }
+    session
+}
+
+fn api_activity(event: &AuditEvent, data: &Map<String, Value>, report: Option<&CallReport>) -> Map<String, Value> {
     let mut own = Object::default();
     own.add("actor", actor(event, data));
     let mut api = Object::default();
@@ -249,10 +289,13 @@ fn api_activity(event: &AuditEvent, data: &Map<String, Value>) -> Map<String, Va
                 api.add("response", json!({"error": error, "error_message": reason}));
             }
             let mut request = json!({"http_method": text(data, "method"), "url": {"path": text(data, "path")}});
-            if let (Some(user_agent), Some(request)) = (user_agent(event), request.as_object_mut()) {
+            if let (Some(user_agent), Some(request)) = (event.user_agent(), request.as_object_mut()) {
                 request.insert("user_agent".into(), json!(user_agent));
             }
             own.add("http_request", request);
+            if let Some(status) = report.and_then(|report| report.status) {
+                own.add("http_response", json!({"code": status}));
+            }
         }
         other => {
             api.add("operation", other);
@@ -262,11 +305,10 @@ fn api_activity(event: &AuditEvent, data: &Map<String, Value>) -> Map<String, Va
         }
     }
     own.add("api", api.0);
-    // Required: what has no source is of the server's own doing.
-    own.add(
-        "src_endpoint",
-        source(event).unwrap_or_else(|| json!({"svc_name": PRODUCT})),
-    );
+    // Required: what has no source is of the server's own doing, or told without.
+    let without = || json!({"svc_name": report.map_or(PRODUCT, |_| text(data, "application_uri"))});
+    let source = event.address().map(|ip| json!({"ip": ip}));
+    own.add("src_endpoint", source.unwrap_or_else(without));
     own.0
 }
 
@@ -275,6 +317,12 @@ fn entity_management(event: &AuditEvent, data: &Map<String, Value>) -> Map<Strin
     let (kind, uid, name) = match event.event_type.as_str() {
         "SecretRotated" => ("Client Secret", secret_id, data.get("application_uri")),
         "SecretRevoked" => ("Client Secret", data.get("secret_id"), data.get("application_uri")),
+        "TokenRevoked" => ("Access Token", data.get("jti"), data.get("application_uri")),
+        // All that it had: they have no id in common but its own.
+        "TokensRevoked" => ("Access Tokens", data.get("application_id"), data.get("application_uri")),
+        "ReferenceTokenIssued" | "ReferenceTokenRevoked" => {
+            ("Reference Token", data.get("token_id"), data.get("application_uri"))
+        }
         "ApiRegistered" | "ApiChanged" | "ApiDeleted" => ("API", data.get("api_id"), data.get("audience")),
         "SigningKeyAdded" | "SigningKeyActivated" | "SigningKeyRetired" => ("Signing Key", data.get("kid"), None),
         "LegalHoldPlaced" | "LegalHoldReleased" => ("Legal Hold", data.get("hold_id"), None),
@@ -299,6 +347,7 @@ fn entity_management(event: &AuditEvent, data: &Map<String, Value>) -> Map<Strin
     let mut own = Object::default();
     own.add("entity", entity.0);
     own.add("actor", actor(event, data));
+    own.add_of(data, "comment", "description");
     own.add_of(data, "comment", "reason");
     if let Some(source) = source(event) {
         own.add("src_endpoint", source);
@@ -318,9 +367,12 @@ fn application_lifecycle(event: &AuditEvent, data: &Map<String, Value>) -> Map<S
     own.0
 }
 
-/// Who asked, as a user of the schema.
+/// Who asked, as a user of the schema. Of a call that an API has told of that is whoever called the API.
 fn actor(event: &AuditEvent, data: &Map<String, Value>) -> Value {
-    let name = json!(event.actor);
+    let name = match (&event.client_id, data.contains_key("report")) {
+        (client_id, true) => json!(client_id.as_deref().unwrap_or("anonymous")),
+        (_, false) => json!(event.actor),
+    };
     let (type_id, kind) = match name.as_str() {
         Some("system") => (3, "System"),
         Some("anonymous") | None => (0, "Unknown"),
@@ -328,8 +380,10 @@ fn actor(event: &AuditEvent, data: &Map<String, Value>) -> Value {
         Some(_) => (4, "Service"),
     };
     let mut actor = json!({"user": {"name": name, "type_id": type_id, "type": kind}});
-    if let (Some(jti), Some(actor)) = (data.get("jti"), actor.as_object_mut()) {
-        actor.insert("session".into(), json!({"uid": jti}));
+    // A token that is revoked is another's than the one who revokes it used.
+    let jti = data.get("jti").filter(|_| event.event_type != "TokenRevoked");
+    if let (Some(jti), Some(actor)) = (jti, actor.as_object_mut()) {
+        actor.insert("session".into(), json!(session(data, jti).0));
     }
     actor
 }
@@ -435,6 +489,119 @@ mod tests {
                 "{event_type} has no golden file"
             );
         }
+    }
+
+    /// The line of one golden file.
+    fn of_file(file: &str) -> Value {
+        let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
+        let stored = StoredEvent {
+            index: 7,
+            revision: 0,
+            bytes: std::fs::read(path).unwrap().trim_ascii_end().into(),
+        };
+        let mut out = Vec::new();
+        write(&mut out, &stored).unwrap();
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn a_session_begins_with_a_logon_and_ends_with_a_logoff() {
+        let (started, ended) = (of_file("SessionStarted.json"), of_file("SessionEnded.json"));
+        assert_eq!(
+            (&started["type_uid"], &ended["type_uid"]),
+            (&json!(300_201), &json!(300_202))
+        );
+        assert_eq!(started["session"]["uid"], ended["session"]["uid"]);
+        assert_eq!(started["session"]["credential_uid"], started["unmapped"]["data"]["jti"]);
+        assert_eq!(ended["session"]["expiration_reason"], "revoked");
+        assert_eq!(ended["status_id"], 1);
+        let call = of_file("ApiCallAuthorized.session.json");
+        assert_eq!(
+            call["actor"]["session"],
+            json!({
+                "uid": started["session"]["uid"], "credential_uid": call["unmapped"]["data"]["jti"]
+            })
+        );
+        let before = of_file("ApiCallAuthorized.json");
+        assert_eq!(
+            before["actor"]["session"],
+            json!({"uid": before["unmapped"]["data"]["jti"]})
+        );
+    }
+
+    #[test]
+    fn a_call_that_an_api_told_of_is_of_its_caller_at_its_time_with_what_the_api_answered() {
+        let call = of_file("ApiCallAuthorized.reported.json");
+        assert_eq!(call["actor"]["user"]["name"], "my.trusted.app/service");
+        assert_eq!(call["src_endpoint"]["ip"], "192.0.2.9");
+        assert_eq!(call["http_request"]["user_agent"], "reports/2");
+        assert_eq!(call["http_response"]["code"], 200);
+        assert_eq!(call["time"], 1_773_653_399_500_i64);
+        assert_eq!(call["metadata"]["original_time"], "2026-03-16T09:29:59.500000Z");
+        assert_eq!(call["metadata"]["logged_time"], 1_773_653_400_000_i64);
+        assert_eq!(call["metadata"]["reporter"]["name"], "grantlog.admin");
+        assert_eq!((&call["status_id"], &call["status_code"]), (&json!(1), &json!("200")));
+        let refused = of_file("ApiCallDenied.reported.json");
+        assert_eq!(refused["http_response"]["code"], 403);
+        assert_eq!(
+            (&refused["status_id"], &refused["status_code"]),
+            (&json!(2), &json!("insufficient_scope"))
+        );
+        assert_eq!(refused["status_detail"], "refused_by_api");
+        // Without a source the schema still wants one.
+        let bare = of_file("ApiCallAuthorized.reported.minimal.json");
+        assert_eq!(bare["src_endpoint"], json!({"svc_name": "my.trusted.app/service"}));
+        assert_eq!((&bare["status_id"], &bare["status_code"]), (&json!(1), &Value::Null));
+    }
+
+    #[test]
+    fn a_call_that_its_api_answered_with_an_error_has_failed() {
+        let path = format!(
+            "{}/tests/golden/ApiCallAuthorized.reported.json",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let text = std::fs::read_to_string(path).unwrap();
+        for (status, status_id) in [(200, 1), (304, 1), (399, 1), (400, 2), (503, 2)] {
+            let stored = StoredEvent {
+                index: 7,
+                revision: 0,
+                bytes: text
+                    .trim_end()
+                    .replace(r#""status":200"#, &format!(r#""status":{status}"#))
+                    .into_bytes()
+                    .into(),
+            };
+            let mut out = Vec::new();
+            write(&mut out, &stored).unwrap();
+            let event: Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(event["status_id"], status_id, "{status}");
+            assert_eq!(event["severity_id"], 1);
+        }
+    }
+
+    #[test]
+    fn what_was_revoked_is_an_entity_that_is_gone() {
+        for (file, kind, uid) in [
+            ("TokenRevoked.json", "Access Token", "jti"),
+            ("TokensRevoked.json", "Access Tokens", "application_id"),
+            ("ReferenceTokenRevoked.json", "Reference Token", "token_id"),
+            ("SecretRevoked.revoke_tokens.json", "Client Secret", "secret_id"),
+        ] {
+            let event = of_file(file);
+            assert_eq!(event["type_uid"], 300_404, "{file}");
+            assert_eq!(event["entity"]["type"], kind);
+            assert_eq!(event["entity"]["uid"], event["unmapped"]["data"][uid]);
+            assert_eq!(event["comment"], "asked for by the owner");
+            assert!(
+                event["actor"]["session"].is_null(),
+                "whoever revokes a token does not call with it"
+            );
+        }
+        let made = of_file("ReferenceTokenIssued.json");
+        assert_eq!(
+            (&made["type_uid"], &made["comment"]),
+            (&json!(300_401), &json!("the nightly import"))
+        );
     }
 
     #[test]

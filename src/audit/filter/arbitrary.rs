@@ -51,7 +51,7 @@ fn comparison() -> impl Strategy<Value = String> {
             format!("time {operator} \"{}\"", Timestamp::from_unix_micros(NOW + micros))
         }),
         1 => (order.clone(), select(vec!["0s", "1m"])).prop_map(|(operator, span)| format!("time {operator} \"{span}\"")),
-        1 => (order, select(vec!["data.suppressed", "data.window_seconds", "revision"]), 0..90_u64)
+        1 => (order, select(vec!["data.suppressed", "data.window_seconds", "revision", "report.status"]), 0..90_u64)
             .prop_map(|(operator, attribute, number)| format!("{attribute} {operator} {number}")),
         1 => (equality, attribute()).prop_map(|(operator, attribute)| format!("{attribute} {operator} null")),
         1 => attribute().prop_map(|attribute| format!("{attribute} pr")),
@@ -72,6 +72,9 @@ fn text_attribute() -> impl Strategy<Value = &'static str> {
         "error",
         "stream",
         "user_agent",
+        "token_kind",
+        "report.id",
+        "data.jti",
         "data.application_uri",
         "data.dialect",
     ])
@@ -92,6 +95,8 @@ fn attribute() -> impl Strategy<Value = &'static str> {
         "path",
         "session_id",
         "outcome",
+        "user_agent",
+        "report.time",
         "data.suppressed",
         "data",
         "data.secret",

@@ -94,7 +94,8 @@ named! {
     "reason" Text Place::Fact(&[&["reason"]]);
     "error" Text Place::Fact(&[&["error"]]);
     "detail" Text Place::Fact(&[&["detail"]]);
-    "jti" Id Place::Fact(&[&["jti"]]);
+    // Those of reference tokens, too: both are ids of tokens.
+    "jti" Id Place::Fact(&[&["jti"], &["token_id"]]);
     "secret_id" Id Place::Fact(&[&["secret_id"], &["secret", "id"], &["superseded", "id"]]);
     "session_id" Id Place::Fact(&[&["session_id"]]);
     "application_id" Id Place::Fact(&[&["application_id"]]);
@@ -113,6 +114,11 @@ named! {
     "kid" Text Place::Fact(&[&["kid"]]);
     "alg" Text Place::Fact(&[&["alg"]]);
     "token_hint" Text Place::Fact(&[&["token_hint"]]);
+    "token_kind" Text Place::Fact(&[&["token_kind"]]);
+    "report.id" Id Place::Fact(&[&["report", "id"]]);
+    "report.reporter_id" Id Place::Fact(&[&["report", "reporter_id"]]);
+    "report.time" Time Place::Fact(&[&["report", "time"]]);
+    "report.status" Number Place::Fact(&[&["report", "status"]]);
     "issued_at" Time Place::Fact(&[&["issued_at"]]);
     "expires_at" Time Place::Fact(&[&["expires_at"]]);
     "changes.field" Text Place::Fact(&[&["changes", "field"]]);
@@ -206,10 +212,8 @@ impl Attribute {
                 .is_some_and(|address| test(Value::Address(address))),
             Place::UserAgent => event
                 .event
-                .source
-                .as_ref()
-                .and_then(|source| source.user_agent.as_deref())
-                .is_some_and(|user_agent| text(user_agent, test)),
+                .user_agent()
+                .is_some_and(|user_agent| text(&user_agent, test)),
             Place::TraceId => event.event.trace_id.as_deref().is_some_and(|id| text(id, test)),
             Place::ClientId => event.event.client_id.as_deref().is_some_and(|id| text(id, test)),
             Place::Outcome => text(event.event.outcome.as_str(), test),

@@ -377,7 +377,8 @@ mod tests {
     fn the_same_value_has_one_name() {
         for (written, shown) in [
             (r#"source_ip eq "::ffff:10.1.2.3/104""#, r#"source.ip eq "10.0.0.0/8""#),
-            (r#"data.jti eq "A""#, r#"jti eq "a""#),
+            (r#"data.session_id eq "A""#, r#"session_id eq "a""#),
+            (r#"data.jti eq "a""#, r#"data.jti eq "a""#),
             (r#"Data.Reason co "x""#, r#"reason co "x""#),
             (r#"data.scope eq "read""#, r#"data.scope eq "read""#),
             (r#"time gt "2h""#, r#"time gt "7200s""#),
@@ -449,7 +450,7 @@ mod tests {
             ),
             (
                 r#"type eq "TokenRefuse""#,
-                "column 9: this is not an event type; did you mean TokenRefused or TokenIssued?",
+                "column 9: this is not an event type; did you mean TokenRefused or TokensRevoked or TokenRevoked?",
             ),
             (
                 r#"outcome eq "failure""#,

@@ -7,7 +7,6 @@ use super::{Progress, Shared};
 use crate::event_store::codec::{self, DecodeError};
 use crate::event_store::{EventStore, ReadError, StoredEvent};
 use crate::priority;
-use grantlog_projections::RecordedEvent;
 use grantlog_projections::audit_record::AuditRecord;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -85,29 +84,6 @@ fn fail(shared: &Shared, reason: &str) {
     shared.stop(format!("the audit index stopped at event {at}: {reason}"));
 }
 
-/// As much of an event as is indexed.
-#[allow(clippy::large_enum_variant)] // nearly all are skimmed: a box for each would cost more
-enum Read<'a> {
-    Skimmed(AuditRecord<'a>),
-    Decoded(Box<RecordedEvent>),
-}
-
-impl<'a> Read<'a> {
-    fn of(stored: &'a StoredEvent) -> Result<Self, DecodeError> {
-        match skim(stored) {
-            Some(record) => Ok(Self::Skimmed(record)),
-            None => Ok(Self::Decoded(Box::new(codec::decode(stored)?))),
-        }
-    }
-
-    fn record(&self) -> AuditRecord<'_> {
-        match self {
-            Self::Skimmed(record) => record.clone(),
-            Self::Decoded(recorded) => AuditRecord::from(&**recorded),
-        }
-    }
-}
-
 struct Feeder {
     shared: Arc<Shared>,
     store: Arc<dyn EventStore>,
@@ -154,39 +130,29 @@ impl Feeder {
     }
 
     fn add(&self, mut next: u64, events: &[StoredEvent]) -> Result<u64, FeedError> {
-        let mut read: Vec<Read<'_>> = Vec::with_capacity(events.len());
-        let mut failure = None;
-        for event in events {
-            if event.index != next {
-                failure = Some(FeedError::Gap {
-                    expected: next,
-                    found: event.index,
-                });
-                break;
-            }
-            match Read::of(event) {
-                Ok(event) => read.push(event),
-                Err(error) => {
-                    failure = Some(error.into());
-                    break;
+        let (added, indexed_through) = self.shared.memory.add(|memory| {
+            for event in events {
+                if event.index != next {
+                    return Err(FeedError::Gap {
+                        expected: next,
+                        found: event.index,
+                    });
                 }
+                match skim(event) {
+                    Some(record) => memory.push(&record, &event.bytes),
+                    None => memory.push(&AuditRecord::from(&codec::decode(event)?), &event.bytes),
+                }
+                next += 1;
             }
-            next += 1;
-        }
-        let records = read
-            .iter()
-            .zip(events)
-            .map(|(read, event)| (read.record(), &*event.bytes));
-        let indexed_through = self.shared.memory.add(records);
+            Ok(next)
+        });
+        // What comes before an event that cannot be read is indexed.
         self.shared.progress.send_modify(
             |Progress {
                  indexed_through: known, ..
              }| *known = indexed_through,
         );
-        match failure {
-            Some(failure) => Err(failure),
-            None => Ok(next),
-        }
+        added
     }
 
     /// Writes the complete segments: at once when the log is near, else several in one transaction.

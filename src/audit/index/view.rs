@@ -11,16 +11,30 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// The newest segments. Only the feeder changes it; searches hold the lock for microseconds.
 pub(super) struct Memory {
     segments: RwLock<Segments>,
-    size: usize,
 }
 
-struct Segments {
+/// What it consists of.
+pub(super) struct Segments {
     /// The times of the segments that the database holds.
     written: Vector<TimeBounds>,
     /// Complete, and not in the database yet.
     complete: VecDeque<Arc<Segment>>,
     /// The newest.
     open: Segment,
+    /// Events of a complete one.
+    size: usize,
+}
+
+impl Segments {
+    /// Adds the event that follows.
+    pub fn push(&mut self, record: &AuditRecord<'_>, bytes: &[u8]) {
+        self.open.add(record, bytes);
+        if self.open.is_complete() {
+            let next = Segment::new(self.open.number + 1, self.size);
+            self.complete
+                .push_back(Arc::new(std::mem::replace(&mut self.open, next)));
+        }
+    }
 }
 
 /// The index as a search sees it: later events do not change it.
@@ -44,8 +58,8 @@ impl Memory {
                 written,
                 complete: VecDeque::new(),
                 open,
+                size,
             }),
-            size,
         }
     }
 
@@ -54,18 +68,11 @@ impl Memory {
         self.lock().open.next_index()
     }
 
-    /// Adds the events that follow, each with its bytes, and answers with `indexed_through`.
-    pub fn add<'a>(&self, events: impl Iterator<Item = (AuditRecord<'a>, &'a [u8])>) -> u64 {
+    /// Lets the events that follow be added without a search in between, and answers with `indexed_through`, too.
+    pub fn add<T>(&self, add: impl FnOnce(&mut Segments) -> T) -> (T, u64) {
         let mut segments = self.lock_to_change();
-        for (record, bytes) in events {
-            segments.open.add(&record, bytes);
-            if segments.open.is_complete() {
-                let next = Segment::new(segments.open.number + 1, self.size);
-                let complete = std::mem::replace(&mut segments.open, next);
-                segments.complete.push_back(Arc::new(complete));
-            }
-        }
-        segments.open.next_index()
+        let added = add(&mut segments);
+        (added, segments.open.next_index())
     }
 
     /// How many segments the database holds.

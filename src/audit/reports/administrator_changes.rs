@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 pub(super) const KIND: ReportKind = ReportKind {
     name: "administrator-changes",
     title: "Changes by administrators",
-    purpose: "Every change of applications, secrets, APIs, signing keys and legal holds: who, from where, what, and \
-              why.",
+    purpose: "Every change of applications, secrets, reference tokens, APIs, signing keys and legal holds, and every \
+              revocation: who, from where, what, and why.",
     parameters: &[SINCE, UNTIL],
     controls: CONTROLS,
     reading: |parameters| {
@@ -84,6 +84,10 @@ impl Reading for AdministratorChanges {
         let Some(object) = object(&envelope.event) else {
             return Ok(());
         };
+        // RFC 7009: an application that gives its own token up is no administrator.
+        if matches!(envelope.event, Event::TokenRevoked(_)) && envelope.actor.to_string() == object {
+            return Ok(());
+        }
         if !self.parameters.is_in_period(envelope.time) {
             return Ok(());
         }

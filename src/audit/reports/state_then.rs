@@ -108,6 +108,9 @@ pub(in crate::audit) fn reason(event: &Event) -> Option<&Remark> {
         Event::ApplicationDeleted(data) => data.reason.as_ref(),
         Event::SecretRotated(data) => data.reason.as_ref(),
         Event::SecretRevoked(data) => data.reason.as_ref(),
+        Event::TokenRevoked(data) => data.reason.as_ref(),
+        Event::TokensRevoked(data) => data.reason.as_ref(),
+        Event::ReferenceTokenRevoked(data) => data.reason.as_ref(),
         Event::ApiChanged(data) => data.reason.as_ref(),
         Event::ApiDeleted(data) => data.reason.as_ref(),
         Event::SigningKeyAdded(data) => Some(&data.reason),
@@ -123,10 +126,7 @@ pub(in crate::audit) fn reason(event: &Event) -> Option<&Remark> {
         | Event::TokenRefused(_)
         | Event::RequestsThrottled(_)
         | Event::ApiCallAuthorized(_)
-        | Event::TokenRevoked(_)
-        | Event::TokensRevoked(_)
         | Event::ReferenceTokenIssued(_)
-        | Event::ReferenceTokenRevoked(_)
         | Event::SessionStarted(_)
         | Event::SessionEnded(_)
         | Event::ApiCallDenied(_)

@@ -12,7 +12,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 /// Raised when the saved form, or what is counted, changes: another one is dropped and built again.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// What the write-ahead log is cut back to after a checkpoint, in bytes.
 const JOURNAL_BYTES: i64 = 16 << 20;
 /// Each saved row ends with the CRC-32 of what is before it: SQLite would not notice a flipped bit.

@@ -134,15 +134,12 @@ impl Follower {
                 Woken::Save => self.save()?,
                 Woken::Events(events) => {
                     let events = events?;
-                    // Nothing is gathered while there is a backlog.
-                    pause = if events.len() < MAX_EVENTS_PER_READ {
-                        GATHER
-                    } else {
-                        Duration::ZERO
-                    };
                     for batch in events.chunks(BATCH) {
                         self.fold(batch)?;
                     }
+                    // Nothing is gathered while there is a backlog: who falls far behind reads from disk.
+                    let has_backlog = self.next < self.store.log_size();
+                    pause = if has_backlog { Duration::ZERO } else { GATHER };
                     if self.unsaved.events >= SAVE_AFTER_EVENTS {
                         self.save()?;
                     }

@@ -1,38 +1,44 @@
-//! The uses that an event tells of, read from the stored bytes without building the event: for the types that
-//! nearly the whole log consists of. What is not skimmed is decoded.
+//! The uses that an event tells of, skimmed: for the types that nearly the whole log consists of. What is not skimmed
+//! is decoded.
 
+use crate::audit::skim::Skimmed;
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
 use grantlog_projections::usage::{Moment, UsageRecord, Used};
-use grantlog_projections::values::{ApplicationId, SecretId, Timestamp};
-use serde::Deserialize;
-use std::net::IpAddr;
+use grantlog_projections::values::Timestamp;
 
 /// What [`UsageRecord::of`] makes of the decoded event; `None` when it has to be decoded.
 pub(in crate::audit) fn skim(stored: &StoredEvent) -> Option<UsageRecord<'_>> {
-    match codec::peek_type(&stored.bytes)? {
-        "TokenIssued" => {
-            let skimmed: Skimmed<Token<'_>> = serde_json::from_slice(&stored.bytes).ok()?;
-            let used = Used::Token {
-                secret_id: skimmed.data.secret_id,
-                scope: skimmed.data.scope,
-                is_scope_asked: skimmed.data.scope_requested.is_some(),
-            };
-            Some(skimmed.record(stored.index, skimmed.data.application_id, used))
-        }
-        "ApiCallAuthorized" => {
-            let skimmed: Skimmed<Call<'_>> = serde_json::from_slice(&stored.bytes).ok()?;
-            // A call that an API has told of came from elsewhere than the report.
-            if skimmed.data.report.is_some() {
-                return None;
-            }
-            let used = Used::Call {
-                scope: skimmed.data.required_scope,
-            };
-            Some(skimmed.record(stored.index, skimmed.data.application_id, used))
-        }
-        _ => None,
-    }
+    let skimmed = Skimmed::of(stored)?;
+    let used = match skimmed.event_type {
+        "TokenIssued" => Used::Token {
+            secret_id: skimmed.secret_id?.parse().ok()?,
+            scope: skimmed.scope?,
+            is_scope_asked: skimmed.scope_requested.is_some(),
+        },
+        "ApiCallAuthorized" => Used::Call {
+            scope: skimmed.required_scope?,
+            reference_token: match skimmed.token_kind {
+                Some("reference") => Some(skimmed.jti?.parse().ok()?),
+                Some(_) | None => None,
+            },
+        },
+        "TokenRefused" => Used::Refused(1),
+        _ => return None,
+    };
+    Some(UsageRecord {
+        moment: Moment {
+            index: stored.index,
+            time: Timestamp::parse(skimmed.time).ok()?,
+        },
+        // A refusal without one tells of nobody's use: that is for the codec to say.
+        application_id: skimmed.application_id?.parse().ok()?,
+        source: match skimmed.source {
+            Some(source) => Some(source.ip.parse().ok()?),
+            None => None,
+        },
+        used,
+    })
 }
 
 /// Hands on the uses that an event tells of, if it tells of any.
@@ -56,48 +62,6 @@ pub(in crate::audit) fn usage_record(
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct Skimmed<T> {
-    time: Timestamp,
-    #[serde(default)]
-    source: Option<SkimmedSource>,
-    data: T,
-}
-
-impl<T> Skimmed<T> {
-    fn record<'a>(&self, index: u64, application_id: ApplicationId, used: Used<'a>) -> UsageRecord<'a> {
-        UsageRecord {
-            moment: Moment { index, time: self.time },
-            application_id,
-            source: self.source.as_ref().map(|source| source.ip),
-            used,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct SkimmedSource {
-    ip: IpAddr,
-}
-
-/// Texts are borrowed: with an escape in them, reading fails and the codec judges.
-#[derive(Deserialize)]
-struct Token<'a> {
-    application_id: ApplicationId,
-    secret_id: SecretId,
-    #[serde(default)]
-    scope_requested: Option<serde::de::IgnoredAny>,
-    scope: &'a str,
-}
-
-#[derive(Deserialize)]
-struct Call<'a> {
-    application_id: ApplicationId,
-    required_scope: &'a str,
-    #[serde(default)]
-    report: Option<serde::de::IgnoredAny>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +80,27 @@ mod tests {
                     prop_assert_eq!(Some(skimmed), UsageRecord::of(&decoded));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_call_is_skimmed_with_its_reference_token_and_without_one() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ApiCallAuthorized.minimal.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        let with_reference = text.replace(r#""jti":"#, r#""token_kind":"reference","jti":"#);
+        for (text, is_reference) in [(text, false), (with_reference, true)] {
+            let stored = StoredEvent {
+                index: 0,
+                revision: 0,
+                bytes: text.trim_end().as_bytes().into(),
+            };
+            let decoded = codec::decode(&stored).unwrap();
+            let skimmed = skim(&stored).unwrap();
+            assert_eq!(Some(skimmed), UsageRecord::of(&decoded));
+            let Used::Call { reference_token, .. } = skimmed.used else {
+                panic!("{skimmed:?}")
+            };
+            assert_eq!(reference_token.is_some(), is_reference);
         }
     }
 

@@ -52,19 +52,21 @@ fn message(header: &Header, forwarded: &ForwardedEvent) -> Vec<u8> {
     );
     let mut parameter = |name: &str, value: &str| {
         let _ = write!(message, " {name}=\"");
-        for character in value.chars() {
-            match character {
-                // RFC 5424 §6.3.3.
-                '"' | '\\' | ']' => {
-                    let _ = write!(message, "\\{character}");
-                }
+        // RFC 5424 §6.3.3.
+        let is_escaped = |char| matches!(char, '"' | '\\' | ']');
+        let mut rest = value;
+        while let Some(at) = rest.find(|char: char| is_escaped(char) || char.is_control()) {
+            let (plain, other) = rest.split_at(at);
+            message.extend_from_slice(plain.as_bytes());
+            let mut chars = other.chars();
+            match chars.next() {
+                Some(escaped) if is_escaped(escaped) => message.extend([b'\\', escaped as u8]), // ASCII
                 // Allowed there, but a receiver that writes lines would write two. The message has it as it is.
-                control if control.is_control() => message.push(b'?'),
-                other => {
-                    let _ = write!(message, "{other}");
-                }
+                _ => message.push(b'?'),
             }
+            rest = chars.as_str();
         }
+        message.extend_from_slice(rest.as_bytes());
         message.push(b'"');
     };
     parameter("index", &event.index.to_string());
