@@ -181,7 +181,10 @@ where
 fn inward(request: hyper::Request<Incoming>, peer: Option<SocketAddr>) -> Option<Request> {
     let (parts, body) = request.into_parts();
     // RFC 9113 §8.3.1: the target and Host must not name two hosts, and Host alone is looked at further on.
-    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec());
+    let authority = parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes().to_vec());
     let hosts: Vec<&[u8]> = parts.headers.get_all(HOST).iter().map(HeaderValue::as_bytes).collect();
     let host = match (&authority, &hosts[..]) {
         (Some(authority), []) => authority.clone(),
@@ -194,9 +197,7 @@ fn inward(request: hyper::Request<Incoming>, peer: Option<SocketAddr>) -> Option
     }
     let payload = match body.is_end_stream() {
         true => Payload::None,
-        false => Payload::Stream {
-            payload: data(body),
-        },
+        false => Payload::Stream { payload: data(body) },
     };
     let mut request = Request::with_payload(payload);
     let head = request.head_mut();
@@ -207,12 +208,19 @@ fn inward(request: hyper::Request<Incoming>, peer: Option<SocketAddr>) -> Option
     for (name, value) in &parts.headers {
         if !matches!(*name, HOST | COOKIE) {
             let name = header::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
-            head.headers.append(name, header::HeaderValue::from_bytes(value.as_bytes()).ok()?);
+            head.headers
+                .append(name, header::HeaderValue::from_bytes(value.as_bytes()).ok()?);
         }
     }
-    head.headers.insert(header::HOST, header::HeaderValue::from_bytes(&host).ok()?);
+    head.headers
+        .insert(header::HOST, header::HeaderValue::from_bytes(&host).ok()?);
     // RFC 9113 §8.2.3: they come in pieces, and are one header elsewhere.
-    let cookies: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let cookies: Vec<&[u8]> = parts
+        .headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if !cookies.is_empty() {
         let cookies = header::HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok()?;
         head.headers.insert(header::COOKIE, cookies);
@@ -274,7 +282,10 @@ fn outward(response: Response<BoxBody>, is_head: bool, carried: Counted) -> hype
         _ => {}
     }
     let body = match is_head || !has_content || announced == Some(0) {
-        true => AnswerBody { body: None, _carried: None },
+        true => AnswerBody {
+            body: None,
+            _carried: None,
+        },
         false => AnswerBody {
             body: Some(body),
             _carried: Some(carried),

@@ -17,7 +17,10 @@ pub fn check(log: &Log, told: &Told) -> Result<(), String> {
     problems.extend(told.changes.iter().filter_map(|change| change_problem(log, change)));
     problems.extend(told.forwarded.iter().filter_map(|call| forwarded_problem(log, call)));
     problems.extend(told.first_unavailable.iter().flat_map(|failure| {
-        let later = told.forwarded.iter().filter(|call| call.asked > *failure && call.reached > 0);
+        let later = told
+            .forwarded
+            .iter()
+            .filter(|call| call.asked > *failure && call.reached > 0);
         later.map(|call| format!("{} reached the API after the log had failed", call.request.0))
     }));
     problems.extend(told.first_unavailable.iter().flat_map(|failure| {
@@ -147,7 +150,10 @@ fn a_call_that_reached_the_api_without_its_event_or_twice_is_noticed() {
     };
     let log = Log::default();
     for (reached, is_let_through) in [(1, None), (1, Some(true)), (2, None), (0, Some(true)), (1, Some(false))] {
-        assert!(check(&log, &call(reached, is_let_through)).is_err(), "{reached} {is_let_through:?}");
+        assert!(
+            check(&log, &call(reached, is_let_through)).is_err(),
+            "{reached} {is_let_through:?}"
+        );
     }
     assert_eq!(check(&log, &call(0, None)), Ok(()));
 }

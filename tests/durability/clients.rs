@@ -186,7 +186,11 @@ impl OneClient {
     async fn call_api(&mut self, token: &str) -> reqwest::Result<()> {
         let name = RequestName::next();
         let asked = Instant::now();
-        let method = if self.random.percent(50) { Method::GET } else { Method::POST };
+        let method = if self.random.percent(50) {
+            Method::GET
+        } else {
+            Method::POST
+        };
         let request = self.http.request(method, format!("{}/api/orders", self.url));
         let answer = request.bearer_auth(token).header(USER_AGENT, &name.0).send().await;
         let mut call = ForwardedCall {

@@ -32,7 +32,10 @@ pub fn url() -> &'static str {
 /// How often the call has reached it. Each is asked for once.
 pub fn reached(name: &RequestName) -> usize {
     let mut reached = REACHED.lock().expect("nobody panics in here");
-    reached.as_mut().and_then(|reached| reached.remove(&name.0)).unwrap_or(0)
+    reached
+        .as_mut()
+        .and_then(|reached| reached.remove(&name.0))
+        .unwrap_or(0)
 }
 
 fn serve(stream: TcpStream) -> Option<()> {
@@ -43,7 +46,10 @@ fn serve(stream: TcpStream) -> Option<()> {
         let line = lines.next()?.ok()?;
         if let Some(name) = line.to_ascii_lowercase().strip_prefix(NAME) {
             let mut reached = REACHED.lock().expect("nobody panics in here");
-            *reached.get_or_insert_default().entry(name.trim().to_owned()).or_default() += 1;
+            *reached
+                .get_or_insert_default()
+                .entry(name.trim().to_owned())
+                .or_default() += 1;
         }
         if line.is_empty() {
             stream.write_all(ANSWER).ok()?;
