@@ -20,6 +20,8 @@ class Api(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Longer than the gateway keeps its connections.
     timeout = 30
+    # Head and body leave together.
+    wbufsize = -1
 
     def do_GET(self):
         url = urllib.parse.urlsplit(self.path)
