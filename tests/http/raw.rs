@@ -96,9 +96,9 @@ impl Connection {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Whether the server closes the connection.
+    /// Whether the server closes the connection without another word.
     pub fn is_closed_by_server(&mut self) -> bool {
-        self.byte().is_none()
+        self.receive_to_end().is_empty()
     }
 
     fn byte(&mut self) -> Option<u8> {
