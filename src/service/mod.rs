@@ -214,7 +214,7 @@ impl Service {
             log_readers: reports::LogReaders::new(),
             state_readers: reports::LogReaders::new(),
             throttle,
-            verified_tokens: VerifiedTokens::new(),
+            verified_tokens: VerifiedTokens::default(),
             sessions: SessionsUnderWay::default(),
             metrics,
             streams: Streams::new(),
