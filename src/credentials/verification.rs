@@ -410,13 +410,13 @@ mod tests {
     }
 
     fn token(kid: &str) -> String {
-        signed(&header(kid).to_string(), &claims().to_string(), kid)
+        signed(&header(kid).to_string(), claims().to_string(), kid)
     }
 
     fn with_header(change: impl FnOnce(&mut Value)) -> String {
         let mut header = header("es");
         change(&mut header);
-        signed(&header.to_string(), &claims().to_string(), "es")
+        signed(&header.to_string(), claims().to_string(), "es")
     }
 
     fn with_claims(claims: &str) -> String {
@@ -557,7 +557,7 @@ mod tests {
                 ("None", unsigned("None")),
                 ("HS256 keyed by the JWK", hmac(jwk.to_string().as_bytes())),
                 ("HS256 keyed by x", hmac(&x)),
-                ("RS256", signed(&rs256_of_a_ps256_key, &claims().to_string(), "rs")),
+                ("RS256", signed(&rs256_of_a_ps256_key, claims().to_string(), "rs")),
                 ("ES256K", with_header(|header| header["alg"] = json!("ES256K"))),
             ],
         );
@@ -612,7 +612,7 @@ mod tests {
     fn a_token_of_another_kind_is_no_access_token() {
         let with_typ = |typ: &str| with_header(|header| header["typ"] = json!(typ));
         let without_typ = with_header(|header| drop(header.as_object_mut().unwrap().remove("typ")));
-        let list = signed(r#"["ES256","es","at+jwt"]"#, &claims().to_string(), "es");
+        let list = signed(r#"["ES256","es","at+jwt"]"#, claims().to_string(), "es");
         refused(
             DenialReason::MalformedToken,
             [
@@ -684,7 +684,7 @@ mod tests {
         let claims_twice = |name: &str, value: &str| with_claims(&twice(claims(), name, value));
         let header_twice = |name: &str, value: &str| {
             let header = twice(header("es"), name, value);
-            signed(&header, &claims().to_string(), "es")
+            signed(&header, claims().to_string(), "es")
         };
         refused(
             DenialReason::MalformedToken,
