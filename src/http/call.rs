@@ -8,7 +8,7 @@ use crate::service::Service;
 use crate::service::authorize_call::{Call, Caller, Credential};
 use crate::service::record::Circumstances;
 use actix_web::http::StatusCode;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderName};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use grantlog_projections::event::Via;
@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// Where a reference token may be instead of `Authorization`.
-const API_KEY: &str = "x-api-key";
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A call that was let through and is on the record.
 pub struct AuthorizedCall<'a> {

@@ -472,7 +472,7 @@ impl Service {
         Ok(Holder {
             kind: TokenKind::Jwt,
             jti: verified.jti,
-            application_id: ApplicationId::of(&verified.client_id),
+            application_id: signed.application_id,
             client_id: verified.client_id,
             scope: verified.scope,
             system_user: verified.system_user,

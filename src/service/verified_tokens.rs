@@ -4,7 +4,7 @@
 //! its application disabled is asked each time.
 
 use crate::credentials::verification::{SignedToken, TokenInvalid, VerificationKeys};
-use grantlog_projections::values::SecretId;
+use grantlog_projections::values::{ApplicationId, SecretId};
 use hashlink::LruCache;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,6 +18,8 @@ const SHARDS: usize = 16;
 pub struct Signed {
     /// The token.
     pub token: SignedToken,
+    /// Whose it is: a hash of the name, which would be made anew for each call.
+    pub application_id: ApplicationId,
     /// The secret that it was asked for with, once somebody had to know.
     pub secret_id: OnceLock<SecretId>,
 }
@@ -61,8 +63,10 @@ impl VerifiedTokens {
                 return Ok(known.clone());
             }
         }
+        let token = SignedToken::open(token, keys)?;
         let signed = Arc::new(Signed {
-            token: SignedToken::open(token, keys)?,
+            application_id: ApplicationId::of(&token.bearer().client_id),
+            token,
             secret_id: OnceLock::new(),
         });
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
