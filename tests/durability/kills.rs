@@ -88,7 +88,7 @@ async fn whatever_a_client_was_told_before_a_kill_is_in_the_log_once_and_served_
         log.events.len()
     );
     assert!(told.tokens.len() > rounds && told.refusals.len() > rounds && told.changes.len() > rounds / 4);
-    assert!(told.forwarded.iter().filter(|call| call.reached > 0).count() > rounds / 2);
+    assert!(told.forwarded.iter().filter(|call| call.reached > 0).count() > rounds / 4);
     assert_eq!(told.unavailable, 0, "a kill is no reason to be unavailable");
     let status = tokio::task::block_in_place(|| server.stop());
     assert_eq!(status.code(), Some(0));
