@@ -236,7 +236,7 @@ impl Service {
             throttle,
             verified_tokens: VerifiedTokens::default(),
             sessions: SessionsUnderWay::default(),
-            reports: Reports::new(),
+            reports: Reports::default(),
             token_lanes: TokenLanes::new(),
             metrics,
             streams: Streams::new(),
