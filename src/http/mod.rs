@@ -130,6 +130,8 @@ where
 
 fn below_issuer(config: &mut ServiceConfig) {
     token::routes(config);
+    // Before all that has a pattern in its path: those are tried one by one, which takes longer than the decision.
+    verify::routes(config);
     token_operations::routes(config);
     metadata::routes(config);
     health::routes(config);
@@ -139,7 +141,6 @@ fn below_issuer(config: &mut ServiceConfig) {
     admin_sessions::routes(config);
     admin_apis::routes(config);
     admin_keys::routes(config);
-    verify::routes(config);
     audit::routes(config);
     audit_tail::routes(config);
     audit_export::routes(config);

@@ -48,6 +48,18 @@ pub enum Credential<'a> {
 }
 
 impl<'a> Credential<'a> {
+    /// Stands for something that was presented as a token and cannot be one.
+    pub const NO_TOKEN: Self = Self::Token("?");
+
+    /// What was presented where reference tokens alone may be. An access token in the wrong place is none: it would
+    /// pass where nobody looks for it.
+    pub fn of_api_key(key: &'a str) -> Self {
+        match is_reference_token(key) {
+            true => Self::Token(key),
+            false => Self::NO_TOKEN,
+        }
+    }
+
     fn token(self) -> Option<&'a str> {
         match self {
             Self::Token(token) => Some(token),
@@ -460,7 +472,7 @@ impl Service {
         Ok(Holder {
             kind: TokenKind::Jwt,
             jti: verified.jti,
-            application_id: ApplicationId::of(&verified.client_id),
+            application_id: signed.application_id,
             client_id: verified.client_id,
             scope: verified.scope,
             system_user: verified.system_user,

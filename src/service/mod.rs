@@ -234,7 +234,7 @@ impl Service {
             log_readers: reports::LogReaders::new(),
             state_readers: reports::LogReaders::new(),
             throttle,
-            verified_tokens: VerifiedTokens::new(),
+            verified_tokens: VerifiedTokens::default(),
             sessions: SessionsUnderWay::default(),
             reports: Reports::new(),
             token_lanes: TokenLanes::new(),

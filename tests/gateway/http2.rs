@@ -415,3 +415,16 @@ async fn a_stop_finishes_what_is_in_flight_over_http2() {
     assert_eq!(status.code(), Some(0));
     assert_eq!(call.await.expect("no panic").expect("an answer").status(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_without_a_handshake_a_preface_or_a_request_is_ended() {
+    let secure = Secure::of(Upstream::answering(OK).await).await;
+    let address = secure.server.url.strip_prefix("https://").expect("its address");
+    let mut silent = TcpStream::connect(address).expect("it accepts");
+    silent.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    assert_eq!(silent.read(&mut [0]).expect("an end, and no timeout"), 0);
+    let mut raw = secure.raw();
+    while raw.receive().is_some() {}
+    assert!(!raw.send(&frame(PING, 0, 0, &[0; 8])) || raw.receive().is_none());
+    secure.assert_serves().await;
+}

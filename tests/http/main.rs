@@ -37,6 +37,8 @@ mod duties;
 
 mod attack_tokens;
 
+mod sessions;
+
 mod audit;
 
 mod audit_tail;
