@@ -100,10 +100,6 @@ fn every_key_takes_a_value_from_the_file() {
             max_tracked = 1_000
             [secrets]
             default_overlap_seconds = 0
-            [sessions]
-            idle_seconds = 12
-            absolute_seconds = 13
-            max_per_application = 14
             [keys]
             rotate_after_days = 9
             announce_days_ahead = 8
@@ -173,9 +169,6 @@ fn every_key_takes_a_value_from_the_file() {
     assert_eq!(config.sessions.absolute, Duration::from_secs(600));
     assert_eq!(config.sessions.max_per_application, Some(3));
     assert_eq!(config.secrets.default_overlap, Duration::ZERO);
-    assert_eq!(config.sessions.idle, Duration::from_secs(12));
-    assert_eq!(config.sessions.absolute, Duration::from_secs(13));
-    assert_eq!(config.sessions.max_per_application, Some(14));
     assert_eq!(config.keys.rotate_after, Duration::from_secs(9 * 86_400));
     assert_eq!(config.keys.announce_ahead, Duration::from_secs(8 * 86_400));
     assert_eq!(config.keys.rsa_bits, 4_096);
