@@ -15,9 +15,7 @@ use grantlog_projections::RecordedEvent;
 use grantlog_projections::event::SigningKeyAdded;
 use grantlog_projections::key_ring::KeyRing;
 use grantlog_projections::recorded_event::Envelope;
-use grantlog_projections::values::{
-    Actor, Audience, KeyId, Remark, SigningAlgorithm, StreamName, Timestamp,
-};
+use grantlog_projections::values::{Actor, Audience, KeyId, Remark, SigningAlgorithm, StreamName, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
@@ -45,17 +43,29 @@ struct Fixture {
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let mut ring = KeyRing::default();
     let keys = [
-        ("ed", SigningAlgorithm::EdDsa, json!({
-            "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
-        })),
-        ("es", SigningAlgorithm::Es256, json!({
-            "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
-            "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
-        })),
-        ("rs", SigningAlgorithm::Rs256, json!({
-            "kty": "RSA", "e": "AQAB",
-            "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ",
-        })),
+        (
+            "ed",
+            SigningAlgorithm::EdDsa,
+            json!({
+                "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+            }),
+        ),
+        (
+            "es",
+            SigningAlgorithm::Es256,
+            json!({
+                "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+            }),
+        ),
+        (
+            "rs",
+            SigningAlgorithm::Rs256,
+            json!({
+                "kty": "RSA", "e": "AQAB",
+                "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ",
+            }),
+        ),
     ];
     for (index, (kid, alg, mut public_jwk)) in (0..).zip(keys) {
         public_jwk["kid"] = json!(kid);
@@ -138,7 +148,11 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(members, ["alg", "kid", "typ"]);
     assert_eq!((&header["alg"], &header["kid"]), (&json!("EdDSA"), &json!("ed")));
     assert!(["at+jwt", "application/at+jwt", "JWT"].contains(&header["typ"].as_str().expect("a text")));
-    let claims: Value = serde_json::from_slice(claims).expect("claims are JSON");
+    assert!(std::str::from_utf8(claims).is_ok());
+    // In claims that nobody reads a number may be beyond counting, and lists nested deeper than this reader goes.
+    let Ok(claims) = serde_json::from_slice::<Value>(claims) else {
+        return;
+    };
     assert_eq!(claims["sub"], claims["client_id"]);
     assert_eq!(claims["client_id"], signed.bearer().client_id.as_str());
 

@@ -114,10 +114,10 @@ impl Sessions {
         session.calls += 1;
         let before = session.last_used_at.unix_seconds();
         session.last_used_at = session.last_used_at.max(time);
-        let now = session.last_used_at.unix_seconds();
-        if now != before {
+        let after = session.last_used_at.unix_seconds();
+        if after != before {
             self.by_last_use.remove(&(before, session_id));
-            self.by_last_use.insert((now, session_id));
+            self.by_last_use.insert((after, session_id));
         }
         true
     }

@@ -193,6 +193,18 @@ impl Tokens {
             .filter_map(|(_, id)| self.reference.get(id))
     }
 
+    /// Those of an application that are older than this one, the newest first.
+    pub fn references_of_before(
+        &self,
+        application: ApplicationId,
+        id: Uuid,
+    ) -> impl Iterator<Item = &Arc<ReferenceToken>> {
+        let before = self
+            .reference_by_application
+            .range((application, Uuid::nil())..(application, id));
+        before.rev().filter_map(|(_, id)| self.reference.get(id))
+    }
+
     /// The reference tokens that events before this index tell of, the newest first.
     pub fn references_before(&self, index: u64) -> impl Iterator<Item = &Arc<ReferenceToken>> {
         let before = self.reference_by_index.range(..index).rev();
@@ -279,10 +291,10 @@ impl Tokens {
         }
     }
 
-    fn forget_what_is_over(&mut self, now: Timestamp) -> Vec<TouchedToken> {
+    fn forget_what_is_over(&mut self, time: Timestamp) -> Vec<TouchedToken> {
         let mut forgotten = Vec::new();
         while let Some((end, jti)) = self.revoked_by_end.get_min().copied()
-            && end.plus_seconds(GRACE_SECONDS) < now
+            && end.plus_seconds(GRACE_SECONDS) < time
         {
             self.revoked_by_end.remove(&(end, jti));
             self.revoked.remove(&jti);
@@ -291,11 +303,11 @@ impl Tokens {
         forgotten
     }
 
-    fn forget_secrets(&mut self, application: ApplicationId, now: Timestamp) -> Vec<TouchedToken> {
+    fn forget_secrets(&mut self, application: ApplicationId, time: Timestamp) -> Vec<TouchedToken> {
         let longest = i64::from(TokenLifetime::MAX_SECONDS) + GRACE_SECONDS;
         let over: Vec<SecretId> = self
             .secrets_of(application)
-            .filter(|(_, revoked_at)| revoked_at.plus_seconds(longest) < now)
+            .filter(|(_, revoked_at)| revoked_at.plus_seconds(longest) < time)
             .map(|(secret, _)| secret)
             .collect();
         over.into_iter()

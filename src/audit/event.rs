@@ -150,11 +150,10 @@ impl AuditEvent {
 
     /// What made the request: of a call that an API has told of, what the API says.
     pub(super) fn user_agent(&self) -> Option<Arc<str>> {
-        let user_agent = match self.report() {
+        match self.report() {
             Some(report) => report.source?.user_agent,
             None => self.source.as_ref()?.user_agent.clone(),
-        };
-        user_agent
+        }
     }
 
     /// What an API has told of a call, when it was the API that told of it.

@@ -253,7 +253,7 @@ impl ShowArguments {
         }
         let mut details = shown.token.details();
         if let Some(source) = shown.event.source {
-            details.add("issued_to", source.ip);
+            details.add("requested_from", source.ip);
             details.add_some("user_agent", source.user_agent);
         }
         if let Some(call) = shown.last_call {

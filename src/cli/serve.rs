@@ -16,7 +16,8 @@ grantlog.admin and the auditor grantlog.auditor, shows their secrets once, and
 saves them there in admin.json and auditor.json, so that the other commands work
 on this machine. --reset-administrator and --reset-auditor are for whoever may
 read the data folder: they end the old secret at once, switch the application on
-if it is off, and are on the record as operator:<account>.";
+if it is off, give it back the scopes of its duty (those of a newer version,
+too), and are on the record as operator:<account>.";
 
 /// The arguments of `serve`; the data folder is a global option. A flag wins over the environment
 /// (`GRANTLOG__SECTION__KEY`), and that over the file.

@@ -100,10 +100,6 @@ fn every_key_takes_a_value_from_the_file() {
             max_tracked = 1_000
             [secrets]
             default_overlap_seconds = 0
-            [sessions]
-            idle_seconds = 12
-            absolute_seconds = 13
-            max_per_application = 14
             [keys]
             rotate_after_days = 9
             announce_days_ahead = 8
@@ -173,9 +169,6 @@ fn every_key_takes_a_value_from_the_file() {
     assert_eq!(config.sessions.absolute, Duration::from_secs(600));
     assert_eq!(config.sessions.max_per_application, Some(3));
     assert_eq!(config.secrets.default_overlap, Duration::ZERO);
-    assert_eq!(config.sessions.idle, Duration::from_secs(12));
-    assert_eq!(config.sessions.absolute, Duration::from_secs(13));
-    assert_eq!(config.sessions.max_per_application, Some(14));
     assert_eq!(config.keys.rotate_after, Duration::from_secs(9 * 86_400));
     assert_eq!(config.keys.announce_ahead, Duration::from_secs(8 * 86_400));
     assert_eq!(config.keys.rsa_bits, 4_096);
@@ -828,7 +821,10 @@ fn a_route_is_read_with_the_examples_values_as_its_defaults() {
     assert_eq!(route.connect_timeout, Duration::from_secs(5));
     assert_eq!(route.response_timeout, Duration::from_secs(30));
     assert_eq!(route.idle_timeout, Duration::from_secs(30));
-    assert_eq!((route.max_body_bytes, route.max_response_header_bytes), (104_857_600, 65_536));
+    assert_eq!(
+        (route.max_body_bytes, route.max_response_header_bytes),
+        (104_857_600, 65_536)
+    );
     assert_eq!((route.max_in_flight, route.max_idle_connections), (1_024, 256));
     assert_eq!(route.keep_alive, Duration::from_secs(4));
     assert!(route.rules[0].scope.is_empty() && route.rules[0].path.is_everything());
@@ -838,15 +834,27 @@ fn a_route_is_read_with_the_examples_values_as_its_defaults() {
 #[test]
 fn every_problem_of_a_route_names_its_key() {
     for (text, message) in [
-        ("prefx = \"/x\"", "unknown key gateway.prefx; did you mean gateway.prefix?"),
+        (
+            "prefx = \"/x\"",
+            "unknown key gateway.prefx; did you mean gateway.prefix?",
+        ),
         ("max_body_bytes = -1", "gateway.max_body_bytes: found the integer -1"),
         ("[[gateway.rule]]\nscpe = \"x\"", "unknown key gateway.rule.scpe"),
         ("[[gateway.rule]]\nmethods = [\"GET\"]", "[[gateway.rule]] has no scope"),
-        ("[[gateway.rule]]\nscope = \"a\"\nmethods = [\"get\"]", "gateway.rule.methods"),
-        ("[[gateway.rule]]\nscope = \"a\"\npath = \"/{tenant}\"", "gateway.rule.path"),
+        (
+            "[[gateway.rule]]\nscope = \"a\"\nmethods = [\"get\"]",
+            "gateway.rule.methods",
+        ),
+        (
+            "[[gateway.rule]]\nscope = \"a\"\npath = \"/{tenant}\"",
+            "gateway.rule.path",
+        ),
         ("[[gateway.rule]]\nscope = \"a\\\"b\"", "gateway.rule.scope"),
         ("[gateway.rule]\nscope = \"a\"", "gateway.rule"),
-        ("ca_file = \"ca.pem\"", "gateway.ca_file is set, but gateway.upstream is http"),
+        (
+            "ca_file = \"ca.pem\"",
+            "gateway.ca_file is set, but gateway.upstream is http",
+        ),
     ] {
         let error = error(&format!("{GATEWAY}{text}\n"), &[]);
         assert!(error.contains(message), "{text}: {error}");

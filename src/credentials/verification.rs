@@ -312,9 +312,10 @@ fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-// serde would read a list of the members' values as well.
+// serde would read a list of the members' values as well. RFC 7519 §7.2: all of it is UTF-8, what nobody reads too.
 fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    serde_json::from_slice(json).ok().filter(|_| json.starts_with(b"{"))
+    let json = std::str::from_utf8(json).ok()?;
+    serde_json::from_str(json).ok().filter(|_| json.starts_with('{'))
 }
 
 fn at_unix_seconds(seconds: i64) -> Timestamp {
@@ -402,20 +403,20 @@ mod tests {
     }
 
     /// A token with this header and these claims, truly signed by the key.
-    fn signed(header: &str, claims: &str, kid: &str) -> String {
+    fn signed(header: &str, claims: impl AsRef<[u8]>, kid: &str) -> String {
         let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let signature = KEYS.pair(kid).sign(message.as_bytes()).unwrap();
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
     fn token(kid: &str) -> String {
-        signed(&header(kid).to_string(), &claims().to_string(), kid)
+        signed(&header(kid).to_string(), claims().to_string(), kid)
     }
 
     fn with_header(change: impl FnOnce(&mut Value)) -> String {
         let mut header = header("es");
         change(&mut header);
-        signed(&header.to_string(), &claims().to_string(), "es")
+        signed(&header.to_string(), claims().to_string(), "es")
     }
 
     fn with_claims(claims: &str) -> String {
@@ -556,7 +557,7 @@ mod tests {
                 ("None", unsigned("None")),
                 ("HS256 keyed by the JWK", hmac(jwk.to_string().as_bytes())),
                 ("HS256 keyed by x", hmac(&x)),
-                ("RS256", signed(&rs256_of_a_ps256_key, &claims().to_string(), "rs")),
+                ("RS256", signed(&rs256_of_a_ps256_key, claims().to_string(), "rs")),
                 ("ES256K", with_header(|header| header["alg"] = json!("ES256K"))),
             ],
         );
@@ -611,7 +612,7 @@ mod tests {
     fn a_token_of_another_kind_is_no_access_token() {
         let with_typ = |typ: &str| with_header(|header| header["typ"] = json!(typ));
         let without_typ = with_header(|header| drop(header.as_object_mut().unwrap().remove("typ")));
-        let list = signed(r#"["ES256","es","at+jwt"]"#, &claims().to_string(), "es");
+        let list = signed(r#"["ES256","es","at+jwt"]"#, claims().to_string(), "es");
         refused(
             DenialReason::MalformedToken,
             [
@@ -683,7 +684,7 @@ mod tests {
         let claims_twice = |name: &str, value: &str| with_claims(&twice(claims(), name, value));
         let header_twice = |name: &str, value: &str| {
             let header = twice(header("es"), name, value);
-            signed(&header, &claims().to_string(), "es")
+            signed(&header, claims().to_string(), "es")
         };
         refused(
             DenialReason::MalformedToken,
@@ -720,6 +721,19 @@ mod tests {
                 ("another's sub", with("sub", json!("grantlog.admin"))),
             ],
         );
+    }
+
+    // RFC 7519 §7.2.
+    #[test]
+    fn claims_that_are_no_text_are_refused_though_nobody_reads_that_one() {
+        let claims = claims_with("azp", json!("-")).into_bytes();
+        let azp = claims.windows(9).position(|window| window == b"\"azp\":\"-\"").unwrap();
+        for bytes in [&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80"] {
+            let mut changed = claims.clone();
+            changed.splice(azp + 7..azp + 8, bytes.iter().copied());
+            let token = signed(&header("es").to_string(), changed, "es");
+            refused(DenialReason::MalformedToken, [("no UTF-8", token)]);
+        }
     }
 
     #[test]

@@ -2,18 +2,6 @@
 
 use hyper::header::{CONNECTION, HeaderMap, HeaderName};
 
-/// What the upstream is told about the caller. Nobody else can set these: whatever comes with a request is removed.
-pub const CLIENT_ID: HeaderName = HeaderName::from_static("x-client-id");
-/// The service account that the token acts as.
-pub const SYSTEM_USER: HeaderName = HeaderName::from_static("x-system-user");
-/// What the token allows.
-pub const SCOPE: HeaderName = HeaderName::from_static("x-scope");
-/// The organisation that the token is bound to.
-pub const ORG_CODE: HeaderName = HeaderName::from_static("x-org-code");
-/// The session that the call belongs to.
-pub const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
-/// The token's id.
-pub const TOKEN_ID: HeaderName = HeaderName::from_static("x-token-id");
 /// Which addresses the request came through.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// http or https.

@@ -553,8 +553,8 @@ fn revoke_tokens_and_reason(
     members: serde_json::Map<String, serde_json::Value>,
 ) -> Result<(bool, Option<Remark>), InvalidField> {
     let mut fields = Fields::new(members);
-    let revoke_tokens = fields.value("revoke_tokens", "true or false")?.unwrap_or(false);
     let reason = fields.reason()?;
+    let revoke_tokens = fields.value("revoke_tokens", "true or false")?.unwrap_or(false);
     fields.finish()?;
     Ok((revoke_tokens, reason))
 }

@@ -73,8 +73,7 @@ async fn list(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
     parameters.finish()?;
     call.service.application(id)?;
     let snapshot = call.service.snapshot();
-    let older = snapshot.tokens.references_of(id).rev();
-    let mut older = older.skip_while(|token| after.is_some_and(|after| token.id >= after));
+    let mut older = snapshot.tokens.references_of_before(id, after.unwrap_or(Uuid::max()));
     let mut page = Page {
         reference_tokens: Vec::new(),
         next: None,

@@ -1,6 +1,5 @@
 //! What every call of the admin and audit endpoints has in common: who calls, and what with.
 
-use crate::credentials::reference_token::is_reference_token;
 use crate::http::body;
 use crate::http::fields::cut;
 use crate::http::problem::{Problem, no_body_problem, not_json};
@@ -21,8 +20,6 @@ use std::fmt;
 
 /// Where a reference token may be instead of `Authorization`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// Stands for something that was presented as a token and cannot be one.
-const NO_TOKEN: &str = "?";
 
 /// A call that was let through and is on the record.
 pub struct AuthorizedCall<'a> {
@@ -93,14 +90,10 @@ pub fn credential(request: &HttpRequest) -> Credential<'_> {
     let mut keys = request.headers().get_all(API_KEY).map(|value| value.to_str().ok());
     match (given.next(), given.next(), keys.next(), keys.next()) {
         (Some(Some(token)), None, None, _) => Credential::Token(token),
-        (None, _, Some(Some(key)), None) => match is_reference_token(key.trim()) {
-            true => Credential::Token(key.trim()),
-            // An access token in the wrong place is none: it would pass where nobody looks for it.
-            false => Credential::Token(NO_TOKEN),
-        },
+        (None, _, Some(Some(key)), None) => Credential::of_api_key(key.trim()),
         // Another scheme, or what is no text: no token of ours.
         (Some(None), None, None, _) => Credential::None,
-        (None, _, Some(None), None) => Credential::Token(NO_TOKEN),
+        (None, _, Some(None), None) => Credential::NO_TOKEN,
         (None, _, None, _) => Credential::None,
         _ => Credential::Several,
     }

@@ -2,8 +2,7 @@
 
 use crate::gateway::body::{BrokenOff, UploadBody, UploadEnd, Uploader, download};
 use crate::gateway::headers::{
-    CLIENT_ID, ConnectionOptions, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, ORG_CODE, SCOPE, SESSION_ID,
-    SYSTEM_USER, TOKEN_ID, goes_on, strip_answer,
+    ConnectionOptions, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, goes_on, strip_answer,
 };
 use crate::gateway::path::{AmbiguousPath, ClearPath};
 use crate::gateway::rule::first_that_fits;
@@ -12,6 +11,7 @@ use crate::gateway::upstream::{Upstream, UpstreamFailure};
 use crate::gateway::{Connections, Route};
 use crate::http::Doors;
 use crate::http::call::credential;
+use crate::http::identity;
 use crate::http::origin;
 use crate::http::problem::{self, NotForwarded, Problem};
 use crate::service::authorize_call::{Call, CallRefused, Caller};
@@ -159,15 +159,14 @@ fn onward(
         }
         Err(_) => Err(malformed()),
     };
-    set(CLIENT_ID, caller.application_uri.as_str().as_bytes())?;
-    set(SCOPE, caller.scope.as_str().as_bytes())?;
-    set(SESSION_ID, caller.session_id.to_string().as_bytes())?;
-    set(TOKEN_ID, caller.token_id.to_string().as_bytes())?;
-    if let Some(system_user) = &caller.system_user {
-        set(SYSTEM_USER, system_user.as_str().as_bytes())?;
-    }
-    if let Some(org_code) = &caller.org_code {
-        set(ORG_CODE, org_code.as_str().as_bytes())?;
+    for (name, value) in identity::headers(caller).ok_or_else(malformed)? {
+        // What the caller has written there is gone; what its token does not say is not said.
+        if !value.is_empty() {
+            set(
+                HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| malformed())?,
+                value.as_bytes(),
+            )?;
+        }
     }
     let way = origin::way(request, doors, caller.source_ip);
     set(FORWARDED_FOR, way.addresses.as_bytes())?;
@@ -314,8 +313,8 @@ fn back(
     })
 }
 
-/// The length that the caller announced. actix-http has refused whatever could be read in two ways; a sign or a blank
-/// is refused here, since it would be written as another text.
+/// The length that the caller announced. actix-http and hyper have refused whatever could be read in two ways;
+/// what goes on is the number, not the text.
 fn content_length(request: &HttpRequest) -> Option<u64> {
     let value = request.headers().get(http::header::CONTENT_LENGTH)?;
     value.to_str().ok()?.trim().parse().ok()

@@ -3,14 +3,15 @@
 //! application that HTTP/1.1 reaches.
 
 use crate::gateway::body::BrokenOff;
+use crate::http::problem::{self, Problem};
 use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::{BoxedPayloadStream, Payload, Request, header};
 use actix_web::dev::{Response, Service, ServiceResponse};
 use actix_web::error::PayloadError;
-use actix_web::http;
+use actix_web::{ResponseError, http};
 use futures_util::stream;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -162,14 +163,14 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
-    if carried.0.is_none() {
-        let mut busy = empty(hyper::StatusCode::SERVICE_UNAVAILABLE);
-        busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        return busy;
-    }
     let is_head = request.method() == hyper::Method::HEAD;
+    if carried.0.is_none() {
+        let busy = problem::too_many_requests_in_flight().error_response();
+        return outward(busy.into(), is_head, carried);
+    }
     let Some(request) = inward(request, peer) else {
-        return empty(hyper::StatusCode::BAD_REQUEST);
+        let doubtful = Problem::unreadable("The request names no host, or two, or two lengths").error_response();
+        return outward(doubtful.into(), is_head, carried);
     };
     match application.call(request).await {
         Ok(response) => outward(response.map_into_boxed_body().into(), is_head, carried),
@@ -181,7 +182,10 @@ where
 fn inward(request: hyper::Request<Incoming>, peer: Option<SocketAddr>) -> Option<Request> {
     let (parts, body) = request.into_parts();
     // RFC 9113 §8.3.1: the target and Host must not name two hosts, and Host alone is looked at further on.
-    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec());
+    let authority = parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes().to_vec());
     let hosts: Vec<&[u8]> = parts.headers.get_all(HOST).iter().map(HeaderValue::as_bytes).collect();
     let host = match (&authority, &hosts[..]) {
         (Some(authority), []) => authority.clone(),
@@ -194,9 +198,7 @@ fn inward(request: hyper::Request<Incoming>, peer: Option<SocketAddr>) -> Option
     }
     let payload = match body.is_end_stream() {
         true => Payload::None,
-        false => Payload::Stream {
-            payload: data(body),
-        },
+        false => Payload::Stream { payload: data(body) },
     };
     let mut request = Request::with_payload(payload);
     let head = request.head_mut();
@@ -207,12 +209,19 @@ fn inward(request: hyper::Request<Incoming>, peer: Option<SocketAddr>) -> Option
     for (name, value) in &parts.headers {
         if !matches!(*name, HOST | COOKIE) {
             let name = header::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
-            head.headers.append(name, header::HeaderValue::from_bytes(value.as_bytes()).ok()?);
+            head.headers
+                .append(name, header::HeaderValue::from_bytes(value.as_bytes()).ok()?);
         }
     }
-    head.headers.insert(header::HOST, header::HeaderValue::from_bytes(&host).ok()?);
+    head.headers
+        .insert(header::HOST, header::HeaderValue::from_bytes(&host).ok()?);
     // RFC 9113 §8.2.3: they come in pieces, and are one header elsewhere.
-    let cookies: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let cookies: Vec<&[u8]> = parts
+        .headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if !cookies.is_empty() {
         let cookies = header::HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok()?;
         head.headers.insert(header::COOKIE, cookies);
@@ -239,7 +248,8 @@ fn data(body: Incoming) -> BoxedPayloadStream {
 /// The application's answer as hyper sends it.
 fn outward(response: Response<BoxBody>, is_head: bool, carried: Counted) -> hyper::Response<AnswerBody> {
     let (response, body) = response.into_parts();
-    let status = hyper::StatusCode::from_u16(response.status().as_u16()).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
+    // Two versions of one type, which take the same numbers.
+    let status = hyper::StatusCode::from_u16(response.status().as_u16()).expect("three digits");
     let mut headers = HeaderMap::with_capacity(response.headers().len() + 1);
     for (name, value) in response.headers() {
         // RFC 9113 §8.2.2: what is about a connection has no place here.
@@ -274,7 +284,10 @@ fn outward(response: Response<BoxBody>, is_head: bool, carried: Counted) -> hype
         _ => {}
     }
     let body = match is_head || !has_content || announced == Some(0) {
-        true => AnswerBody { body: None, _carried: None },
+        true => AnswerBody {
+            body: None,
+            _carried: None,
+        },
         false => AnswerBody {
             body: Some(body),
             _carried: Some(carried),
@@ -283,15 +296,6 @@ fn outward(response: Response<BoxBody>, is_head: bool, carried: Counted) -> hype
     let mut answer = hyper::Response::new(body);
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
-    answer
-}
-
-fn empty(status: hyper::StatusCode) -> hyper::Response<AnswerBody> {
-    let mut answer = hyper::Response::new(AnswerBody {
-        body: None,
-        _carried: None,
-    });
-    *answer.status_mut() = status;
     answer
 }
 

@@ -129,6 +129,14 @@ pub fn no_such_event(index: u64) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
+/// As many requests are being carried out as may be.
+pub fn too_many_requests_in_flight() -> Problem {
+    let detail = "As many requests are in flight as may be at once";
+    let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
+    problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
+    problem
+}
+
 /// No checkpoint that was published has it.
 pub fn no_such_tile() -> Problem {
     let detail = "There is no such tile, or no published checkpoint reaches it yet";

@@ -42,8 +42,13 @@ pub fn server<F, A, B>(
 ) -> io::Result<Server>
 where
     F: Fn() -> A + Clone + Send + 'static,
-    A: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse<B>, Error = actix_web::Error, InitError = ()>
-        + 'static,
+    A: ServiceFactory<
+            Request,
+            Config = AppConfig,
+            Response = ServiceResponse<B>,
+            Error = actix_web::Error,
+            InitError = (),
+        > + 'static,
     A::Service: 'static,
     <A::Service as Service<Request>>::Future: 'static,
     A::Future: 'static,
@@ -113,4 +118,3 @@ where
     })?;
     Ok(builder.run())
 }
-

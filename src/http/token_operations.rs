@@ -18,12 +18,12 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     let post_only = || web::to(use_methods("POST"));
     config
         .service(
-            web::resource(INTROSPECTION.path)
+            web::resource("/connect/introspect")
                 .route(web::post().to(introspect))
                 .default_service(post_only()),
         )
         .service(
-            web::resource(REVOCATION.path)
+            web::resource("/connect/revoke")
                 .route(web::post().to(revoke))
                 .default_service(post_only()),
         );

@@ -48,6 +48,18 @@ pub enum Credential<'a> {
 }
 
 impl<'a> Credential<'a> {
+    /// Stands for something that was presented as a token and cannot be one.
+    pub const NO_TOKEN: Self = Self::Token("?");
+
+    /// What was presented where reference tokens alone may be. An access token in the wrong place is none: it would
+    /// pass where nobody looks for it.
+    pub fn of_api_key(key: &'a str) -> Self {
+        match is_reference_token(key) {
+            true => Self::Token(key),
+            false => Self::NO_TOKEN,
+        }
+    }
+
     fn token(self) -> Option<&'a str> {
         match self {
             Self::Token(token) => Some(token),
@@ -91,7 +103,7 @@ pub struct Caller {
     pub application_uri: ApplicationUri,
     /// Its id.
     pub application_id: ApplicationId,
-    /// What its token allows.
+    /// What its token allows, and the application still may.
     pub scope: Scope,
     /// The service account that the token acts as.
     pub system_user: Option<SystemUser>,
@@ -305,10 +317,11 @@ impl Service {
             })
             .await?;
         self.check(call, &holder, circumstances).await?;
+        let scope = self.present_scope(&holder);
         Ok(Caller {
             application_uri: holder.client_id,
             application_id: holder.application_id,
-            scope: holder.scope,
+            scope,
             system_user: holder.system_user,
             org_code: holder.org_code,
             token_id: holder.jti,
@@ -516,6 +529,17 @@ impl Service {
             hint: found.hint.clone(),
             signed: None,
         })
+    }
+
+    /// What a token allows and its application still may: what is taken from an application is taken from its tokens.
+    pub(super) fn present_scope(&self, holder: &Holder) -> Scope {
+        let snapshot = self.snapshot();
+        let application = snapshot.directory.application(holder.application_id);
+        match application.map(|application| &application.scope) {
+            Some(present) if holder.scope.tokens().all(|token| present.contains(token)) => holder.scope.clone(),
+            Some(present) => Scope::of(holder.scope.tokens().filter(|token| present.contains(token))),
+            None => Scope::none(),
+        }
     }
 
     /// The APIs that a token is for.

@@ -87,7 +87,7 @@ fn rows(snapshot: &Snapshot) -> usize {
 
 /// A save under way, on a thread of its own. On failure the changes come back, to be saved another time; a panic
 /// takes them with it.
-pub type Saving = JoinHandle<Result<(), (CheckpointError, Changed)>>;
+pub type Saving = JoinHandle<Result<(), (CheckpointError, Box<Changed>)>>;
 
 /// The file that the state is saved in.
 pub struct Checkpoint {
@@ -181,7 +181,7 @@ impl Checkpoint {
                 }
                 saved => saved.map_err(|source| failed(&path, source)),
             };
-            saved.map_err(|error| (error, changed))
+            saved.map_err(|error| (error, Box::new(changed)))
         })
     }
 

@@ -250,7 +250,7 @@ enum Woken {
     SaveIsDue,
 }
 
-type Saved = Result<Result<(), (CheckpointError, Changed)>, JoinError>;
+type Saved = Result<Result<(), (CheckpointError, Box<Changed>)>, JoinError>;
 
 impl Follower {
     fn spawn(
@@ -359,7 +359,7 @@ impl Follower {
         match saved {
             Ok(Ok(())) => self.saved = self.begun,
             Ok(Err((error, unsaved))) => {
-                self.fold.changed.merge(unsaved);
+                self.fold.changed.merge(*unsaved);
                 if !self.store.has_ended() {
                     tracing::warn!(%error, "the projections' checkpoint could not be saved");
                 }

@@ -40,7 +40,7 @@ impl Service {
         by: &Commander,
         circumstances: &Circumstances,
     ) -> Result<IssuedReferenceToken, ServiceError> {
-        let _lane = self.token_lanes.take(application).await;
+        let _lane = self.token_lanes.take(application.0).await;
         let found = self.application(application)?;
         let now = circumstances.now;
         let live = {

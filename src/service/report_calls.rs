@@ -101,9 +101,9 @@ pub struct Reports {
     tokens: Mutex<LruCache<Uuid, Arc<TokenIssued>>>,
 }
 
-impl Reports {
+impl Default for Reports {
     /// Nothing yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             turn: tokio::sync::Mutex::new(()),
             tokens: Mutex::new(LruCache::new(MAX_KNOWN_TOKENS)),

@@ -186,6 +186,19 @@ impl SessionsUnderWay {
         Some(self.begin(&mut tokens, session.jti, session.application_id, session.id, None))
     }
 
+    /// What is being begun or ended of these tokens and applications: each channel closes when that has come to an
+    /// end.
+    pub fn under_way(&self, is_of: impl Fn(Uuid, ApplicationId) -> bool) -> Vec<watch::Receiver<()>> {
+        let tokens = self.lock();
+        let of_these = tokens.iter().filter(|(jti, token)| is_of(**jti, token.application_id));
+        of_these
+            .filter_map(|(_, token)| match &token.state {
+                State::Appending(ended) => Some(ended.clone()),
+                State::Begun(_) => None,
+            })
+            .collect()
+    }
+
     /// Forgets what the log has told by now.
     pub fn forget(&self, position: u64) {
         self.lock()

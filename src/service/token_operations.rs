@@ -214,12 +214,7 @@ impl Service {
             })
             .await?;
         self.still_holds(&holder).await?;
-        let snapshot = self.snapshot();
-        let application = snapshot.directory.application(holder.application_id);
-        // What was taken from the application is taken from its tokens too.
-        let scope = application.map_or_else(Scope::none, |application| {
-            Scope::of(holder.scope.tokens().filter(|token| application.scope.contains(token)))
-        });
+        let scope = self.present_scope(&holder);
         Ok(ActiveToken {
             jti: holder.jti,
             kind: holder.kind,

@@ -7,33 +7,35 @@ use crate::service::authorize_call::{LEEWAY_SECONDS, Revocation, signed_at};
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
-use grantlog_projections::event::TokenKind;
+use grantlog_projections::event::{SessionEnd, TokenKind};
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{Actor, ApplicationId, ApplicationUri, Remark, StreamName, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-/// Applications whose tokens can be changed at the same time, at the most.
+/// How long a revocation waits for sessions that are being begun meanwhile; those that are left end with their time.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// Changes of tokens that can be under way at the same time, at the most.
 const LANES: usize = 64;
 
-/// One change of an application's tokens at a time: what is decided on is what the change before has left, so that
-/// revoking twice makes one event, and nobody gets one reference token too many. Where many nodes serve one log, two
-/// of them may record the same revocation; it folds to the same.
-#[derive(Default)]
-pub(super) struct TokenLanes(Vec<Mutex<()>>);
+/// One change of a token at a time, and one new reference token of an application: what is decided on is what the
+/// change before has left, so that revoking twice makes one event, and nobody gets one reference token too many.
+/// Where many nodes serve one log, two of them may record the same revocation; it folds to the same.
+pub(super) struct TokenLanes([Mutex<()>; LANES]);
 
 impl TokenLanes {
     pub fn new() -> Self {
-        Self((0..LANES).map(|_| Mutex::new(())).collect())
+        Self(std::array::from_fn(|_| Mutex::new(())))
     }
 
-    pub async fn take(&self, application: ApplicationId) -> Option<MutexGuard<'_, ()>> {
-        let lane = application.0.as_u128() % LANES as u128;
-        match usize::try_from(lane).ok().and_then(|lane| self.0.get(lane)) {
-            Some(lane) => Some(lane.lock().await),
-            None => None,
-        }
+    /// Waits for the lane of a token, or of an application.
+    pub async fn take(&self, id: Uuid) -> MutexGuard<'_, ()> {
+        // The last byte of a UUIDv7 is random, that of a UUIDv5 is of a digest.
+        let [.., last] = *id.as_bytes();
+        // A remainder of the number of lanes is one of them.
+        self.0[usize::from(last) % LANES].lock().await
     }
 }
 
@@ -55,14 +57,15 @@ impl Service {
             client_id: client_id.clone(),
             expires_at,
         };
-        let _lane = self.token_lanes.take(application).await;
-        // A token that was revoked with its secret may be revoked by itself, too.
-        let issued_at = signed_at(jti).unwrap_or(circumstances.now);
-        let revocation = self.revocation(TokenKind::Jwt, application, jti, issued_at);
-        let is_revoked = matches!(revocation, Revocation::Certain);
-        let fact = tokens::revoke_access_token(&token, is_revoked, reason, circumstances.now, LEEWAY_SECONDS);
-        self.record_token_change(application, fact.map(Event::from), actor, circumstances)
-            .await
+        let decide = || {
+            // A token that was revoked with its secret may be revoked by itself, too.
+            let issued_at = signed_at(jti).unwrap_or(circumstances.now);
+            let revocation = self.revocation(TokenKind::Jwt, application, jti, issued_at);
+            let is_revoked = matches!(revocation, Revocation::Certain);
+            let fact = tokens::revoke_access_token(&token, is_revoked, reason, circumstances.now, LEEWAY_SECONDS);
+            fact.map(Event::from)
+        };
+        self.revoke_one(application, jti, decide, actor, circumstances).await
     }
 
     /// Revokes a reference token, in the same way.
@@ -73,14 +76,17 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<bool, ServiceError> {
-        let find = || self.snapshot().tokens.reference(token_id).cloned();
+        let known = self.snapshot().tokens.reference(token_id).cloned();
         let unknown = || CommandRefused::NotFound(format!("there is no reference token {token_id}"));
-        let application = find().ok_or_else(unknown)?.application_id;
-        let _lane = self.token_lanes.take(application).await;
-        let token = find().ok_or_else(unknown)?;
-        let is_revoked = self.snapshot().tokens.reference_revoked_at(&token).is_some();
-        let fact = tokens::revoke_reference_token(&token, is_revoked, reason, circumstances.now);
-        self.record_token_change(application, fact.map(Event::from), actor, circumstances)
+        let token = known.ok_or_else(unknown)?;
+        let decide = || {
+            let snapshot = self.snapshot();
+            // Whether it is revoked is asked of the state of now.
+            let now = snapshot.tokens.reference(token_id).unwrap_or(&token);
+            let is_revoked = snapshot.tokens.reference_revoked_at(now).is_some();
+            tokens::revoke_reference_token(now, is_revoked, reason, circumstances.now).map(Event::from)
+        };
+        self.revoke_one(token.application_id, token_id, decide, actor, circumstances)
             .await
     }
 
@@ -94,24 +100,36 @@ impl Service {
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
         let found = self.application(application)?;
         let fact = tokens::revoke_all(&found, reason, circumstances.now);
-        self.record_token_change(application, Some(fact.into()), actor, circumstances)
-            .await?;
-        Ok(found)
-    }
-
-    async fn record_token_change(
-        &self,
-        application: ApplicationId,
-        fact: Option<Event>,
-        actor: &Actor,
-        circumstances: &Circumstances,
-    ) -> Result<bool, ServiceError> {
-        let Some(fact) = fact else { return Ok(false) };
         let (stream, expected) = (StreamName::tokens(application), ExpectedRevision::Any);
-        self.record_change(stream, expected, actor, circumstances, [fact])
+        self.record_change(stream, expected, actor, circumstances, [fact.into()])
             .await?;
         self.end_sessions_of_revoked_tokens(application, actor, circumstances)
             .await;
+        Ok(found)
+    }
+
+    /// Records a revocation, if there is one to record, and ends the token's session.
+    async fn revoke_one(
+        &self,
+        application: ApplicationId,
+        token: Uuid,
+        decide: impl FnOnce() -> Option<Event>,
+        actor: &Actor,
+        circumstances: &Circumstances,
+    ) -> Result<bool, ServiceError> {
+        let lane = self.token_lanes.take(token).await;
+        let Some(fact) = decide() else { return Ok(false) };
+        let (stream, expected) = (StreamName::tokens(application), ExpectedRevision::Any);
+        self.record_change(stream, expected, actor, circumstances, [fact])
+            .await?;
+        drop(lane);
+        self.wait_for_sessions_under_way(|of, _| of == token).await;
+        let open = self.snapshot().sessions.of_token(token).cloned();
+        let open = open.map(|session| (session, SessionEnd::Revoked)).into_iter().collect();
+        tell_of(
+            application,
+            self.end_sessions(open, actor, circumstances).await.map(drop),
+        );
         Ok(true)
     }
 
@@ -123,10 +141,32 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) {
-        if let Err(error) = self.end_revoked_sessions(application, actor, circumstances).await
-            && !error.is_told_elsewhere()
-        {
-            tracing::warn!(%error, %application, "the sessions of revoked tokens are not ended yet");
-        }
+        self.wait_for_sessions_under_way(|_, of| of == application).await;
+        tell_of(
+            application,
+            self.end_revoked_sessions(application, actor, circumstances).await,
+        );
+    }
+
+    /// A call that was decided before a revocation may be beginning a session: it is refused, but the session is on
+    /// the record.
+    async fn wait_for_sessions_under_way(&self, is_of: impl Fn(Uuid, ApplicationId) -> bool) {
+        let begun = async {
+            for mut ended in self.sessions.under_way(is_of) {
+                // Closed when it has come to an end.
+                let _ = ended.changed().await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, begun).await;
+        self.show_what_was_answered().await;
+    }
+}
+
+/// The tokens are refused; that their sessions are over is another matter.
+fn tell_of(application: ApplicationId, ended: Result<(), ServiceError>) {
+    if let Err(error) = ended
+        && !error.is_told_elsewhere()
+    {
+        tracing::warn!(%error, %application, "the sessions of revoked tokens are not ended yet");
     }
 }

@@ -35,9 +35,9 @@ struct Shard {
     tokens: LruCache<[u8; 32], Arc<Signed>>,
 }
 
-impl VerifiedTokens {
+impl Default for VerifiedTokens {
     /// None yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             shards: std::array::from_fn(|_| {
                 Mutex::new(Shard {
@@ -47,7 +47,9 @@ impl VerifiedTokens {
             }),
         }
     }
+}
 
+impl VerifiedTokens {
     /// Checks form and signature, unless they were good with these very keys.
     pub fn open(&self, token: &str, keys: &Arc<VerificationKeys>) -> Result<Arc<Signed>, TokenInvalid> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_token_that_comes_again_is_not_verified_again() {
-        let (signer, tokens) = (Signer::new(), VerifiedTokens::new());
+        let (signer, tokens) = (Signer::new(), VerifiedTokens::default());
         let (keys, token) = (signer.keys(), signer.token(1));
         let first = tokens.open(&token, &keys).unwrap();
         let again = tokens.open(&token, &keys).unwrap();
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_retired_key_is_felt_at_once() {
-        let (mut signer, tokens) = (Signer::new(), VerifiedTokens::new());
+        let (mut signer, tokens) = (Signer::new(), VerifiedTokens::default());
         let token = signer.token(1);
         assert!(tokens.open(&token, &signer.keys()).is_ok());
         signer.fixture.retire("es", SigningAlgorithm::Es256);
@@ -148,7 +150,7 @@ mod tests {
 
     #[test]
     fn other_keys_have_every_token_verified_again() {
-        let (signer, tokens) = (Signer::new(), VerifiedTokens::new());
+        let (signer, tokens) = (Signer::new(), VerifiedTokens::default());
         let token = signer.token(1);
         let first = tokens.open(&token, &signer.keys()).unwrap();
         let after_a_rotation = tokens.open(&token, &signer.keys()).unwrap();
@@ -158,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_not_remembered() {
-        let (signer, tokens) = (Signer::new(), VerifiedTokens::new());
+        let (signer, tokens) = (Signer::new(), VerifiedTokens::default());
         let keys = signer.keys();
         let mut forged = signer.token(1);
         forged.truncate(forged.len() - 8);
@@ -172,7 +174,7 @@ mod tests {
 
     #[test]
     fn no_more_tokens_are_remembered_than_there_is_room_for() {
-        let (signer, tokens) = (Signer::new(), VerifiedTokens::new());
+        let (signer, tokens) = (Signer::new(), VerifiedTokens::default());
         let keys = signer.keys();
         let signed = tokens.open(&signer.token(1), &keys).unwrap();
         for shard in &tokens.shards {

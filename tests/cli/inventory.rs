@@ -112,7 +112,7 @@ fn show_tells_the_claims_the_source_and_the_last_call() {
     let out = Terminal::of(&server).succeeds(&["token", "show", ID]);
     for line in [
         "  status        active",
-        "  issued_to     192.0.2.7",
+        "  requested_from  192.0.2.7",
         "  user_agent    curl/8",
         "  last_call     2026-03-16T10:20:00Z GET /orders",
         "Claims",

@@ -1,8 +1,9 @@
 //! The check behind every test here: is what clients were told in the log, once?
 
 use crate::log::Log;
-use crate::told::{Change, Refusal, RequestName, Token, Told};
+use crate::told::{Change, ForwardedCall, Refusal, RequestName, Token, Told};
 use grantlog_projections::Event;
+use grantlog_projections::event::Via;
 use grantlog_projections::recorded_event::RecordedEvent;
 
 /// Problems that are listed.
@@ -14,6 +15,14 @@ pub fn check(log: &Log, told: &Told) -> Result<(), String> {
     problems.extend(told.tokens.iter().filter_map(|token| token_problem(log, token)));
     problems.extend(told.refusals.iter().filter_map(|refusal| refusal_problem(log, refusal)));
     problems.extend(told.changes.iter().filter_map(|change| change_problem(log, change)));
+    problems.extend(told.forwarded.iter().filter_map(|call| forwarded_problem(log, call)));
+    problems.extend(told.first_unavailable.iter().flat_map(|failure| {
+        let later = told
+            .forwarded
+            .iter()
+            .filter(|call| call.asked > *failure && call.reached > 0);
+        later.map(|call| format!("{} reached the API after the log had failed", call.request.0))
+    }));
     problems.extend(told.first_unavailable.iter().flat_map(|failure| {
         let later = told.tokens.iter().filter(|token| token.asked > *failure);
         later.map(|token| format!("{} was granted a token after the log had failed", token.request.0))
@@ -53,6 +62,29 @@ fn token_problem(log: &Log, token: &Token) -> Option<String> {
             }
         }
         several => about(&format!("is in the log at {several:?}")),
+    }
+}
+
+fn forwarded_problem(log: &Log, call: &ForwardedCall) -> Option<String> {
+    let name = &call.request.0;
+    let (mut authorized, mut denied) = (0, 0);
+    for recorded in log.of_request(name) {
+        match &recorded.envelope.event {
+            Event::ApiCallAuthorized(fact) if fact.via == Via::Gateway => authorized += 1,
+            Event::ApiCallDenied(fact) if fact.via == Via::Gateway => denied += 1,
+            _ => {}
+        }
+    }
+    match (call.reached, call.is_let_through, authorized, denied) {
+        // Once is the most that it may have reached the API, and never without its event.
+        (0 | 1, Some(true), 1, 0) | (0, Some(false), _, 1) => None,
+        (1, None, 1, 0) => None,
+        // Without an answer it may have ended anywhere before the API.
+        (0, None, 0 | 1, 0) | (0, None, 0, 1) => None,
+        (reached, is_let_through, ..) => Some(format!(
+            "the call {name} reached the API {reached} times, was answered {is_let_through:?}, and is in the log as \
+             let through {authorized} times and as denied {denied} times"
+        )),
     }
 }
 
@@ -103,4 +135,25 @@ fn change_problem(log: &Log, change: &Change) -> Option<String> {
 fn is_of(recorded: &RecordedEvent, request: &RequestName) -> bool {
     let source = recorded.envelope.source.as_ref();
     source.and_then(|source| source.user_agent.as_deref()) == Some(request.0.as_str())
+}
+
+#[test]
+fn a_call_that_reached_the_api_without_its_event_or_twice_is_noticed() {
+    let call = |reached, is_let_through| Told {
+        forwarded: vec![ForwardedCall {
+            request: RequestName::next(),
+            reached,
+            is_let_through,
+            asked: std::time::Instant::now(),
+        }],
+        ..Told::default()
+    };
+    let log = Log::default();
+    for (reached, is_let_through) in [(1, None), (1, Some(true)), (2, None), (0, Some(true)), (1, Some(false))] {
+        assert!(
+            check(&log, &call(reached, is_let_through)).is_err(),
+            "{reached} {is_let_through:?}"
+        );
+    }
+    assert_eq!(check(&log, &call(0, None)), Ok(()));
 }

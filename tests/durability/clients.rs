@@ -3,7 +3,8 @@
 
 use crate::random::Random;
 use crate::running_server::Administrator;
-use crate::told::{Change, Refusal, RequestName, Token, Told};
+use crate::told::{Change, ForwardedCall, Refusal, RequestName, Token, Told};
+use crate::upstream;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::header::{RETRY_AFTER, USER_AGENT};
@@ -18,6 +19,8 @@ use tokio::task::JoinSet;
 pub const AUDIENCE: &str = "https://api.test/orders";
 /// Requests without a whole answer, one after the other, after which a client takes the server for gone.
 const TAKEN_FOR_GONE: usize = 3;
+/// What was sent arrives within this, or never.
+const ON_THE_WAY: Duration = Duration::from_millis(20);
 /// An answer takes much less.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -27,6 +30,8 @@ pub struct Application {
     pub client_id: String,
     /// Whether the administrator leaves its secret and its switch alone.
     pub is_steady: bool,
+    /// Whether its server has the API behind it.
+    pub is_behind_gateway: bool,
     secret: Mutex<String>,
 }
 
@@ -37,7 +42,16 @@ impl Application {
             id,
             client_id,
             is_steady,
+            is_behind_gateway: false,
             secret: Mutex::new(secret.to_owned()),
+        }
+    }
+
+    /// The same, of a server that has the API behind it.
+    pub fn behind_gateway(self) -> Self {
+        Self {
+            is_behind_gateway: true,
+            ..self
         }
     }
 
@@ -76,13 +90,14 @@ impl Clients {
                 url: url.to_owned(),
                 applications: applications.clone(),
                 random: random.fork(),
+                token: None,
                 told: Told::default(),
             };
             let (stop, answers) = (stop.clone(), answers.clone());
             tasks.spawn(async move {
                 let mut failures = 0;
                 while failures < TAKEN_FOR_GONE && !stop.load(Ordering::Relaxed) {
-                    match client.request_token().await {
+                    match client.request().await {
                         Ok(()) => {
                             failures = 0;
                             answers.fetch_add(1, Ordering::Relaxed);
@@ -139,6 +154,11 @@ impl Clients {
         while let Some(ended) = self.tasks.join_next().await {
             told.add(ended.expect("no client panics"));
         }
+        // What is on the way to the API when the last answer is there has arrived a moment later.
+        tokio::time::sleep(ON_THE_WAY).await;
+        for call in &mut told.forwarded {
+            call.reached += upstream::reached(&call.request);
+        }
         told
     }
 }
@@ -148,10 +168,55 @@ struct OneClient {
     url: String,
     applications: Arc<Vec<Application>>,
     random: Random,
+    /// The last token that it got.
+    token: Option<String>,
     told: Told,
 }
 
 impl OneClient {
+    /// `Err` when there is no whole answer.
+    async fn request(&mut self) -> reqwest::Result<()> {
+        match self.token.clone() {
+            Some(token) if self.random.percent(40) => self.call_api(&token).await,
+            _ => self.request_token().await,
+        }
+    }
+
+    /// Calls the API behind the server.
+    async fn call_api(&mut self, token: &str) -> reqwest::Result<()> {
+        let name = RequestName::next();
+        let asked = Instant::now();
+        let method = if self.random.percent(50) {
+            Method::GET
+        } else {
+            Method::POST
+        };
+        let request = self.http.request(method, format!("{}/api/orders", self.url));
+        let answer = request.bearer_auth(token).header(USER_AGENT, &name.0).send().await;
+        let mut call = ForwardedCall {
+            request: name,
+            reached: 0,
+            is_let_through: None,
+            asked,
+        };
+        let answer = match answer {
+            Ok(answer) => {
+                let (status, retry_after) = (answer.status(), answer.headers().contains_key(RETRY_AFTER));
+                answer.bytes().await.map(|body| (status, retry_after, body))
+            }
+            Err(error) => Err(error),
+        };
+        match &answer {
+            Ok((StatusCode::OK, ..)) => call.is_let_through = Some(true),
+            Ok((StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, ..)) => call.is_let_through = Some(false),
+            Ok((StatusCode::SERVICE_UNAVAILABLE, true, _)) => self.told.is_unavailable(),
+            Ok((status, _, body)) => self.told.wrong.push(format!("a call was answered {status} {body:?}")),
+            Err(_) => {}
+        }
+        self.told.forwarded.push(call);
+        answer.map(drop)
+    }
+
     /// `Err` when there is no whole answer.
     async fn request_token(&mut self) -> reqwest::Result<()> {
         let applications = self.applications.clone();
@@ -177,8 +242,13 @@ impl OneClient {
             false => (&body["access_token"], &body["error"]),
         };
         match (status, token.as_str(), error.as_str()) {
-            (StatusCode::OK, Some(token), _) => match read_token(name, &client_id, token, asked) {
-                Some(token) => self.told.tokens.push(token),
+            (StatusCode::OK, Some(text), _) => match read_token(name, &client_id, text, asked) {
+                Some(token) => {
+                    if application.is_behind_gateway {
+                        self.token = Some(text.to_owned());
+                    }
+                    self.told.tokens.push(token);
+                }
                 None => self.told.wrong.push(format!("this is no token: {body}")),
             },
             (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED, _, Some(error)) => {

@@ -77,15 +77,18 @@ async fn whatever_a_client_was_told_before_a_kill_is_in_the_log_once_and_served_
         }
     }
     println!(
-        "{rounds} rounds in {:?}: {} tokens, {} refusals and {} changes answered, {} requests broken off, {} events",
+        "{rounds} rounds in {:?}: {} tokens, {} refusals and {} changes answered, {} calls reached the API, {} requests \
+         broken off, {} events",
         begun.elapsed(),
         told.tokens.len(),
         told.refusals.len(),
         told.changes.len(),
+        told.forwarded.iter().filter(|call| call.reached > 0).count(),
         told.broken_off,
         log.events.len()
     );
     assert!(told.tokens.len() > rounds && told.refusals.len() > rounds && told.changes.len() > rounds / 4);
+    assert!(told.forwarded.iter().filter(|call| call.reached > 0).count() > rounds / 4);
     assert_eq!(told.unavailable, 0, "a kill is no reason to be unavailable");
     let status = tokio::task::block_in_place(|| server.stop());
     assert_eq!(status.code(), Some(0));

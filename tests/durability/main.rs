@@ -12,6 +12,7 @@ mod random;
 mod scene;
 mod served;
 mod told;
+mod upstream;
 
 mod kills;
 

@@ -3,6 +3,7 @@
 use crate::clients::{AUDIENCE, Application};
 use crate::running_server::{Administrator, RunningServer, Start};
 use crate::shim::{self, Disk, FaultShim};
+use crate::upstream;
 use grantlog::config::{CliOverrides, Config};
 use serde_json::json;
 use std::ffi::OsStr;
@@ -21,6 +22,15 @@ max_failures = 1000000
 checkpoint_every_events = 50
 checkpoint_every_seconds = 1
 "#;
+
+/// The API behind the server.
+fn config() -> String {
+    format!(
+        "{CONFIG}\n[[gateway]]\nprefix = \"/api\"\nupstream = \"{}\"\naudience = \"{AUDIENCE}\"\n\
+         [[gateway.rule]]\nscope = \"read\"\n",
+        upstream::url()
+    )
+}
 
 /// Applications that clients ask for tokens of; the administrator leaves every second one alone.
 const APPLICATIONS: usize = 8;
@@ -54,7 +64,7 @@ impl Scene {
 
     /// A server that is about to be started.
     pub fn server(&self) -> Start {
-        Start::over(&self.data()).with_config(CONFIG)
+        Start::over(&self.data()).with_config(&config())
     }
 
     /// The same on a disk that fails as the shim is told, by this fault or by [`Self::steer`].
@@ -89,7 +99,7 @@ impl Scene {
     /// A server that is starting, for those who do not want to wait until it has.
     pub fn starting(&self) -> Child {
         let config = self.data().with_extension("toml");
-        std::fs::write(&config, CONFIG).expect("the configuration can be written");
+        std::fs::write(&config, self::config()).expect("the configuration can be written");
         Command::new(env!("CARGO_BIN_EXE_grantlog"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.data())
@@ -129,12 +139,8 @@ pub async fn register_applications(administrator: &Administrator) -> Arc<Vec<App
             }))
             .await;
         let text = |name: &str| made[name].as_str().expect(name).to_owned();
-        applications.push(Application::new(
-            &text("id"),
-            &client_id,
-            &text("client_secret"),
-            number % 2 == 0,
-        ));
+        let application = Application::new(&text("id"), &client_id, &text("client_secret"), number % 2 == 0);
+        applications.push(application.behind_gateway());
     }
     Arc::new(applications)
 }

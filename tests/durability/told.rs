@@ -47,12 +47,25 @@ pub struct Change {
     pub revision: Option<u64>,
 }
 
+/// A call of the API behind the server.
+#[derive(Debug, Clone)]
+pub struct ForwardedCall {
+    pub request: RequestName,
+    /// How often it has reached the API.
+    pub reached: usize,
+    /// Whether it was answered as let through; none: without a whole answer.
+    pub is_let_through: Option<bool>,
+    /// When it was begun.
+    pub asked: Instant,
+}
+
 /// Everything that the clients of a server were told.
 #[derive(Debug, Default)]
 pub struct Told {
     pub tokens: Vec<Token>,
     pub refusals: Vec<Refusal>,
     pub changes: Vec<Change>,
+    pub forwarded: Vec<ForwardedCall>,
     /// Answers 503 that are as they should be.
     pub unavailable: usize,
     /// When the first of them was read in this run of the server.
@@ -68,6 +81,7 @@ impl Told {
         self.tokens.extend(other.tokens);
         self.refusals.extend(other.refusals);
         self.changes.extend(other.changes);
+        self.forwarded.extend(other.forwarded);
         self.unavailable += other.unavailable;
         self.first_unavailable = match (self.first_unavailable, other.first_unavailable) {
             (Some(one), Some(another)) => Some(one.min(another)),

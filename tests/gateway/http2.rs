@@ -80,13 +80,20 @@ impl Secure {
     async fn assert_serves(&self) {
         let alive = self.http.get(self.url("/health/live")).timeout(PATIENCE).send();
         assert_eq!(alive.await.expect("an answer").status(), 200);
-        let call = self.http.get(self.url("/api/a")).bearer_auth(&self.token).timeout(PATIENCE);
+        let call = self
+            .http
+            .get(self.url("/api/a"))
+            .bearer_auth(&self.token)
+            .timeout(PATIENCE);
         assert_eq!(call.send().await.expect("an answer").status(), 200);
     }
 
     fn memory(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a figure");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("a figure");
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1_024
     }
 
@@ -108,7 +115,9 @@ impl Secure {
         let name = ServerName::try_from("127.0.0.1").expect("a name");
         let tls = rustls::ClientConnection::new(Arc::new(config), name).expect("a client");
         let mut raw = Raw(rustls::StreamOwned::new(tls, tcp));
-        raw.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("it takes the preface");
+        raw.0
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .expect("it takes the preface");
         assert!(raw.send(&frame(SETTINGS, 0, 0, &[])));
         raw
     }
@@ -129,7 +138,11 @@ impl Raw {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let mut payload = vec![0; length];
         self.0.read_exact(&mut payload).ok()?;
-        Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+        Some((
+            head[3],
+            u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+            payload,
+        ))
     }
 }
 
@@ -184,7 +197,9 @@ async fn calls_over_http2_are_the_same_calls() {
         .bearer_auth(&secure.token)
         .header("x-client-id", "forged")
         .header("cookie", "a=1; b=2")
-        .body(reqwest::Body::wrap_stream(stream::iter(["ab", "cd"]).map(Ok::<_, Infallible>)));
+        .body(reqwest::Body::wrap_stream(
+            stream::iter(["ab", "cd"]).map(Ok::<_, Infallible>),
+        ));
     let answer = call.send().await.expect("an answer");
     assert_eq!((answer.version(), answer.status().as_u16()), (Version::HTTP_2, 200));
     assert_eq!(answer.headers()["content-length"], "2");
@@ -194,17 +209,31 @@ async fn calls_over_http2_are_the_same_calls() {
     assert_eq!(seen.header("x-client-id"), Some("worker"));
     assert_eq!(seen.header("via"), Some("2.0 grantlog"));
     assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
-    assert_eq!(seen.header("x-forwarded-host"), secure.server.url.strip_prefix("https://"));
+    assert_eq!(
+        seen.header("x-forwarded-host"),
+        secure.server.url.strip_prefix("https://")
+    );
     assert_eq!(seen.header("cookie"), Some("a=1; b=2"));
     assert_eq!(seen.header("transfer-encoding"), Some("chunked"));
 
     let head = secure.http.head(secure.url("/api/orders")).bearer_auth(&secure.token);
     let head = head.send().await.expect("an answer");
-    assert_eq!((head.status().as_u16(), &head.headers()["content-length"]), (200, &"2".parse().expect("a value")));
-    let refused = secure.http.get(secure.url("/api/orders")).send().await.expect("an answer");
+    assert_eq!(
+        (head.status().as_u16(), &head.headers()["content-length"]),
+        (200, &"2".parse().expect("a value"))
+    );
+    let refused = secure
+        .http
+        .get(secure.url("/api/orders"))
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(refused.status(), 401);
     assert_eq!(refused.headers()["www-authenticate"], "Bearer");
-    let twice = secure.http.get(secure.url("/api/x/..%2forders")).bearer_auth(&secure.token);
+    let twice = secure
+        .http
+        .get(secure.url("/api/x/..%2forders"))
+        .bearer_auth(&secure.token);
     assert_eq!(twice.send().await.expect("an answer").status(), 400);
 }
 
@@ -213,7 +242,11 @@ async fn many_calls_share_a_connection_and_an_answer_that_breaks_off_breaks_its_
     let upstream = Upstream::playing(|mut connection| async move {
         while let Some(seen) = connection.request().await {
             match seen.line().contains("broken") {
-                true => return connection.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await,
+                true => {
+                    return connection
+                        .send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
+                        .await;
+                }
                 false => connection.send(OK).await,
             }
         }
@@ -227,7 +260,9 @@ async fn many_calls_share_a_connection_and_an_answer_that_breaks_off_breaks_its_
             assert_eq!(answer.bytes().await.is_err(), number % 10 == 0, "{number}");
         }
     });
-    tokio::time::timeout(PATIENCE, futures_util::future::join_all(calls)).await.expect("in time");
+    tokio::time::timeout(PATIENCE, futures_util::future::join_all(calls))
+        .await
+        .expect("in time");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -246,19 +281,25 @@ async fn a_server_says_how_many_streams_it_takes_and_ends_who_takes_more() {
     assert_eq!(kind, SETTINGS);
     let of = |id: u16| {
         let mut all = settings.chunks(6).filter(|six| six[..2] == id.to_be_bytes());
-        all.next().map(|six| u32::from_be_bytes([six[2], six[3], six[4], six[5]]))
+        all.next()
+            .map(|six| u32::from_be_bytes([six[2], six[3], six[4], six[5]]))
     };
     assert_eq!(of(3), Some(100), "SETTINGS_MAX_CONCURRENT_STREAMS");
     assert_eq!(of(6), Some(64 * 1024), "SETTINGS_MAX_HEADER_LIST_SIZE");
 
     let bearer = format!("Bearer {}", secure.token);
     let block = block("/api/stuck", &[("authorization", &bearer)]);
-    let is_over = (0..FLOOD).any(|number| !raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream_id(number), &block)));
+    let is_over =
+        (0..FLOOD).any(|number| !raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream_id(number), &block)));
     assert!(is_over, "the server took {FLOOD} streams of one connection");
     secure.assert_serves().await;
     let more = secure.memory() - before;
     assert!(more < MORE_MEMORY_BYTES, "{more} bytes more");
-    assert!(secure.upstream.requests().len() <= 110, "{}", secure.upstream.requests().len());
+    assert!(
+        secure.upstream.requests().len() <= 110,
+        "{}",
+        secure.upstream.requests().len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -279,7 +320,10 @@ async fn floods_of_frames_that_cost_the_sender_nothing_end_its_connection_or_cos
     let mut raw = secure.raw();
     raw.send(&frame(HEADERS, 0, 1, &get));
     let more = block("/", &[("x-more", &"a".repeat(8_000))])[2..].to_vec();
-    assert!((0..FLOOD).any(|_| !raw.send(&frame(CONTINUATION, 0, 1, &more))), "it took a head without an end");
+    assert!(
+        (0..FLOOD).any(|_| !raw.send(&frame(CONTINUATION, 0, 1, &more))),
+        "it took a head without an end"
+    );
     // Frames that want an answer, from a client that reads none.
     for (kind, payload) in [(PING, &[0; 8][..]), (SETTINGS, &[])] {
         let mut raw = secure.raw();
@@ -296,7 +340,9 @@ async fn a_client_that_takes_no_answer_holds_as_many_as_its_streams_and_little_o
     let upstream = Upstream::playing(|mut connection| async move {
         match connection.request().await {
             Some(seen) if seen.line().contains("large") => {
-                connection.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+                connection
+                    .send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n")
+                    .await;
                 while connection.sends(&[b'a'; 64 * 1024]).await {}
             }
             _ => connection.send(OK).await,
@@ -311,7 +357,10 @@ async fn a_client_that_takes_no_answer_holds_as_many_as_its_streams_and_little_o
     for number in 0..100 {
         assert!(raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream_id(number), &block)));
     }
-    secure.upstream.wait_for("a hundred calls", |all| all.len() >= 100).await;
+    secure
+        .upstream
+        .wait_for("a hundred calls", |all| all.len() >= 100)
+        .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     secure.assert_serves().await;
     let more = secure.memory() - before;
@@ -321,13 +370,21 @@ async fn a_client_that_takes_no_answer_holds_as_many_as_its_streams_and_little_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_is_too_large_or_names_two_hosts_is_refused() {
     let secure = Secure::of(Upstream::answering(OK).await).await;
-    let large = secure.http.get(secure.url("/health/live")).header("x-large", "a".repeat(100_000));
+    let large = secure
+        .http
+        .get(secure.url("/health/live"))
+        .header("x-large", "a".repeat(100_000));
     match large.send().await {
         Ok(answer) => assert_eq!(answer.status(), 431),
         Err(error) => assert!(!error.is_timeout(), "{error}"),
     }
     let mut raw = secure.raw();
-    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block("/health/live", &[("host", "other.example.com")])));
+    raw.send(&frame(
+        HEADERS,
+        END_HEADERS | END_STREAM,
+        1,
+        &block("/health/live", &[("host", "other.example.com")]),
+    ));
     let status = loop {
         let (kind, stream, payload) = raw.receive().expect("an answer");
         assert_ne!(kind, GOAWAY);
@@ -352,7 +409,22 @@ async fn a_stop_finishes_what_is_in_flight_over_http2() {
     let call = tokio::spawn(secure.http.get(secure.url("/api/a")).bearer_auth(&secure.token).send());
     secure.upstream.wait_for("the call", |all| !all.is_empty()).await;
     let Secure { server, .. } = secure;
-    let status = tokio::task::spawn_blocking(move || server.stop()).await.expect("it stops");
+    let status = tokio::task::spawn_blocking(move || server.stop())
+        .await
+        .expect("it stops");
     assert_eq!(status.code(), Some(0));
     assert_eq!(call.await.expect("no panic").expect("an answer").status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_without_a_handshake_a_preface_or_a_request_is_ended() {
+    let secure = Secure::of(Upstream::answering(OK).await).await;
+    let address = secure.server.url.strip_prefix("https://").expect("its address");
+    let mut silent = TcpStream::connect(address).expect("it accepts");
+    silent.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    assert_eq!(silent.read(&mut [0]).expect("an end, and no timeout"), 0);
+    let mut raw = secure.raw();
+    while raw.receive().is_some() {}
+    assert!(!raw.send(&frame(PING, 0, 0, &[0; 8])) || raw.receive().is_none());
+    secure.assert_serves().await;
 }

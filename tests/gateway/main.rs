@@ -32,6 +32,8 @@ mod misbehaving_upstreams;
 
 mod misbehaving_callers;
 
+mod tls_upstream;
+
 mod http2;
 
 mod on_the_record;

@@ -169,7 +169,7 @@ async fn an_export_is_on_the_trail_before_its_first_byte_leaves() {
                 "from_index": 1, "through_index": size + 2})
     );
     get(&scene, &auditor, "/audit/export/manifest?format=log").await;
-    let log = scene.log_from(size + 2).await;
+    let log = scene.log_from(size + 3).await;
     let kinds: Vec<&str> = log.iter().map(|logged| logged.kind()).collect();
     assert_eq!(kinds, ["ApiCallAuthorized", "AuditTrailRead"]);
     assert_eq!(log[1].data()["via"], "statistics");

@@ -17,11 +17,11 @@ mod metadata;
 
 mod admin_applications;
 
-mod tokens;
+mod admin_tokens;
 
-mod reference_tokens;
+mod admin_reference_tokens;
 
-mod sessions;
+mod admin_sessions;
 
 mod usage;
 
@@ -36,6 +36,8 @@ mod admin_keys;
 mod duties;
 
 mod attack_tokens;
+
+mod sessions;
 
 mod audit;
 

@@ -2,12 +2,16 @@
 
 use crate::running_server::{Administrator, RunningServer, Start, json};
 use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
-use grantlog::event_store::{Direction, EventStore};
+use grantlog::event_store::{Append, Direction, EventStore, ExpectedRevision, codec};
+use grantlog_projections::Event;
+use grantlog_projections::recorded_event::Envelope;
+use grantlog_projections::values::{Actor, StreamName, Timestamp};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 /// What is asynchronous (the audit index, reports) happens well within this.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -256,6 +260,35 @@ pub async fn read_log_of(path: &Path, from: u64) -> Vec<Logged> {
             event: serde_json::from_slice(&stored.bytes).expect("an event is JSON"),
         }));
     }
+}
+
+/// Adds facts to the log of a server that does not run, as another server would have written them.
+pub async fn append_to_log(folder: &TempDir, facts: Vec<(StreamName, Event)>) {
+    append_to_log_at(folder, grantlog::service::now(), facts).await;
+}
+
+/// The same at a time of the past.
+pub async fn append_to_log_at(folder: &TempDir, time: Timestamp, facts: Vec<(StreamName, Event)>) {
+    let path = folder.path().join("data/events.db");
+    let store = SqliteEventStore::open(SqliteOptions::new(path)).expect("the log opens");
+    for (stream, event) in facts {
+        let envelope = Envelope {
+            id: Uuid::now_v7(),
+            stream: stream.clone(),
+            time,
+            actor: Actor::System,
+            source: None,
+            trace_id: None,
+            event,
+        };
+        let append = Append {
+            stream: stream.as_str().to_owned(),
+            expected: ExpectedRevision::Any,
+            events: vec![codec::encode(&envelope).expect("a small event")],
+        };
+        store.append_to_stream(append).await.expect("a healthy disk");
+    }
+    store.close().await;
 }
 
 /// Without system certificates, which take long to read, and without a proxy.

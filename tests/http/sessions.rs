@@ -1,271 +1,165 @@
-//! Sessions: begun by the first call of a token, ended by time or by an administrator.
+//! Sessions as calls begin them and time ends them: a token has none until it is used, and one at a time.
 
-use crate::scene::{Answer, Application, Logged, Scene, claims};
+use crate::scene::{Answer, Application, Logged, Scene, append_to_log_at, claims};
+use futures_util::future::join_all;
+use grantlog_projections::Event;
+use grantlog_projections::event::{SessionStarted, TokenKind};
+use grantlog_projections::values::{ApplicationId, ApplicationUri, StreamName};
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
-use std::time::Duration;
+use serde_json::json;
+use uuid::Uuid;
+
+const PATH: &str = "/admin/applications";
 
 async fn reader(scene: &Scene, name: &str) -> Application {
     scene.register(name, json!({"scope": "applications:read"})).await
 }
 
 async fn call(scene: &Scene, token: &str) -> Answer {
-    let request = scene.with_token(token, Method::GET, "/admin/applications?limit=1");
-    Answer::of(request.send().await.expect("an answer")).await
+    Answer::of(scene.with_token(token, Method::GET, PATH).send().await.unwrap()).await
 }
 
-fn jti(token: &str) -> String {
-    claims(token)["jti"].as_str().expect("a jti").to_owned()
+fn kinds(log: &[Logged]) -> Vec<&str> {
+    log.iter().map(Logged::kind).collect()
 }
 
-/// The events of sessions and calls of a token, in order.
-fn of_token(log: &[Logged], token: &str) -> Vec<Logged> {
-    let jti = jti(token);
-    let types = ["SessionStarted", "SessionEnded", "ApiCallAuthorized", "ApiCallDenied"];
-    let of_token = |logged: &&Logged| types.contains(&logged.kind()) && logged.data()["jti"] == jti;
-    log.iter().filter(of_token).cloned().collect()
-}
-
-async fn sessions_of(scene: &Scene, client_id: &str) -> Vec<Value> {
-    let (status, page) = scene.get(&format!("/admin/sessions?client_id={client_id}")).await;
-    assert_eq!(status, StatusCode::OK, "{page}");
-    page["sessions"].as_array().expect("sessions").clone()
-}
-
-/// ERP.net's rule: a token is issued without a session, and has one from its first use.
+/// As ERP.net has it: a session is of a token at work, not of a token that was given out.
 #[tokio::test]
-async fn a_session_starts_with_the_first_use_of_a_token_in_one_append_and_not_with_its_issue() {
+async fn a_session_begins_with_the_first_call_of_its_token_and_not_with_the_token() {
     let scene = Scene::start().await;
-    let application = reader(&scene, "reader").await;
+    let application = reader(&scene, "orders").await;
+    let before = scene.log_size().await;
     let token = scene.token(&application, &[]).await;
-    assert!(sessions_of(&scene, "reader").await.is_empty());
-    for _ in 0..3 {
-        assert_eq!(call(&scene, &token).await.status, StatusCode::OK);
-    }
-    let log = of_token(&scene.log().await, &token);
-    let kinds: Vec<&str> = log.iter().map(Logged::kind).collect();
-    assert_eq!(
-        kinds,
-        [
-            "SessionStarted",
-            "ApiCallAuthorized",
-            "ApiCallAuthorized",
-            "ApiCallAuthorized"
-        ]
-    );
-    assert_eq!(log[0].index + 1, log[1].index);
-    assert_eq!(log[0].event["stream"], log[1].event["stream"]);
-    let session_id = &log[0].data()["session_id"];
-    for call in &log[1..] {
-        assert_eq!(&call.data()["session_id"], session_id, "the same session on every call");
-    }
-    let sessions = sessions_of(&scene, "reader").await;
-    assert_eq!(sessions.len(), 1);
-    let session = &sessions[0];
-    assert_eq!(&session["id"], session_id);
-    assert_eq!(session["token_id"], jti(&token));
-    assert_eq!(session["token_kind"], "jwt");
-    assert_eq!(session["system_user"], "svc.integration");
-    assert_eq!(session["calls"], 3);
-    assert_eq!(session["source"]["ip"], "127.0.0.1");
-    assert_eq!(session["started_at"], log[0].event["time"]);
-    assert_eq!(session["last_used_at"], log[3].event["time"]);
-    assert_eq!(session["ends_by"], "idle");
-    assert!(sessions_of(&scene, "nobody").await.is_empty());
-}
+    assert_eq!(kinds(&scene.log_from(before).await), ["TokenIssued"]);
 
-#[tokio::test]
-async fn an_idle_session_ends_and_the_token_starts_a_new_one() {
-    let scene = Scene::with_config("[sessions]\nidle_seconds = 1").await;
-    let application = reader(&scene, "reader").await;
-    let token = scene.token(&application, &[]).await;
-    call(&scene, &token).await;
-    let jti = jti(&token);
-    scene
-        .wait_for("the end of the idle session", |log| {
-            log.iter()
-                .any(|logged| logged.kind() == "SessionEnded" && logged.data()["jti"] == jti)
-        })
-        .await;
-    assert!(sessions_of(&scene, "reader").await.is_empty());
     assert_eq!(call(&scene, &token).await.status, StatusCode::OK);
-    let log = of_token(&scene.log().await, &token);
-    let kinds: Vec<&str> = log.iter().map(Logged::kind).collect();
+    assert_eq!(call(&scene, &token).await.status, StatusCode::OK);
+    let log = scene.log_from(before + 1).await;
     assert_eq!(
-        kinds[..5],
-        [
-            "SessionStarted",
-            "ApiCallAuthorized",
-            "SessionEnded",
-            "SessionStarted",
-            "ApiCallAuthorized"
-        ]
+        kinds(&log),
+        ["SessionStarted", "ApiCallAuthorized", "ApiCallAuthorized"]
     );
-    assert_eq!(log[2].data()["reason"], "idle");
-    assert_eq!(log[2].event["actor"], "system");
-    assert_ne!(log[0].data()["session_id"], log[3].data()["session_id"]);
+    assert_eq!(
+        log[0].event["stream"], log[1].event["stream"],
+        "the beginning and its call are one append"
+    );
+    let (started, session_id) = (log[0].data(), &log[0].data()["session_id"]);
+    assert_eq!(started["jti"], claims(&token)["jti"]);
+    assert_eq!(started["system_user"], "svc.integration");
+    assert!(log[1..].iter().all(|call| call.data()["session_id"] == *session_id));
+
+    // Another token of the same application is at work on its own.
+    let other = scene.token(&application, &[]).await;
+    let before = scene.log_size().await;
+    assert_eq!(call(&scene, &other).await.status, StatusCode::OK);
+    let log = scene.log_from(before).await;
+    assert_eq!(kinds(&log), ["SessionStarted", "ApiCallAuthorized"]);
+    assert_ne!(log[0].data()["session_id"], *session_id);
 }
 
 #[tokio::test]
-async fn a_session_ends_after_its_longest_time_however_busy_it_is() {
-    let scene = Scene::with_config("[sessions]\nidle_seconds = 60\nabsolute_seconds = 1").await;
-    let application = reader(&scene, "reader").await;
-    let token = scene.token(&application, &[]).await;
-    let mut log = Vec::new();
-    for _ in 0..200 {
-        assert_eq!(call(&scene, &token).await.status, StatusCode::OK);
-        log = of_token(&scene.log().await, &token);
-        if log.iter().filter(|logged| logged.kind() == "SessionStarted").count() > 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let end = log
-        .iter()
-        .find(|logged| logged.kind() == "SessionEnded")
-        .expect("an end");
-    assert_eq!(end.data()["reason"], "absolute");
-    assert_eq!(end.data()["session_id"], log[0].data()["session_id"]);
-}
-
-#[tokio::test]
-async fn a_session_whose_time_comes_while_the_server_is_down_ends_when_it_is_back() {
-    for kill in [false, true] {
-        let settings = "[sessions]\nidle_seconds = 2";
-        let scene = Scene::with_config(settings).await;
-        let application = reader(&scene, "reader").await;
+async fn first_calls_at_the_same_moment_begin_one_session() {
+    let scene = Scene::start().await;
+    let application = reader(&scene, "orders").await;
+    for _ in 0..5 {
         let token = scene.token(&application, &[]).await;
-        call(&scene, &token).await;
-        let folder = if kill { scene.kill() } else { scene.stop() };
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let scene = Scene::in_folder(folder, settings).await;
-        let jti = jti(&token);
-        let log = scene
-            .wait_for("the end of the session", |log| {
-                log.iter()
-                    .any(|logged| logged.kind() == "SessionEnded" && logged.data()["jti"] == jti)
-            })
-            .await;
-        let of_token = of_token(&log, &token);
-        assert_eq!(
-            of_token.iter().filter(|logged| logged.kind() == "SessionEnded").count(),
-            1
-        );
-        assert!(sessions_of(&scene, "reader").await.is_empty());
+        let before = scene.log_size().await;
+        let answers = join_all((0..20).map(|_| call(&scene, &token))).await;
+        assert!(answers.iter().all(|answer| answer.status == StatusCode::OK));
+        let log = scene.log_from(before).await;
+        let (starts, calls): (Vec<_>, Vec<_>) = log.iter().partition(|event| event.kind() == "SessionStarted");
+        assert_eq!((starts.len(), calls.len()), (1, 20));
+        assert_eq!(log[0].kind(), "SessionStarted", "no call comes before it");
+        let session_id = &starts[0].data()["session_id"];
+        assert!(calls.iter().all(|call| call.data()["session_id"] == *session_id));
     }
 }
 
 #[tokio::test]
-async fn a_session_goes_on_after_a_restart() {
+async fn a_refused_call_begins_no_session() {
     let scene = Scene::start().await;
-    let more = json!({"scope": "applications:read", "reference_tokens": "AdministratorsOnly"});
-    let application = scene.register("reader", more).await;
-    let path = format!("{}/reference-tokens", application.path());
-    let (_, made) = scene.administer(Method::POST, &path, json!({"description": "x"})).await;
-    let token = made["reference_token"].as_str().unwrap();
-    assert_eq!(call(&scene, token).await.status, StatusCode::OK);
-    let before = sessions_of(&scene, "reader").await;
-    let scene = Scene::in_folder(scene.kill(), "").await;
-    assert_eq!(sessions_of(&scene, "reader").await, before);
-    assert_eq!(call(&scene, token).await.status, StatusCode::OK);
-    let after = sessions_of(&scene, "reader").await;
-    assert_eq!((&after[0]["id"], &after[0]["calls"]), (&before[0]["id"], &json!(2)));
-}
-
-#[tokio::test]
-async fn an_administrator_ends_a_session_and_the_token_starts_a_new_one_at_its_next_use() {
-    let scene = Scene::start().await;
-    let application = reader(&scene, "reader").await;
+    let application = scene.register("orders", json!({"scope": "read"})).await;
     let token = scene.token(&application, &[]).await;
-    call(&scene, &token).await;
-    let first = sessions_of(&scene, "reader").await.remove(0);
-    let path = format!("/admin/sessions/{}", first["id"].as_str().unwrap());
-    let (status, ended) = scene
-        .administer(Method::DELETE, &path, json!({"reason": "looks odd"}))
-        .await;
-    assert_eq!((status, &ended["id"]), (StatusCode::OK, &first["id"]), "{ended}");
-    assert!(sessions_of(&scene, "reader").await.is_empty());
-    let (status, problem) = scene.administer(Method::DELETE, &path, json!({})).await;
-    assert_eq!(status, StatusCode::NOT_FOUND, "{problem}");
-    let log = of_token(&scene.log().await, &token);
-    let ends: Vec<_> = log.iter().filter(|logged| logged.kind() == "SessionEnded").collect();
-    assert_eq!(ends.len(), 1);
-    assert_eq!(ends[0].event["actor"], "grantlog.admin");
-    assert_eq!(ends[0].data()["reason"], "revoked");
-    assert_eq!(ends[0].data()["remark"], "looks odd");
-    assert_eq!(call(&scene, &token).await.status, StatusCode::OK, "the token is good");
-    assert_ne!(sessions_of(&scene, "reader").await[0]["id"], first["id"]);
+    let before = scene.log_size().await;
+    assert_eq!(call(&scene, &token).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(kinds(&scene.log_from(before).await), ["ApiCallDenied"]);
 }
 
 #[tokio::test]
-async fn one_session_too_many_is_403_with_its_reason_and_those_that_are_go_on() {
+async fn an_application_with_as_many_sessions_as_it_may_gets_403_and_its_other_tokens_go_on() {
     let scene = Scene::with_config("[sessions]\nmax_per_application = 2").await;
-    let application = reader(&scene, "reader").await;
+    let application = reader(&scene, "orders").await;
     let mut tokens = Vec::new();
     for _ in 0..3 {
         tokens.push(scene.token(&application, &[]).await);
     }
-    // At once: a limit that is looked at and then exceeded is none.
-    let answers = futures_util::future::join_all(tokens.iter().map(|token| call(&scene, token))).await;
-    let refused: Vec<usize> = (0..3).filter(|n| answers[*n].status == StatusCode::FORBIDDEN).collect();
-    assert_eq!(refused.len(), 1, "{answers:?}");
-    let answer = &answers[refused[0]];
-    assert!(
-        answer.json()["detail"]
-            .as_str()
-            .unwrap()
-            .contains("as many sessions as it may")
+    assert_eq!(call(&scene, &tokens[0]).await.status, StatusCode::OK);
+    assert_eq!(call(&scene, &tokens[1]).await.status, StatusCode::OK);
+    let before = scene.log_size().await;
+    let refused = call(&scene, &tokens[2]).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.body);
+    assert!(refused.body.contains("as many sessions as it may"), "{}", refused.body);
+    let log = scene.log_from(before).await;
+    assert_eq!(kinds(&log), ["ApiCallDenied"]);
+    assert_eq!(log[0].data()["reason"], "too_many_sessions");
+    assert_eq!(log[0].data()["jti"], claims(&tokens[2])["jti"]);
+    assert_eq!(call(&scene, &tokens[0]).await.status, StatusCode::OK);
+    let another = reader(&scene, "billing").await;
+    let token = scene.token(&another, &[]).await;
+    assert_eq!(
+        call(&scene, &token).await.status,
+        StatusCode::OK,
+        "others have their own"
     );
-    let denied = of_token(&scene.log().await, &tokens[refused[0]]);
-    assert_eq!(denied.len(), 1);
-    assert_eq!(denied[0].data()["reason"], "too_many_sessions");
-    for n in (0..3).filter(|n| *n != refused[0]) {
-        assert_eq!(call(&scene, &tokens[n]).await.status, StatusCode::OK);
-    }
-    let session = sessions_of(&scene, "reader").await.remove(0);
-    let path = format!("/admin/sessions/{}", session["id"].as_str().unwrap());
-    scene.administer(Method::DELETE, &path, json!({})).await;
-    assert_eq!(call(&scene, &tokens[refused[0]]).await.status, StatusCode::OK);
 }
 
+/// Ends are found by time, wherever the server was when they came.
 #[tokio::test]
-async fn the_pages_of_sessions_skip_and_repeat_nothing() {
+async fn sessions_that_ran_out_while_no_server_ran_end_after_the_start() {
     let scene = Scene::start().await;
-    let (application, neighbour) = (reader(&scene, "reader").await, reader(&scene, "neighbour").await);
-    for round in 0..7 {
-        let token = scene
-            .token(if round % 2 == 0 { &application } else { &neighbour }, &[])
-            .await;
-        assert_eq!(call(&scene, &token).await.status, StatusCode::OK);
-    }
-    let all = |query: &'static str| {
-        let scene = &scene;
-        async move {
-            let (mut ids, mut after) = (Vec::new(), String::new());
-            loop {
-                let (_, page) = scene
-                    .get(&format!("/admin/sessions?{query}&limit=2&after={after}"))
-                    .await;
-                let sessions = page["sessions"].as_array().unwrap();
-                ids.extend(
-                    sessions
-                        .iter()
-                        .map(|session| session["id"].as_str().unwrap().to_owned()),
-                );
-                match page["next"].as_str() {
-                    Some(next) => after = next.to_owned(),
-                    None => return ids,
-                }
-            }
-        }
+    reader(&scene, "orders").await;
+    let folder = scene.stop();
+    let uri = ApplicationUri::parse("orders").unwrap();
+    let application_id = ApplicationId::of(&uri);
+    let now = grantlog::service::now();
+    let started = |session: u128, token_left: i64| {
+        let event = SessionStarted {
+            session_id: Uuid::from_u128(session),
+            application_id,
+            application_uri: uri.clone(),
+            jti: Uuid::from_u128(session + 100),
+            token_kind: TokenKind::Jwt,
+            system_user: None,
+            token_expires_at: now.plus_seconds(token_left),
+        };
+        (StreamName::api_calls(Some(application_id)), Event::from(event))
     };
-    let (of_reader, of_all) = (all("client_id=reader").await, all("").await);
-    assert_eq!(
-        (of_reader.len(), of_all.len()),
-        (4, 8),
-        "the administrator has one, too"
-    );
-    for ids in [&of_reader, &of_all] {
-        assert!(ids.is_sorted_by(|one, other| one < other));
-    }
+    let ago = |seconds: i64| now.plus_seconds(-seconds);
+    append_to_log_at(&folder, ago(7_200), vec![started(1, 7_200)]).await;
+    append_to_log_at(&folder, ago(1_300), vec![started(2, 7_200)]).await;
+    append_to_log_at(&folder, ago(300), vec![started(3, -60), started(4, 7_200)]).await;
+    let size = crate::scene::read_log(&folder, 0).await.len();
+
+    let scene = Scene::in_folder(folder, "").await;
+    let is_ended = |event: &&Logged| event.kind() == "SessionEnded";
+    let log = scene
+        .wait_for("the end of three sessions", |log| {
+            log.iter().filter(is_ended).count() >= 3
+        })
+        .await;
+    let mut ends: Vec<_> = log[size..]
+        .iter()
+        .filter(is_ended)
+        .map(|event| {
+            assert_eq!(event.event["actor"], "system");
+            let session_id: Uuid = event.data()["session_id"].as_str().unwrap().parse().unwrap();
+            (
+                session_id.as_u128(),
+                event.data()["reason"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    ends.sort();
+    let expected = [(1, "absolute"), (2, "idle"), (3, "token_expired")];
+    assert_eq!(ends, expected.map(|(session, reason)| (session, reason.to_owned())));
 }

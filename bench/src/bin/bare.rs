@@ -67,7 +67,7 @@ async fn main() -> anyhow::Result<()> {
     let signing = web::Data::new(Signing {
         issuer,
         verification: Arc::new(VerificationKeys::from(&ring_of(&key, &kid)?)),
-        verified_tokens: VerifiedTokens::new(),
+        verified_tokens: VerifiedTokens::default(),
         key,
         header: EncodedHeader::new(alg, &kid, TokenType::AtJwt),
         lifetime_seconds: config.tokens.default_lifetime.seconds(),

@@ -1,4 +1,4 @@
-//! Token requests at a steady rate, whatever the server answers: an open loop.
+//! Requests at a steady rate, whatever the server answers: an open loop.
 //!
 //! Each connection has its own timetable. A request that is sent late, because the answer before it was late,
 //! still counts from the moment when it was due, so that a stall is seen by every request it held up and not by
@@ -20,12 +20,15 @@ struct Arguments {
     /// The server.
     #[arg(long)]
     address: SocketAddr,
-    /// Where to post the form.
+    /// Where to post the form, or what to get.
     #[arg(long, default_value = "/connect/token")]
     path: String,
-    /// The form.
+    /// The form. None: nothing is posted.
     #[arg(long)]
-    body: String,
+    body: Option<String>,
+    /// A further header, `Name: value`.
+    #[arg(long)]
+    header: Vec<String>,
     /// Requests per second, over all connections.
     #[arg(long)]
     rate: f64,
@@ -42,13 +45,7 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let request = format!(
-        "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{}",
-        arguments.path,
-        arguments.address,
-        arguments.body.len(),
-        arguments.body
-    );
+    let request = request(&arguments);
     let ready = Barrier::new(arguments.connections as usize);
     let taken: Vec<anyhow::Result<Vec<u32>>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..arguments.connections)
@@ -88,6 +85,20 @@ fn main() -> anyhow::Result<()> {
     });
     println!("{report}");
     Ok(())
+}
+
+/// The bytes of a request.
+fn request(arguments: &Arguments) -> String {
+    let headers: String = arguments.header.iter().map(|header| format!("{header}\r\n")).collect();
+    let (path, host) = (&arguments.path, arguments.address);
+    match &arguments.body {
+        Some(form) => format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\n\r\n{form}",
+            form.len()
+        ),
+        None => format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"),
+    }
 }
 
 /// One connection's timetable, kept as well as the server lets it: the latencies in microseconds.

@@ -78,6 +78,65 @@ impl ConstructedLog {
         self.add(4, retention(), Actor::System, None, pruned).await;
     }
 
+    /// Tokens that an administrator made and revoked, and one that its application gave up.
+    pub async fn revocations(&self) {
+        let (application_id, tokens) = (
+            ApplicationId::of_client_id(ORDERS),
+            StreamName::tokens(ApplicationId::of_client_id(ORDERS)),
+        );
+        let made = ReferenceTokenIssued {
+            token_id: Uuid::from_u128(1),
+            application_id,
+            application_uri: uri(ORDERS),
+            hash: SecretHash([7; 32]),
+            hint: "Qz7k".into(),
+            scope: Scope::parse("read").unwrap(),
+            audiences: vec![Audience::parse("https://api.example").unwrap()],
+            expires_at: at(DAY),
+            description: Remark::parse("the import").unwrap(),
+        };
+        self.add(1, tokens.clone(), admin(), Some("192.0.2.1"), made).await;
+        let revoked = ReferenceTokenRevoked {
+            token_id: Uuid::from_u128(1),
+            application_id,
+            application_uri: uri(ORDERS),
+            reason: Remark::parse("leaked").ok(),
+        };
+        self.add(2, tokens.clone(), admin(), None, revoked).await;
+        for by in [admin(), actor(ORDERS)] {
+            let revoked = TokenRevoked {
+                jti: Uuid::from_u128(2),
+                application_id,
+                application_uri: uri(ORDERS),
+                expires_at: at(DAY),
+                reason: Remark::parse("lost").ok(),
+            };
+            self.add(3, tokens.clone(), by, None, revoked).await;
+        }
+        let all = TokensRevoked {
+            application_id,
+            application_uri: uri(ORDERS),
+            issued_until: at(4),
+            reason: Remark::parse("all lost").ok(),
+        };
+        self.add(4, tokens, admin(), None, all).await;
+        let secret = SecretRevoked {
+            application_id,
+            application_uri: uri(ORDERS),
+            secret_id: SecretId(Uuid::from_u128(3)),
+            reason: None,
+            revoke_tokens: true,
+        };
+        self.add(5, stream_of(ORDERS), admin(), None, secret).await;
+        let disabled = ApplicationDisabled {
+            application_id,
+            application_uri: uri(ORDERS),
+            reason: None,
+            revoke_tokens: true,
+        };
+        self.add(6, stream_of(ORDERS), admin(), None, disabled).await;
+    }
+
     /// The log that the tests count in:
     ///
     /// | index | day | what |

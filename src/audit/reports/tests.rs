@@ -263,6 +263,51 @@ async fn changes_have_their_actor_their_values_and_their_reason() {
 }
 
 #[tokio::test]
+async fn revocations_and_reference_tokens_are_changes_and_a_token_that_its_application_gave_up_is_none() {
+    let log = ConstructedLog::empty();
+    log.revocations().await;
+    let changes = report(&log, "administrator-changes", &[]).await;
+    assert_eq!(
+        values(&changes, "changes", "type"),
+        [
+            "ReferenceTokenIssued",
+            "ReferenceTokenRevoked",
+            "TokenRevoked",
+            "TokensRevoked",
+            "SecretRevoked",
+            "ApplicationDisabled"
+        ]
+    );
+    assert_eq!(values(&changes, "changes", "index"), ["0", "1", "2", "4", "5", "6"]);
+    assert!(values(&changes, "changes", "actor").iter().all(|actor| actor == ADMIN));
+    assert!(
+        values(&changes, "changes", "object")
+            .iter()
+            .all(|object| object == ORDERS)
+    );
+    let what = values(&changes, "changes", "what");
+    assert_eq!(
+        what[0],
+        "new reference token 00000000-0000-0000-0000-000000000001 ending in Qz7k, expires 2026-01-02T00:00:00.000000Z, \
+         description: the import, scope: read, audiences: https://api.example"
+    );
+    assert_eq!(
+        what[1..],
+        [
+            "reference token 00000000-0000-0000-0000-000000000001 revoked",
+            "token 00000000-0000-0000-0000-000000000002 revoked",
+            "all tokens issued until 2026-01-01T00:00:04.000000Z revoked",
+            "secret 00000000-0000-0000-0000-000000000003 revoked with its tokens",
+            "its tokens revoked",
+        ]
+    );
+    assert_eq!(
+        values(&changes, "changes", "reason")[1..4],
+        ["leaked", "lost", "all lost"]
+    );
+}
+
+#[tokio::test]
 async fn holds_and_removals_are_changes_by_somebody() {
     let log = ConstructedLog::empty();
     log.hold_and_remove().await;

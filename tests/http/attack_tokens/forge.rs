@@ -160,7 +160,7 @@ pub fn twice(object: &Json, name: &str, value: &Json) -> [String; 2] {
 /// without such bits gets a space, as lenient readers pass over it.
 pub fn with_trailing_bits(part: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    if part.len() % 4 == 0 {
+    if part.len().is_multiple_of(4) {
         return format!("{part} ");
     }
     let (rest, last) = part.split_at(part.len() - 1);

@@ -2,17 +2,12 @@
 //! the log.
 
 use super::forge::Json;
-use crate::scene::{Answer, Application, Scene, claims};
-use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
-use grantlog::event_store::{Append, EventStore, ExpectedRevision, codec};
+use crate::scene::{Answer, Application, Scene, append_to_log, claims};
 use grantlog_projections::Event;
 use grantlog_projections::event::{ApplicationDisabled, SecretRevoked, TokenRevoked, TokensRevoked};
-use grantlog_projections::recorded_event::Envelope;
-use grantlog_projections::values::{Actor, ApplicationId, ApplicationUri, SecretId, StreamName, Timestamp};
+use grantlog_projections::values::{ApplicationId, ApplicationUri, SecretId, StreamName, Timestamp};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use tempfile::TempDir;
-use uuid::Uuid;
 
 /// The port is another after each start.
 const CONFIG: &str = "[server]\nissuer = \"https://id.example.com\"";
@@ -51,33 +46,11 @@ impl Stage {
     /// Stops, adds these facts to the log, and starts again.
     async fn with_facts(self, facts: Vec<(StreamName, Event)>) -> Self {
         let folder = self.scene.stop();
-        append(&folder, facts).await;
+        append_to_log(&folder, facts).await;
         Self {
             scene: Scene::in_folder(folder, CONFIG).await,
         }
     }
-}
-
-async fn append(folder: &TempDir, facts: Vec<(StreamName, Event)>) {
-    let store = SqliteEventStore::open(SqliteOptions::new(folder.path().join("data/events.db"))).unwrap();
-    for (stream, event) in facts {
-        let envelope = Envelope {
-            id: Uuid::now_v7(),
-            stream: stream.clone(),
-            time: grantlog::service::now(),
-            actor: Actor::System,
-            source: None,
-            trace_id: None,
-            event,
-        };
-        let append = Append {
-            stream: stream.as_str().to_owned(),
-            expected: ExpectedRevision::Any,
-            events: vec![codec::encode(&envelope).unwrap()],
-        };
-        store.append_to_stream(append).await.unwrap();
-    }
-    store.close().await;
 }
 
 fn whose(application: &Application) -> (ApplicationId, ApplicationUri) {

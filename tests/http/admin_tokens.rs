@@ -151,6 +151,49 @@ async fn all_tokens_of_an_application_are_revoked_and_those_after_are_good() {
 }
 
 #[tokio::test]
+async fn tokens_that_are_used_for_the_first_time_while_they_are_revoked_keep_no_session() {
+    let scene = Scene::start().await;
+    let application = reader(&scene, "reader").await;
+    for round in 0..6 {
+        let mut tokens = Vec::new();
+        for _ in 0..8 {
+            tokens.push(scene.token(&application, &[]).await);
+        }
+        let calls = futures_util::future::join_all(tokens.iter().map(|token| call(&scene, token)));
+        let ((), _) = futures_util::future::join(
+            async {
+                if round % 2 == 0 {
+                    let path = format!("{}/revoke-tokens", application.path());
+                    scene.administer(Method::POST, &path, json!({})).await;
+                } else {
+                    let ids: Vec<String> = tokens.iter().map(|token| jti(token)).collect();
+                    futures_util::future::join_all(ids.iter().map(|id| revoke(&scene, id))).await;
+                }
+            },
+            calls,
+        )
+        .await;
+        for token in &tokens {
+            assert_eq!(call(&scene, token).await, StatusCode::UNAUTHORIZED);
+        }
+        let (_, page) = scene.get("/admin/sessions?client_id=reader").await;
+        assert_eq!(page["sessions"], json!([]), "round {round}");
+        // Of the same millisecond they would be revoked, too.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let log = scene.log().await;
+    let of_reader = |kind: &str| {
+        let of_kind = of_kind(&log, kind);
+        of_kind
+            .iter()
+            .filter(|logged| logged.data()["application_uri"] == "reader")
+            .count()
+    };
+    assert_eq!(of_reader("SessionStarted"), of_reader("SessionEnded"));
+    assert_eq!(of_reader("TokenRevoked"), 24);
+}
+
+#[tokio::test]
 async fn a_secret_takes_its_own_tokens_with_it_when_that_is_asked_for() {
     let scene = Scene::start().await;
     let application = reader(&scene, "reader").await;
