@@ -7,8 +7,8 @@
 //! reads ─> a few read-only connections, which see nothing beyond the log size
 //! ```
 //!
-//! The writer commits as soon as it is free whatever has queued up meanwhile. An idle server commits at once, a busy one
-//! commits for many with one fsync: behind a commit for many the next one waits a quarter of a millisecond for company.
+//! There is no timer in the way of an append: the writer commits as soon as it is free whatever has
+//! queued up meanwhile. An idle server commits at once, a busy one commits for many with one fsync.
 
 mod answers;
 mod failure;

@@ -20,12 +20,6 @@ use uuid::Uuid;
 const CHECKPOINT_PAGES: i64 = 1_024;
 /// When a reader kept a checkpoint from finishing, the next attempt comes this many pages later.
 const CHECKPOINT_RETRY_PAGES: i64 = 256;
-/// Events in one commit from which on the server counts as busy,
-const BUSY_COMMIT_EVENTS: usize = 8;
-/// and how long the next commit then waits for company. What a commit costs (a dozen system calls and the disk's
-/// attention) is shared by twice as many, which wins back a twentieth of the processor; whoever waits would wait for the
-/// processor otherwise.
-const GATHER: Duration = Duration::from_micros(250);
 /// How long closing waits for readers in other processes, whose presence only costs tidiness.
 const CLOSING_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -108,7 +102,6 @@ impl Writer {
 
     /// Writes until every sender is gone, or until a commit fails.
     pub(super) fn run(mut self) {
-        let mut committed = 0;
         while let Some(work) = self.next() {
             let first = match work {
                 Work::Append(first) => first,
@@ -130,9 +123,6 @@ impl Writer {
                     continue;
                 }
             };
-            if committed >= BUSY_COMMIT_EVENTS {
-                std::thread::sleep(GATHER);
-            }
             let batch = self.take_batch(first);
             let events_before = self.size;
             let begin = Instant::now();
@@ -141,7 +131,7 @@ impl Writer {
                     let duration = begin.elapsed();
                     self.publish(events);
                     self.answer(batch, outcomes);
-                    committed = (self.size - events_before) as usize;
+                    let committed = (self.size - events_before) as usize;
                     if let Some(on_commit) = self.on_commit.as_ref().filter(|_| committed > 0) {
                         on_commit(committed, duration);
                     }
