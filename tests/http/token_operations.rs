@@ -278,17 +278,3 @@ async fn a_reference_token_is_introspected_and_revoked_like_any_other() {
     assert_eq!(stage.revoke(&stage.client, &token).await.status, StatusCode::OK);
     assert_eq!(stage.introspect(&stage.server, &token).await, json!({"active": false}));
 }
-
-#[tokio::test]
-async fn metadata_names_both_endpoints() {
-    let scene = Scene::start().await;
-    let (_, metadata) = scene.get("/.well-known/oauth-authorization-server").await;
-    let methods = json!(["client_secret_basic", "client_secret_post"]);
-    for (name, path) in [("introspection", "introspect"), ("revocation", "revoke")] {
-        assert_eq!(
-            metadata[format!("{name}_endpoint")],
-            format!("{}/connect/{path}", scene.url)
-        );
-        assert_eq!(metadata[format!("{name}_endpoint_auth_methods_supported")], methods);
-    }
-}
