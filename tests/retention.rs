@@ -23,7 +23,7 @@ const UNIT: usize = 16_384;
 const OLD_UNITS: usize = 2;
 /// Comes from here, and from nowhere else: what is removed must not be found in the file.
 const MARKER: &str = "198.51.100.77";
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A log with two units of refusals from 400 days ago and enough newer ones behind them.
 async fn old_log() -> TempDir {

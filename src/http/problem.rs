@@ -117,6 +117,12 @@ pub fn not_json() -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail)
 }
 
+/// A batch of reported calls is too large.
+pub fn batch_too_large(max_bytes: usize, max_lines: usize) -> Problem {
+    let detail = format!("A batch may have {max_bytes} bytes and {max_lines} lines: send the rest in another");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
 /// The body of a report is no NDJSON.
 pub fn not_ndjson() -> Problem {
     let detail = "Content-Type must be application/x-ndjson: a JSON object per line";

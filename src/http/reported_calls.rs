@@ -3,11 +3,10 @@
 use crate::http::body::{self, NoBody};
 use crate::http::call::{AuthorizedCall, ok};
 use crate::http::fields::{Fields, InvalidField};
-use crate::http::problem::{Problem, no_body_problem, not_ndjson, use_methods};
+use crate::http::problem::{Problem, batch_too_large, no_body_problem, not_ndjson, use_methods};
 use crate::http::{Doors, origin};
 use crate::service;
 use crate::service::report_calls::{MAX_CALLS, REPORT_CALLS, ReportedCall, ReportedOutcome};
-use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
@@ -36,10 +35,7 @@ async fn report(request: HttpRequest, body: Payload, doors: web::Data<Doors>) ->
     let body = body::read_up_to(MAX_BATCH_BYTES, body, doors.body_timeout).await;
     let call = AuthorizedCall::of(&request, &doors, REPORT_CALLS).await?;
     let body = body.map_err(|no_body| match no_body {
-        NoBody::TooLarge => {
-            let detail = format!("A batch may have {MAX_BATCH_BYTES} bytes and {MAX_CALLS} lines");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-        }
+        NoBody::TooLarge => batch_too_large(MAX_BATCH_BYTES, MAX_CALLS),
         other => no_body_problem(other),
     })?;
     let content_type = request.headers().get(header::CONTENT_TYPE);
@@ -63,8 +59,7 @@ fn read_batch(body: &[u8]) -> Result<Vec<ReportedCall>, Problem> {
     for (at, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
         let number = at + 1;
         if calls.len() == MAX_CALLS {
-            let detail = format!("A batch may have {MAX_CALLS} lines: send the rest in another");
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
+            return Err(batch_too_large(MAX_BATCH_BYTES, MAX_CALLS));
         }
         let members: Map<String, Value> = serde_json::from_slice(line)
             .map_err(|error| Problem::invalid(format!("line {number}"), format!("is not a JSON object: {error}")))?;
