@@ -212,6 +212,8 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
         None => HttpServer::new(application)
             .workers(workers)
             .max_connections(max_connections)
+            // Else the end of an answer would wait until the client has acknowledged its beginning.
+            .tcp_nodelay(true)
             .client_request_timeout(config.server.client_request_timeout)
             .keep_alive(config.server.keep_alive)
             .shutdown_timeout(config.server.shutdown_timeout.as_secs())

@@ -145,14 +145,52 @@ impl Body for UploadBody {
     }
 }
 
-/// An upstream's body as the caller gets it. While it is on the way, `permit` is not given back; a caller that takes
+/// How often whoever reads from the upstream gets a turn to hand over what it has.
+const TURNS: usize = 2;
+
+/// What there is of a body already. Most answers are whole by the time their head is seen: they can go to the caller
+/// in one piece.
+#[derive(Debug)]
+pub enum AtHand {
+    /// Nothing yet.
+    Nothing,
+    /// Its first part.
+    Data(Bytes),
+    /// It has ended.
+    End,
+    /// It has broken off.
+    BrokenOff,
+}
+
+/// Looks what there is of a body, and waits for nothing.
+pub async fn at_hand(body: &mut Incoming) -> AtHand {
+    for _ in 0..TURNS {
+        match std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context))).await {
+            Poll::Pending => tokio::task::yield_now().await,
+            Poll::Ready(None) => return AtHand::End,
+            Poll::Ready(Some(Err(_))) => return AtHand::BrokenOff,
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) if !data.is_empty() => return AtHand::Data(data),
+                _ => {}
+            },
+        }
+    }
+    AtHand::Nothing
+}
+
+/// An upstream's body as the caller gets it, behind what was at hand. While it is on the way, `permit` is not given back; a caller that takes
 /// nothing for `idle_timeout` loses it.
 pub fn download(
+    first: Option<Bytes>,
     mut body: Incoming,
     idle_timeout: Duration,
     permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Bytes, BrokenOff>> + Send + 'static {
     let (to, from) = mpsc::channel(PARTS_ON_THE_WAY);
+    if let Some(first) = first {
+        // There is room for it.
+        let _ = to.try_send(Part::Data(first));
+    }
     // On its own, for a caller that takes nothing does not ask for more either.
     tokio::spawn(async move {
         let _permit = permit;

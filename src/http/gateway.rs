@@ -1,6 +1,6 @@
 //! Calls of the APIs behind this server: authorized, on the record, and only then on their way to the upstream.
 
-use crate::gateway::body::{BrokenOff, UploadBody, UploadEnd, Uploader, download};
+use crate::gateway::body::{AtHand, BrokenOff, UploadBody, UploadEnd, Uploader, at_hand, download};
 use crate::gateway::headers::{
     ConnectionOptions, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, goes_on, strip_answer,
 };
@@ -58,7 +58,7 @@ pub async fn call(
     };
     let onward = onward(&request, &doors, &route.settings, upstream, &caller, body)?;
     let answer = exchange(upstream, onward, uploader, &route.settings).await?;
-    back(answer, &request, &route.settings, permit)
+    back(answer, &request, &route.settings, permit).await
 }
 
 /// Puts the call on the record, let through or not.
@@ -252,13 +252,13 @@ fn given_up(end: UploadEnd, settings: &RouteSettings) -> Option<NotForwarded> {
 }
 
 /// The upstream's answer as the caller gets it.
-fn back(
+async fn back(
     answer: Response<Incoming>,
     request: &HttpRequest,
     settings: &RouteSettings,
     permit: OwnedSemaphorePermit,
 ) -> Result<HttpResponse, Problem> {
-    let (mut head, body) = answer.into_parts();
+    let (mut head, mut body) = answer.into_parts();
     // Another protocol was not asked for (RFC 9110 §15.2.2).
     let status = match StatusCode::from_u16(head.status.as_u16()) {
         Ok(status) if !status.is_informational() => status,
@@ -306,7 +306,14 @@ fn back(
     if length == Some(0) {
         return Ok(response);
     }
-    let body = Box::pin(download(body, settings.idle_timeout, permit));
+    let first = match at_hand(&mut body).await {
+        AtHand::Data(data) if length == Some(data.len() as u64) => return Ok(response.set_body(BoxBody::new(data))),
+        AtHand::Data(data) => Some(data),
+        AtHand::Nothing => None,
+        AtHand::End => return Ok(response),
+        AtHand::BrokenOff => return Err(NotForwarded::Upstream(UpstreamFailure::NoProperAnswer).into()),
+    };
+    let body = Box::pin(download(first, body, settings.idle_timeout, permit));
     Ok(match length {
         Some(length) => response.set_body(BoxBody::new(SizedStream::new(length, body))),
         None => response.set_body(BoxBody::new(BodyStream::new(body))),
