@@ -50,6 +50,16 @@ pub struct ReferenceToken {
     pub revoked_at: Option<Timestamp>,
 }
 
+/// Until when an application's tokens are revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedUntil {
+    /// Those that were signed, or made, until then.
+    pub until: Timestamp,
+    /// Whether it was disabled with its tokens, and not enabled since: then later ones go with them.
+    #[serde(default)]
+    pub is_disabled: bool,
+}
+
 /// What an event changed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TouchedToken {
@@ -68,7 +78,7 @@ pub enum TouchedToken {
 pub struct Tokens {
     revoked: OrdMap<Uuid, RevokedToken>,
     revoked_by_end: OrdSet<(Timestamp, Uuid)>,
-    revoked_until: OrdMap<ApplicationId, Timestamp>,
+    revoked_until: OrdMap<ApplicationId, RevokedUntil>,
     revoked_secrets: OrdMap<(ApplicationId, SecretId), Timestamp>,
     reference: OrdMap<Uuid, Arc<ReferenceToken>>,
     reference_by_hash: OrdMap<[u8; 32], Uuid>,
@@ -94,9 +104,18 @@ impl Tokens {
                 touched.push(TouchedToken::Revoked(data.jti));
                 touched
             }
-            Event::TokensRevoked(data) => self.revoke_until(data.application_id, data.issued_until),
-            Event::ApplicationDisabled(data) if data.revoke_tokens => self.revoke_until(data.application_id, time),
-            Event::ApplicationDeleted(data) => self.revoke_until(data.application_id, time),
+            Event::TokensRevoked(data) => {
+                let is_disabled = self.is_disabled(data.application_id);
+                self.revoke_until(data.application_id, latest(data.issued_until, recorded), is_disabled)
+            }
+            Event::ApplicationDisabled(data) if data.revoke_tokens => {
+                self.revoke_until(data.application_id, latest(time, recorded), true)
+            }
+            Event::ApplicationDeleted(data) => self.revoke_until(data.application_id, latest(time, recorded), true),
+            // Whatever was signed while it was being disabled, or since: none of it was good.
+            Event::ApplicationEnabled(data) if self.is_disabled(data.application_id) => {
+                self.revoke_until(data.application_id, latest(time, recorded), false)
+            }
             Event::SecretRevoked(data) if data.revoke_tokens => {
                 let mut touched = self.forget_secrets(data.application_id, time);
                 let known = self.secret_revoked_at(data.application_id, data.secret_id);
@@ -154,7 +173,7 @@ impl Tokens {
     /// is another question: [`Tokens::secrets_revoked_since`].
     pub fn revoked_at(&self, application: ApplicationId, jti: Uuid, issued_at: Timestamp) -> Option<Timestamp> {
         let alone = self.revoked.get(&jti).map(|revoked| revoked.revoked_at);
-        let until = self.revoked_until.get(&application).copied();
+        let until = self.revoked_until.get(&application).map(|revoked| revoked.until);
         alone.or_else(|| until.filter(|until| issued_at <= *until))
     }
 
@@ -213,7 +232,10 @@ impl Tokens {
 
     /// Since when this reference token is revoked, if it is: itself, or with all of its application's.
     pub fn reference_revoked_at(&self, token: &ReferenceToken) -> Option<Timestamp> {
-        let until = self.revoked_until.get(&token.application_id).copied();
+        let until = self
+            .revoked_until
+            .get(&token.application_id)
+            .map(|revoked| revoked.until);
         token
             .revoked_at
             .or_else(|| until.filter(|until| token.issued_at <= *until))
@@ -225,7 +247,7 @@ impl Tokens {
     }
 
     /// Until when an application's tokens are revoked.
-    pub fn revoked_until(&self, application: ApplicationId) -> Option<Timestamp> {
+    pub fn revoked_until(&self, application: ApplicationId) -> Option<RevokedUntil> {
         self.revoked_until.get(&application).copied()
     }
 
@@ -264,7 +286,7 @@ impl Tokens {
     }
 
     /// Puts back until when an application's tokens are revoked.
-    pub fn restore_application(&mut self, application: ApplicationId, until: Timestamp) {
+    pub fn restore_application(&mut self, application: ApplicationId, until: RevokedUntil) {
         self.revoked_until.insert(application, until);
     }
 
@@ -281,14 +303,22 @@ impl Tokens {
         self.reference.insert(token.id, Arc::new(token));
     }
 
-    fn revoke_until(&mut self, application: ApplicationId, until: Timestamp) -> Vec<TouchedToken> {
-        match self.revoked_until.get(&application) {
-            Some(known) if *known >= until => Vec::new(),
-            _ => {
-                self.revoked_until.insert(application, until);
-                vec![TouchedToken::Application(application)]
-            }
+    fn is_disabled(&self, application: ApplicationId) -> bool {
+        let known = self.revoked_until.get(&application);
+        known.is_some_and(|known| known.is_disabled)
+    }
+
+    fn revoke_until(&mut self, application: ApplicationId, until: Timestamp, is_disabled: bool) -> Vec<TouchedToken> {
+        let known = self.revoked_until.get(&application).copied();
+        let next = RevokedUntil {
+            until: known.map_or(until, |known| known.until.max(until)),
+            is_disabled,
+        };
+        if known == Some(next) {
+            return Vec::new();
         }
+        self.revoked_until.insert(application, next);
+        vec![TouchedToken::Application(application)]
     }
 
     fn forget_what_is_over(&mut self, time: Timestamp) -> Vec<TouchedToken> {
@@ -326,6 +356,19 @@ impl Tokens {
     }
 }
 
+/// The later of the time that the event says and that of its id. A token's time is that of its id, and ids never go
+/// back on a node, also when its clock does: a revocation must reach all that were signed before it.
+fn latest(time: Timestamp, recorded: &RecordedEvent) -> Timestamp {
+    time_of(recorded.envelope.id).map_or(time, |drawn| drawn.max(time))
+}
+
+/// The time in a UUIDv7, to the millisecond; none in another.
+pub fn time_of(id: Uuid) -> Option<Timestamp> {
+    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
+    let micros = i64::try_from(seconds).ok()?.checked_mul(1_000_000)? + i64::from(nanoseconds / 1_000);
+    Some(Timestamp::from_unix_micros(micros))
+}
+
 impl ReferenceToken {
     fn issued(data: &ReferenceTokenIssued, recorded: &RecordedEvent) -> Self {
         Self {
@@ -349,7 +392,9 @@ impl ReferenceToken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{ApplicationDisabled, ReferenceTokenRevoked, SecretRevoked, TokenRevoked, TokensRevoked};
+    use crate::event::{
+        ApplicationDisabled, ApplicationEnabled, ReferenceTokenRevoked, SecretRevoked, TokenRevoked, TokensRevoked,
+    };
     use crate::recorded_event::Envelope;
     use crate::values::StreamName;
 
@@ -418,6 +463,14 @@ mod tests {
             secret_id: secret(number),
             reason: None,
             revoke_tokens,
+        }
+    }
+
+    fn enabled() -> ApplicationEnabled {
+        ApplicationEnabled {
+            application_id: application(),
+            application_uri: uri(),
+            reason: None,
         }
     }
 
@@ -507,16 +560,33 @@ mod tests {
     fn an_earlier_end_gives_no_token_back() {
         let mut tokens = tokens([at(100, all_revoked(100))]);
         assert_eq!(tokens.apply(&at(200, all_revoked(50))), []);
-        assert_eq!(tokens.revoked_until(application()), Some(time(100)));
+        let until = tokens.revoked_until(application()).map(|revoked| revoked.until);
+        assert_eq!(until, Some(time(100)));
     }
 
     #[test]
     fn a_disabled_application_loses_its_tokens_for_good_when_asked() {
         assert_eq!(tokens([at(100, disabled(false))]).revoked_until(application()), None);
-        assert_eq!(
-            tokens([at(100, disabled(true))]).revoked_until(application()),
-            Some(time(100))
-        );
+        let mut tokens = tokens([at(100, disabled(true))]);
+        assert!(tokens.revoked_at(application(), id(1), time(100)).is_some());
+        // Signed while it was being disabled, or since: gone when it is enabled, and what comes then is good.
+        tokens.apply(&at(150, all_revoked(120)));
+        tokens.apply(&at(200, enabled()));
+        assert!(tokens.revoked_at(application(), id(1), time(200)).is_some());
+        assert_eq!(tokens.revoked_at(application(), id(1), time(201)), None);
+        tokens.apply(&at(300, enabled()));
+        assert_eq!(tokens.revoked_at(application(), id(1), time(250)), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_leaves_no_token_out() {
+        // Ids never go back on a node: that of the event is later than its time.
+        let mut revoked = at(100, all_revoked(100));
+        let millis = u128::try_from(time(400).unix_micros() / 1_000).unwrap();
+        revoked.envelope.id = Uuid::from_u128((millis << 80) | (0x7 << 76) | (0x2 << 62));
+        let tokens = tokens([revoked]);
+        assert!(tokens.revoked_at(application(), id(1), time(400)).is_some());
+        assert_eq!(tokens.revoked_at(application(), id(1), time(401)), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use grantlog_projections::recorded_event::Envelope;
 use grantlog_projections::reported_calls::{Remembered, ReportedCalls};
 use grantlog_projections::service_run::ServiceRun;
 use grantlog_projections::sessions::{Session, Sessions};
-use grantlog_projections::tokens::{ReferenceToken, RevokedToken, Tokens, TouchedToken};
+use grantlog_projections::tokens::{ReferenceToken, RevokedToken, RevokedUntil, Tokens, TouchedToken};
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::*;
 use grantlog_projections::{Event, RecordedEvent};
@@ -78,7 +78,7 @@ impl State {
                 }
                 TouchedToken::Application(id) => {
                     let until = self.tokens.revoked_until(id).expect("it is one of all");
-                    tokens.restore_application(id, through_json::<Timestamp>(&until));
+                    tokens.restore_application(id, through_json::<RevokedUntil>(&until));
                 }
                 TouchedToken::Secret(id, secret) => {
                     let revoked_at = self.tokens.secret_revoked_at(id, secret).expect("it is one of all");

@@ -59,6 +59,7 @@ impl VerificationKey {
 /// the time is not. No `Debug`, and it does not hold the token.
 #[derive(Clone)]
 pub struct SignedToken {
+    kid: Box<str>,
     claims: Claims,
     token_hint: String,
 }
@@ -152,11 +153,18 @@ impl TokenInvalid {
 impl SignedToken {
     /// Checks form and signature.
     pub fn open(token: &str, keys: &VerificationKeys) -> Result<Self, TokenInvalid> {
+        let (kid, claims) = signed_claims(token, keys)?;
         Ok(Self {
-            claims: signed_claims(token, keys)?,
+            kid,
+            claims,
             // Every token that verifies is long enough for one and of the right characters.
             token_hint: token_hint(token).unwrap_or_default(),
         })
+    }
+
+    /// Whether the key that signed it is one of these.
+    pub fn is_of(&self, keys: &VerificationKeys) -> bool {
+        keys.by_kid.contains_key(&self.kid)
     }
 
     /// The APIs that it names.
@@ -262,7 +270,8 @@ struct Claims {
     org_code: Option<OrgCode>,
 }
 
-fn signed_claims(token: &str, keys: &VerificationKeys) -> Result<Claims, TokenInvalid> {
+/// What a token says, and the key that vouches for it.
+fn signed_claims(token: &str, keys: &VerificationKeys) -> Result<(Box<str>, Claims), TokenInvalid> {
     use TokenInvalid::{BadSignature, MalformedToken, MissingToken, UnknownKey};
 
     if token.is_empty() {
@@ -304,7 +313,7 @@ fn signed_claims(token: &str, keys: &VerificationKeys) -> Result<Claims, TokenIn
     if claims.sub != claims.client_id {
         return Err(MalformedToken("sub is not client_id"));
     }
-    Ok(claims)
+    Ok((header.kid.into(), claims))
 }
 
 // Refuses padding, other alphabets and bits that belong to no byte: each text has one encoding.

@@ -29,7 +29,7 @@ const WRITTEN_ANEW: [&str; 3] = ["host", "content-length", "expect"];
 
 /// What an upstream would believe although only we may say it, or what would make it another call than the one that
 /// was authorized: another address, another host, another method, another path.
-const NOT_THE_CALLERS: [&str; 18] = [
+const NOT_THE_CALLERS: [&str; 15] = [
     "x-client-id",
     "x-system-user",
     "x-scope",
@@ -37,30 +37,32 @@ const NOT_THE_CALLERS: [&str; 18] = [
     "x-session-id",
     "x-token-id",
     "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-method",
-    "x-forwarded-proto",
-    "x-forwarded-uri",
     "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
-    "x-original-url",
     "x-rewrite-url",
 ];
+
+/// What begins like that is about the request as a proxy has seen it.
+const NOT_THE_CALLERS_FAMILIES: [&str; 2] = ["x-forwarded-", "x-original-"];
 
 /// Where the caller's token is.
 const TOKEN: [&str; 2] = ["authorization", "x-api-key"];
 
 /// Whether a caller's header goes on to the upstream. `named` are the options of its `Connection`.
 pub fn goes_on(name: &str, named: &ConnectionOptions, forward_token: bool) -> bool {
-    // To CGI and WSGI `X_Client_Id` and `X-Client-Id` are the same.
+    // To CGI and WSGI `X_Client_Id`, `X.Client.Id` and `X-Client-Id` are the same.
     let is_one_of = |names: &[&str]| names.iter().any(|known| same_name(known, name));
     !is_one_of(&HOP_BY_HOP)
         && !is_one_of(&WRITTEN_ANEW)
         && !is_one_of(&NOT_THE_CALLERS)
-        && (forward_token || !is_one_of(&TOKEN))
+        && !NOT_THE_CALLERS_FAMILIES.iter().any(|family| begins_with(family, name))
+        // As the token was read here, and in no other spelling: that would be a second one.
+        && (!is_one_of(&TOKEN) || forward_token && TOKEN.iter().any(|known| known.eq_ignore_ascii_case(name)))
         && !named.name(name)
 }
 
@@ -98,10 +100,15 @@ impl ConnectionOptions {
 }
 
 fn same_name(known: &str, name: &str) -> bool {
-    known.len() == name.len()
+    known.len() == name.len() && begins_with(known, name)
+}
+
+fn begins_with(known: &str, name: &str) -> bool {
+    known.len() <= name.len()
         && known.bytes().zip(name.bytes()).all(|(known, given)| match given {
-            b'_' => known == b'-',
-            given => known == given.to_ascii_lowercase(),
+            given if given.is_ascii_alphanumeric() => known == given.to_ascii_lowercase(),
+            // Some servers write all others alike.
+            _ => known == b'-',
         })
 }
 
@@ -120,6 +127,8 @@ mod tests {
             "X-Client-Id",
             "x_client_id",
             "X_CLIENT-ID",
+            "X.Client.Id",
+            "x+client!id",
             "X-Scope",
             "X_Org_Code",
             "X-Token-Id",
@@ -131,6 +140,11 @@ mod tests {
             "Forwarded",
             "X-HTTP-Method-Override",
             "X-Original-URL",
+            "X-Original-URI",
+            "X-Original-Method",
+            "X-Forwarded-Prefix",
+            "X_Forwarded_User",
+            "True-Client-Ip",
         ] {
             assert!(!passes(name, &[]), "{name}");
         }

@@ -82,6 +82,11 @@ impl Gateway {
 }
 
 impl Route {
+    /// Whether there are as many calls at the upstream as there may be.
+    pub fn is_full(&self) -> bool {
+        self.in_flight.available_permits() == 0
+    }
+
     /// Leave to send one more call to the upstream, until it is dropped; none while too many are there.
     pub fn enter(&self) -> Option<OwnedSemaphorePermit> {
         self.in_flight.clone().try_acquire_owned().ok()

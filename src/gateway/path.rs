@@ -12,7 +12,8 @@ const TWICE: [&str; 4] = ["%2e", "%2f", "%5c", "%00"];
 pub struct ClearPath<'a> {
     /// Its segments below the route's prefix, decoded once. A slash at the end leaves none.
     pub segments: Vec<Cow<'a, str>>,
-    /// Whether some segment has parameters (`;`): to some servers those are no part of its name.
+    /// Whether some segment has parameters (`;`), or dots or blanks at its end: to some servers those are no part of its
+    /// name.
     pub has_parameters: bool,
 }
 
@@ -62,7 +63,7 @@ impl<'a> ClearPath<'a> {
             if name.bytes().all(|byte| matches!(byte, b'.' | b' ')) {
                 return Err(AmbiguousPath::DotSegment);
             }
-            has_parameters |= name.len() < segment.len();
+            has_parameters |= name.len() < segment.len() || name.ends_with(['.', ' ']);
             segments.push(segment);
         }
         Ok(Self {
@@ -126,7 +127,9 @@ mod tests {
         assert_eq!(segments("/Customers(Id=1,Name='a.b')"), ["Customers(Id=1,Name='a.b')"]);
         assert!(ClearPath::parse("/a;v=1").unwrap().has_parameters);
         assert!(ClearPath::parse("/a%3Bv=1").unwrap().has_parameters);
-        assert!(!ClearPath::parse("/a").unwrap().has_parameters);
+        assert!(ClearPath::parse("/a.").unwrap().has_parameters);
+        assert!(ClearPath::parse("/a%20/b").unwrap().has_parameters);
+        assert!(!ClearPath::parse("/a.b").unwrap().has_parameters);
     }
 
     #[test]

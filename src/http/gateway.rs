@@ -46,9 +46,13 @@ pub async fn call(
     let Some(upstream) = connections.of(number) else {
         return Err(problem::not_found().await);
     };
-    // Before anything is decided: what does not pass is no call, and a flood of it must not fill the record.
-    let permit = route.enter().ok_or(NotForwarded::Busy)?;
+    // Before anything is decided: what does not pass is no call, and a flood of it must not fill the record. A place is
+    // taken only by who may have it.
+    if route.is_full() {
+        return Err(NotForwarded::Busy.into());
+    }
     let caller = authorize(&request, &doors, route).await?;
+    let permit = route.enter().ok_or(NotForwarded::Busy)?;
     let (uploader, body) = match payload.into_inner() {
         dev::Payload::None => (None, UploadBody::none()),
         given => {
@@ -103,7 +107,8 @@ fn unfit(
         Err(ambiguous) => return Some(NotForwarded::Ambiguous(ambiguous.to_string())),
         // To some servers `/orders;x` is `/orders`.
         Ok(path) if path.has_parameters && settings.looks_at_paths() => {
-            let detail = "the path has parameters (;), which this route's rules cannot tell from names";
+            let detail =
+                "the path has parameters (;), or dots or blanks at a name's end, which not every server reads alike";
             return Some(NotForwarded::Ambiguous(detail.into()));
         }
         Ok(_) => {}

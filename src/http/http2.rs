@@ -15,14 +15,15 @@ use hyper::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderV
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Requests that a connection may have at once.
@@ -43,6 +44,11 @@ const MAX_OWN_RESETS: usize = 100;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long it may take to say so.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a peer may take nothing of an answer that is there.
+const LONGEST_STALL: Duration = Duration::from_secs(30);
+/// How often it is looked whether one does.
+const LOOK_FOR_STALLS_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a connection may be idle.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +106,8 @@ pub async fn serve<S, B>(
     S::Future: 'static,
     B: MessageBody + 'static,
 {
+    let starved = Starved::default();
+    let starved_here = starved.clone();
     let open = Rc::new(Cell::new(0_usize));
     let served = Rc::new(Cell::new(0_u64));
     let (open_here, served_here) = (open.clone(), served.clone());
@@ -107,8 +115,11 @@ pub async fn serve<S, B>(
         open_here.set(open_here.get() + 1);
         served_here.set(served_here.get() + 1);
         let carried = (load.carry(), Carried(open_here.clone()));
-        let application = application.clone();
-        async move { Ok::<_, Infallible>(answer(request, peer, &*application, carried).await) }
+        let (application, starved) = (application.clone(), starved_here.clone());
+        async move {
+            let answer = answer(request, peer, &*application, carried).await;
+            Ok::<_, Infallible>(answer.map(|body| body.watched(starved)))
+        }
     });
     let connection = http2::Builder::new(OnThisThread)
         .timer(TokioTimer::new())
@@ -126,6 +137,7 @@ pub async fn serve<S, B>(
     let mut stopping = pin!(stopping);
     let mut is_stopping = false;
     let mut known = 0;
+    let mut looks = tokio::time::interval(LOOK_FOR_STALLS_EVERY);
     loop {
         let patience = if known == 0 { idleness.first } else { idleness.later };
         tokio::select! {
@@ -135,6 +147,10 @@ pub async fn serve<S, B>(
                 is_stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
+            // Its streams would keep places that others need for as long as it likes.
+            _ = looks.tick() => if starved.since_long() {
+                return;
+            },
             () = tokio::time::sleep(patience) => {
                 let is_idle = open.get() == 0 && served.get() == known;
                 // It had its time to end by itself.
@@ -286,10 +302,12 @@ fn outward(response: Response<BoxBody>, is_head: bool, carried: Counted) -> hype
     let body = match is_head || !has_content || announced == Some(0) {
         true => AnswerBody {
             body: None,
+            watch: None,
             _carried: None,
         },
         false => AnswerBody {
             body: Some(body),
+            watch: None,
             _carried: Some(carried),
         },
     };
@@ -302,7 +320,63 @@ fn outward(response: Response<BoxBody>, is_head: bool, carried: Counted) -> hype
 /// An answer's body. As long as it is on the way its request is not over.
 struct AnswerBody {
     body: Option<BoxBody>,
+    watch: Option<Watch>,
     _carried: Option<Counted>,
+}
+
+impl AnswerBody {
+    fn watched(mut self, starved: Starved) -> Self {
+        self.watch = self.body.as_ref().map(|_| Watch::begin(starved));
+        self
+    }
+}
+
+/// The bodies of a connection that have something to send which their peer does not take, and since when.
+#[derive(Clone, Default)]
+struct Starved {
+    since: Rc<RefCell<BTreeMap<u64, Instant>>>,
+    begun: Rc<Cell<u64>>,
+}
+
+impl Starved {
+    fn since_long(&self) -> bool {
+        self.since
+            .borrow()
+            .values()
+            .any(|since| since.elapsed() >= LONGEST_STALL)
+    }
+}
+
+/// One body among them.
+struct Watch {
+    starved: Starved,
+    number: u64,
+}
+
+impl Watch {
+    fn begin(starved: Starved) -> Self {
+        let number = starved.begun.get();
+        starved.begun.set(number + 1);
+        let watch = Self { starved, number };
+        watch.has_something();
+        watch
+    }
+
+    /// What was asked for is there, and is asked for again only when the peer has taken it.
+    fn has_something(&self) {
+        self.starved.since.borrow_mut().insert(self.number, Instant::now());
+    }
+
+    /// The peer has taken all that there is.
+    fn has_nothing(&self) {
+        self.starved.since.borrow_mut().remove(&self.number);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.has_nothing();
+    }
 }
 
 impl Body for AnswerBody {
@@ -316,9 +390,14 @@ impl Body for AnswerBody {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        Pin::new(body)
-            .poll_next(context)
-            .map(|part| part.map(|part| part.map(Frame::data).map_err(|_| BrokenOff)))
+        let polled = Pin::new(body).poll_next(context);
+        if let Some(watch) = &self.watch {
+            match &polled {
+                Poll::Ready(Some(_)) => watch.has_something(),
+                Poll::Ready(None) | Poll::Pending => watch.has_nothing(),
+            }
+        }
+        polled.map(|part| part.map(|part| part.map(Frame::data).map_err(|_| BrokenOff)))
     }
 
     fn is_end_stream(&self) -> bool {

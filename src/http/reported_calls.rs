@@ -63,7 +63,7 @@ fn read_batch(body: &[u8]) -> Result<Vec<ReportedCall>, Problem> {
         }
         let members: Map<String, Value> = serde_json::from_slice(line)
             .map_err(|error| Problem::invalid(format!("line {number}"), format!("is not a JSON object: {error}")))?;
-        let call = read_call(Fields::new(members)).map_err(|invalid| {
+        let call = read_call(number, Fields::new(members)).map_err(|invalid| {
             let InvalidField { field, message } = invalid;
             Problem::invalid(format!("line {number}, {field}"), message)
         })?;
@@ -72,7 +72,7 @@ fn read_batch(body: &[u8]) -> Result<Vec<ReportedCall>, Problem> {
     Ok(calls)
 }
 
-fn read_call(mut fields: Fields) -> Result<ReportedCall, InvalidField> {
+fn read_call(line: usize, mut fields: Fields) -> Result<ReportedCall, InvalidField> {
     let missing = |name: &'static str| move || InvalidField::new(name, "is missing");
     let id = fields.value::<Uuid>("id", "a UUID, another for each call")?;
     let time = fields.parsed_value("time", Timestamp::parse)?;
@@ -108,6 +108,7 @@ fn read_call(mut fields: Fields) -> Result<ReportedCall, InvalidField> {
         ));
     }
     let call = ReportedCall {
+        line,
         id: id.ok_or_else(missing("id"))?,
         time,
         audience: fields.parsed_value("audience", Audience::parse)?,

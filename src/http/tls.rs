@@ -15,6 +15,9 @@ use tokio_rustls::TlsAcceptor;
 
 /// Protocols that a client may choose, the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// How long a connection that is closed is read on, so that its last answer arrives (RFC 9112 §9.6), and how long it may
+/// take to end: what actix-web gives plain connections.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// TLS handshakes that one worker has at once: each costs a signature.
 const MAX_HANDSHAKES: usize = 256;
 
@@ -77,6 +80,7 @@ where
                     })
                     .keep_alive(serving.keep_alive)
                     .client_request_timeout(serving.client_request_timeout)
+                    .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                     .h1(actix_service::map_config(for_http1, |()| AppConfig::default()));
                 let http1 = Rc::new(http1.new_service(()).await?);
                 let http2 = Rc::new(for_http2.new_service(AppConfig::default()).await?);

@@ -36,7 +36,7 @@ pub struct PolicySettings {
 }
 
 /// The scopes that open Grantlog's own endpoints.
-pub const OWN_SCOPES: [&str; 7] = [
+pub const OWN_SCOPES: [&str; 9] = [
     "applications:read",
     "applications:write",
     "keys:write",
@@ -44,6 +44,8 @@ pub const OWN_SCOPES: [&str; 7] = [
     "audit:read",
     "audit:export",
     "audit:hold",
+    "introspect",
+    "calls:report",
 ];
 /// An application that the first start registers: without it nobody could use what Grantlog's own endpoints
 /// offer.
@@ -67,6 +69,9 @@ pub const ADMINISTRATOR: FirstApplication = FirstApplication {
         "keys:write",
         "tokens:revoke",
         "audit:read",
+        // Of resource servers: to have them is to be able to hand them on.
+        "introspect",
+        "calls:report",
     ],
 };
 /// Who audits: may take the trail out and hold it, and can change nothing. `applications:read` is what an

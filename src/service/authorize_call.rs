@@ -15,6 +15,7 @@ use grantlog_projections::event::{
     Via,
 };
 use grantlog_projections::sessions::Session;
+use grantlog_projections::tokens::time_of;
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
     Actor, ApplicationId, ApplicationUri, Audience, OrgCode, Scope, SecretId, StreamName, SystemUser, Timestamp,
@@ -190,6 +191,8 @@ pub(super) struct Holder {
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
     pub hint: String,
+    /// The APIs of an access token that nobody presented: its event tells.
+    audiences: Vec<Audience>,
     /// An access token, with what is remembered of it.
     signed: Option<Arc<Signed>>,
 }
@@ -208,6 +211,7 @@ impl From<&TokenIssued> for Holder {
             issued_at: issued.issued_at,
             expires_at: issued.expires_at,
             hint: issued.token_hint.clone(),
+            audiences: issued.audiences.clone(),
             signed: None,
         }
     }
@@ -227,6 +231,7 @@ impl From<&Session> for Holder {
             issued_at: signed_at(session.jti).unwrap_or(session.started_at),
             expires_at: session.token_expires_at,
             hint: String::new(),
+            audiences: Vec::new(),
             signed: None,
         }
     }
@@ -396,6 +401,7 @@ impl Service {
 
     /// What can change from one moment to the next.
     async fn check(&self, call: Call<'_>, holder: &Holder, circumstances: &Circumstances) -> Result<(), Undecided> {
+        self.still_known(holder)?;
         if self.is_revoked(holder).await? {
             return Err(Invalid::of(holder, DenialReason::TokenRevoked).into());
         }
@@ -410,6 +416,16 @@ impl Service {
         self.may(holder, demand, source_ip)
             .map_err(|reason| Invalid::of(holder, reason))?;
         Ok(())
+    }
+
+    /// Whether the key that signed a token is still published: it may have been retired since.
+    pub(super) fn still_known(&self, holder: &Holder) -> Result<(), Invalid> {
+        match &holder.signed {
+            Some(signed) if !signed.token.is_of(&self.keys.verification()) => {
+                Err(Invalid::of_nobody(DenialReason::UnknownKey))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether whoever holds this token may do what is asked for, as things are now; `source_ip`: where from, when the
@@ -481,6 +497,7 @@ impl Service {
             issued_at: signed_at(verified.jti).unwrap_or(verified.issued_at),
             expires_at: verified.expires_at,
             hint: verified.token_hint,
+            audiences: Vec::new(),
             signed: Some(signed),
         })
     }
@@ -527,6 +544,7 @@ impl Service {
             issued_at: found.issued_at,
             expires_at: found.expires_at,
             hint: found.hint.clone(),
+            audiences: Vec::new(),
             signed: None,
         })
     }
@@ -546,6 +564,9 @@ impl Service {
     pub(super) fn audiences_of_token(&self, holder: &Holder) -> Vec<Audience> {
         if let Some(signed) = &holder.signed {
             return signed.token.audiences().to_vec();
+        }
+        if holder.kind == TokenKind::Jwt {
+            return holder.audiences.clone();
         }
         let snapshot = self.snapshot();
         let application = snapshot.directory.application(holder.application_id);
@@ -628,9 +649,7 @@ pub(super) enum Revocation {
 
 /// A token's id is that of its event, a UUIDv7, so it tells when it was made, to the millisecond.
 pub(super) fn signed_at(jti: Uuid) -> Option<Timestamp> {
-    let (seconds, nanoseconds) = jti.get_timestamp()?.to_unix();
-    let micros = i64::try_from(seconds).ok()?.checked_mul(1_000_000)? + i64::from(nanoseconds / 1_000);
-    Some(Timestamp::from_unix_micros(micros))
+    time_of(jti)
 }
 
 fn authorized_fact(call: Call<'_>, holder: &Holder, session_id: Uuid) -> ApiCallAuthorized {

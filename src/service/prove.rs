@@ -114,8 +114,15 @@ impl Service {
     pub(super) async fn index_of_token(&self, jti: Uuid) -> Result<Option<u64>, ServiceError> {
         // Whoever has just got the token may ask: its event is durable, but perhaps not indexed yet.
         let indexed = self.audit.wait_until_indexed(self.store.log_size());
-        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, indexed).await {
-            return Err(ServiceError::Audit(error.to_string()));
+        match tokio::time::timeout(PATIENCE, indexed).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(ServiceError::Audit(error.to_string())),
+            // What it does not find yet may be there.
+            Err(_) => {
+                return Err(ServiceError::Busy(
+                    "the audit index has not read the log so far yet".into(),
+                ));
+            }
         }
         let filter = Filter::parse(&format!("jti eq \"{jti}\""), super::now());
         let mut query = AuditQuery {

@@ -30,6 +30,8 @@ const CALLS_AT_ONCE: usize = 128;
 /// A call as an API tells of it, every value checked.
 #[derive(Debug, Clone)]
 pub struct ReportedCall {
+    /// Its line in the batch, from 1.
+    pub line: usize,
     /// The API's own id of it.
     pub id: Uuid,
     /// When it was, by the API's clock.
@@ -121,16 +123,20 @@ impl Service {
         circumstances: &Circumstances,
     ) -> Result<Reported, ServiceError> {
         let _turn = self.reports.turn.lock().await;
+        // What the batch before recorded is known here, also when it broke off half-way.
+        if let Some(last) = self.store.log_size().checked_sub(1) {
+            self.live.reached(last).await?;
+        }
         let mut reported = Reported::default();
         let mut new = Vec::new();
         {
             let known = &self.snapshot().reported_calls;
             let mut seen = HashSet::new();
-            for (at, call) in calls.into_iter().enumerate() {
+            for call in calls {
                 if known.contains(reporter.application_id, call.id) || !seen.insert(call.id) {
                     reported.duplicates += 1;
                 } else {
-                    new.push((at + 1, call));
+                    new.push(call);
                 }
             }
         }
@@ -144,21 +150,21 @@ impl Service {
             }
             // The tokens first, one after the other: then the calls are recorded in the order in which they were told.
             let mut holders = Vec::with_capacity(some.len());
-            for (_, call) in &some {
+            for call in &some {
                 holders.push(self.reported_holder(call, circumstances).await?);
             }
             let recorded = some
                 .iter()
                 .zip(holders)
-                .map(|((_, call), holder)| self.report_call(call, holder, reporter, &own, circumstances));
-            for ((line, call), recorded) in some.iter().zip(join_all(recorded).await) {
+                .map(|(call, holder)| self.report_call(call, holder, reporter, &own, circumstances));
+            for (call, recorded) in some.iter().zip(join_all(recorded).await) {
                 match recorded {
                     Ok(index) => {
                         reported.recorded += 1;
                         last_index = last_index.max(index);
                     }
                     Err(NotReported::Rejected(reason)) => reported.rejected.push(Rejected {
-                        line: *line,
+                        line: call.line,
                         id: call.id,
                         reason,
                     }),
@@ -210,6 +216,9 @@ impl Service {
             (ReportedOutcome::Authorized, None) => Err(NotReported::Rejected(
                 "no token with this jti was issued to this client_id".into(),
             )),
+            (ReportedOutcome::Authorized, Some(holder)) if !self.audiences_of_token(&holder).contains(&audience) => {
+                Err(NotReported::Rejected(format!("the token is not for {audience}")))
+            }
             (ReportedOutcome::Authorized, Some(holder)) => {
                 let fact = |session_id| ApiCallAuthorized {
                     via: Via::Reported,
@@ -228,8 +237,13 @@ impl Service {
                     report: Some(report.clone()),
                 };
                 self.metrics.api_call(Via::Reported, None);
-                // A token that is over by the time its call is told of begins no session.
-                if circumstances.now < holder.expires_at {
+                // A token that is over or revoked by the time its call is told of begins no session.
+                let still_holds = match self.still_holds(&holder).await {
+                    Ok(()) => circumstances.now < holder.expires_at,
+                    Err(Undecided::Denied(_)) => false,
+                    Err(Undecided::Failed(error)) => return Err(error.into()),
+                };
+                if still_holds {
                     let recorded = self
                         .record_call(&holder, &reporter.actor(), &circumstances, |session_id| {
                             fact(Some(session_id))

@@ -231,7 +231,8 @@ impl Service {
 
     /// What can change from one moment to the next: revocation and the application. Where the call came from is not
     /// known here.
-    async fn still_holds(&self, holder: &Holder) -> Result<(), Undecided> {
+    pub(super) async fn still_holds(&self, holder: &Holder) -> Result<(), Undecided> {
+        self.still_known(holder)?;
         if self.is_revoked(holder).await? {
             return Err(Invalid::of(holder, DenialReason::TokenRevoked).into());
         }

@@ -221,7 +221,12 @@ async fn a_path_opens_its_own_organisation_alone() {
         );
     }
     assert_eq!(behind.upstream.requests(), reached);
-    // The API gets the path that was decided on.
+    // The API gets the path that was decided on, also with a line break in it.
+    let answer = raw_get(&behind, "/orgs/OTHER/orders/..%2f..%2f..%2forgs/ACME/orders/%0ax");
+    assert!(
+        answer.contains("\r\n\r\nGET /orgs/ACME/orders/%0Ax HTTP/1.1\r\n"),
+        "{answer}"
+    );
     let answer = raw_get(&behind, "/orgs/OTHER/%2e%2e/ACME/orders/a%20b?c=%20d");
     assert!(
         answer.contains("\r\n\r\nGET /orgs/ACME/orders/a%20b?c=%20d HTTP/1.1\r\n"),

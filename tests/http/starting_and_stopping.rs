@@ -35,7 +35,7 @@ async fn a_first_start_makes_what_it_needs_and_says_how_to_go_on() {
     assert_eq!(administrator["application_uri"], "grantlog.admin");
     assert_eq!(
         administrator["scope"],
-        "applications:read applications:write keys:write tokens:revoke audit:read"
+        "applications:read applications:write keys:write tokens:revoke audit:read introspect calls:report"
     );
     let auditor = log[1].data();
     assert_eq!(auditor["application_uri"], "grantlog.auditor");
