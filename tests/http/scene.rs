@@ -270,7 +270,15 @@ pub async fn append_to_log(folder: &TempDir, facts: Vec<(StreamName, Event)>) {
 /// The same at a time of the past.
 pub async fn append_to_log_at(folder: &TempDir, time: Timestamp, facts: Vec<(StreamName, Event)>) {
     let path = folder.path().join("data/events.db");
-    let store = SqliteEventStore::open(SqliteOptions::new(path)).expect("the log opens");
+    let started = Instant::now();
+    let store = loop {
+        match SqliteEventStore::open(SqliteOptions::new(path.clone())) {
+            Ok(store) => break store,
+            // A process that another test is just starting has the lock, too, until it is another program.
+            Err(error) => assert!(started.elapsed() < PATIENCE, "the log does not open: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     for (stream, event) in facts {
         let envelope = Envelope {
             id: Uuid::now_v7(),
