@@ -42,6 +42,8 @@ mod audit {
     pub mod network;
     #[path = "../../src/audit/query.rs"]
     pub mod query;
+    #[path = "../../src/audit/skim.rs"]
+    pub mod skim;
 
     pub use event::AuditEvent;
 }

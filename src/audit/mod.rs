@@ -1,8 +1,8 @@
 //! The audit trail: what is in the log, found by what people search by.
 //!
-//! `skim` reads of an event what all others here want of it. `index` follows the log and keeps where each searched value occurs, `query` is a search as the caller
-//! puts it, `filter` the expression in it, `search` answers it a page at a time, `event` is one event as a page
-//! shows it. `selection` asks the same of one event at a time, for those who follow the log (a tail) or take a
+//! `skim` reads of an event what all others here want of it. `index` follows the log and keeps where each searched
+//! value occurs, `query` is a search as the caller puts it, `filter` the expression in it, `search` answers it a page
+//! at a time, `event` is one event as a page shows it. `selection` asks the same of one event at a time, for those who follow the log (a tail) or take a
 //! copy of it (`export`). `transparency` is what an outsider checks the log with. `usage` follows the log, too, and
 //! counts what each application uses; `changes` puts a change of configuration in words, `diff` several of them,
 //! `reports` and `statistics` are read out of the log.
