@@ -1,6 +1,7 @@
 //! A token request, from its parsed form to a durable answer.
 
 use crate::credentials::client_secret::{self, ClientSecret};
+use crate::credentials::reference_token;
 use crate::event_store::ExpectedRevision;
 use crate::oauth::claims::AccessTokenClaims;
 use crate::oauth::{OAuthError, Refusal, TokenRequest, presented_client_id};
@@ -428,14 +429,18 @@ impl Service {
     }
 }
 
-/// A presented client_id as events and counters keep it. Clients that mix up id and secret are common enough: what
-/// is one of our secrets is kept as its hint.
+/// A presented client_id as events and counters keep it. Clients that mix up id, secret and token are common enough: what
+/// is one of our secrets or reference tokens is kept as its hint.
 pub(super) fn kept_client_id(client_id: &str) -> String {
-    if !ClientSecret::is_well_formed(client_id) {
+    let prefix = if ClientSecret::is_well_formed(client_id) {
+        "gls_"
+    } else if reference_token::presented_hash(client_id).is_some() {
+        "glr_"
+    } else {
         return presented_client_id(client_id);
-    }
+    };
     let hint_starts = client_id.len().saturating_sub(SECRET_HINT_CHARS);
-    format!("gls_…{}", client_id.get(hint_starts..).unwrap_or_default())
+    format!("{prefix}…{}", client_id.get(hint_starts..).unwrap_or_default())
 }
 
 /// Rounded up: who comes back then is not too early.
@@ -457,5 +462,20 @@ pub(super) fn unavailable(error: ServiceError) -> OAuthError {
     }
     OAuthError::TemporarilyUnavailable {
         retry_after_seconds: RETRY_AFTER_SECONDS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::reference_token::ReferenceTokenText;
+
+    #[test]
+    fn a_secret_or_a_token_in_the_wrong_place_is_kept_as_its_hint() {
+        let secret = ClientSecret::generate().unwrap();
+        let token = ReferenceTokenText::generate().unwrap();
+        assert_eq!(kept_client_id(secret.expose()), format!("gls_…{}", secret.hint()));
+        assert_eq!(kept_client_id(token.expose()), format!("glr_…{}", token.hint()));
+        assert_eq!(kept_client_id("my.trusted.app/service"), "my.trusted.app/service");
     }
 }
