@@ -79,8 +79,9 @@ fn forwarded_problem(log: &Log, call: &ForwardedCall) -> Option<String> {
         // Once is the most that it may have reached the API, and never without its event.
         (0 | 1, Some(true), 1, 0) | (0, Some(false), _, 1) => None,
         (1, None, 1, 0) => None,
-        // Without an answer it may have ended anywhere before the API.
-        (0, None, 0 | 1, 0) | (0, None, 0, 1) => None,
+        // Without an answer it may have ended anywhere before the API: as a call that was let through, and lost its
+        // token while that was being recorded, with both on the record (that one would have been answered 401).
+        (0, None, 0 | 1, 0 | 1) => None,
         (reached, is_let_through, ..) => Some(format!(
             "the call {name} reached the API {reached} times, was answered {is_let_through:?}, and is in the log as \
              let through {authorized} times and as denied {denied} times"
