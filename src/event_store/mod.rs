@@ -7,6 +7,14 @@ pub mod removal;
 
 pub mod sqlite;
 
+pub mod kurrentdb;
+
+mod answers;
+
+mod end;
+
+mod tail;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
