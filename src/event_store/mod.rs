@@ -210,6 +210,10 @@ pub trait EventStore: Send + Sync + 'static {
     /// The same at once: why the store has failed, if it has.
     fn failure(&self) -> Option<String>;
 
+    /// Why this node does not know the newest state of the log, which others may have changed since: who decides
+    /// grants nothing until it is `None` again, which it becomes by itself. Always `None` where nobody else writes.
+    fn cut_off(&self) -> Option<String>;
+
     /// Whether no event will follow, because the store has failed or is closed.
     fn has_ended(&self) -> bool;
 

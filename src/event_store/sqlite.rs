@@ -271,6 +271,10 @@ impl EventStore for SqliteEventStore {
         }
     }
 
+    fn cut_off(&self) -> Option<String> {
+        None
+    }
+
     fn has_ended(&self) -> bool {
         self.log.end.borrow().is_some()
     }
