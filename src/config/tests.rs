@@ -359,7 +359,7 @@ fn a_value_that_is_not_accepted_is_shown_with_what_is() {
         ),
         (
             "[store]\nurl = \"postgres://db\"",
-            r#"store.url: found the string "postgres://db"; accepted is "sqlite" or "sqlite:<path>", the only store so far"#,
+            r#"store.url: found the string "postgres://db"; accepted is "sqlite", "sqlite:<path>" or "kurrentdb://<user>:<password>@<host>:2113?tls=true""#,
         ),
         (
             "[tokens]\ndefault_lifetime_seconds = 59",

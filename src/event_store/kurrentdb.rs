@@ -28,11 +28,10 @@ use self::log::Log;
 use self::positions::{Positions, order};
 use self::reading::Reading;
 use super::end::End;
-use super::sqlite::OnCommit;
 use super::tail::{Followed, LogSubscription, Tail};
 use super::{
-    Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_READ, ReadError, StoredEvent,
-    Subscription,
+    Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_READ, OnCommit, ReadError,
+    StoredEvent, Subscription,
 };
 use eventstore::{Error, Position};
 use std::io;
@@ -465,6 +464,20 @@ impl EventStore for KurrentDbEventStore {
         // A position in `$all` is a place in the log's bytes.
         let bytes = self.log.position.borrow().map_or(0, |position| position.commit);
         Box::pin(async move { Ok(bytes) })
+    }
+
+    fn cut_off(&self) -> Option<String> {
+        let age = self.log.freshness.too_old(Instant::now())?;
+        let max = self.log.freshness.max_staleness();
+        let why = self.connections.trouble_now();
+        Some(format!(
+            "this node has not known for {} s what the KurrentDB at {} knows, {} s is the most \
+             (store.max_staleness_seconds): {}",
+            age.as_secs(),
+            self.connections.url(),
+            max.as_secs(),
+            why.as_deref().unwrap_or("its subscription does not come there")
+        ))
     }
 
     fn log_size(&self) -> u64 {

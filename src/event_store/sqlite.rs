@@ -23,13 +23,12 @@ use super::answers::{self, Answer};
 use super::end::End;
 use super::tail::{Followed, LogSubscription, Tail};
 use super::{
-    Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_REMOVAL, ReadError, StoredEvent,
-    Subscription,
+    Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_REMOVAL, OnCommit, ReadError,
+    StoredEvent, Subscription,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::opening::OpenError;
@@ -37,10 +36,6 @@ pub use self::opening::OpenError;
 /// Bytes of events that may wait in the queue, whatever its capacity in appends: what bounds the
 /// writer's memory when the events are large.
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
-
-/// Told after each commit, on the writer's thread: how many events it made durable and how long it took,
-/// from the begin of the transaction to the end of the fsync. It must not block.
-pub type OnCommit = Arc<dyn Fn(usize, Duration) + Send + Sync>;
 
 /// When SQLite calls fsync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -252,7 +252,9 @@ impl Problem {
             ServiceError::NotRecorded(AppendError::Indeterminate(_)) => {
                 "The event log failed while it took this: look whether it was done when the server is back"
             }
-            ServiceError::CutOff(_) => "This server does not know the newest state of the event log, so it was not done",
+            ServiceError::CutOff(_) => {
+                "This server does not know the newest state of the event log, so it was not done"
+            }
             ServiceError::NotReached(_) => "It was done, but this server does not show it yet",
             _ => "The event log cannot take this now, so it was not done",
         };

@@ -2,10 +2,10 @@
 
 use super::opening::LogLock;
 use super::stream_heads::{StreamHead, StreamHeads};
-use super::{Log, OnCommit, SqliteOptions, failure};
+use super::{Log, SqliteOptions, failure};
 use crate::event_store::answers::{Outcome, Reply, WakeUps};
 use crate::event_store::end::End;
-use crate::event_store::{Append, AppendError, Appended, EventToAppend, ExpectedRevision, StoredEvent};
+use crate::event_store::{Append, AppendError, Appended, EventToAppend, ExpectedRevision, OnCommit, StoredEvent};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 use serde::Deserialize;
