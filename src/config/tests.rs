@@ -80,7 +80,10 @@ fn a_kurrentdb_is_named_by_its_connection_string_and_its_password_is_shown_nowhe
     assert_eq!(config.store.location.to_string(), "esdb://***:***@a:1,b:2");
     assert!(!format!("{config:?}").contains("hush"));
     let message = load("kurrentdb://svc:hush@a?tls=perhaps").unwrap_err().to_string();
-    assert!(message.contains("tls is true or false") && !message.contains("hush"), "{message}");
+    assert!(
+        message.contains("tls is true or false") && !message.contains("hush"),
+        "{message}"
+    );
 }
 
 #[test]
