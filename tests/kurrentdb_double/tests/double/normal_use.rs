@@ -3,29 +3,12 @@
 use std::time::Duration;
 
 use eventstore::{
-    AppendToStreamOptions, Client, CurrentRevision, Error, EventData, Position, ReadAllOptions, ReadStreamOptions,
-    StreamPosition, StreamState, SubscribeToAllOptions, SubscriptionEvent, SubscriptionFilter,
+    CurrentRevision, Error, EventData, Position, ReadAllOptions, ReadStreamOptions, StreamPosition, StreamState,
+    SubscribeToAllOptions, SubscriptionEvent, SubscriptionFilter,
 };
 use grantlog_kurrentdb_double::{Cluster, Options, Security};
-use uuid::Uuid;
 
-fn client(connection_string: &str) -> Client {
-    Client::new(connection_string.parse().unwrap()).unwrap()
-}
-
-fn one_node() -> (Cluster, Client) {
-    let cluster = Cluster::start(Options::default()).unwrap();
-    let client = client(&cluster.connection_string());
-    (cluster, client)
-}
-
-fn event(body: &str) -> EventData {
-    EventData::binary("happened", body.to_owned().into()).id(Uuid::new_v4())
-}
-
-fn expecting(state: StreamState) -> AppendToStreamOptions {
-    AppendToStreamOptions::default().stream_state(state)
-}
+use crate::{client, event, expecting, one_node};
 
 #[tokio::test]
 async fn what_is_appended_is_read_forwards_and_backwards() {
