@@ -3,6 +3,7 @@
 mod client_defects;
 mod faults;
 mod normal_use;
+mod process;
 
 use eventstore::{AppendToStreamOptions, Client, EventData, StreamState};
 use grantlog_kurrentdb_double::{Cluster, Options};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eventstore::{
     CurrentRevision, Error, EventData, Position, ReadAllOptions, ReadStreamOptions, StreamPosition, StreamState,
-    SubscribeToAllOptions, SubscriptionEvent, SubscriptionFilter,
+    SubscribeToAllOptions, SubscribeToStreamOptions, SubscriptionEvent, SubscriptionFilter,
 };
 use grantlog_kurrentdb_double::{Cluster, Options, Security};
 
@@ -275,6 +275,33 @@ async fn a_subscription_from_the_end_is_caught_up_at_once() {
         .await
         .unwrap();
     assert_eq!(subscription.next().await.unwrap().get_original_event().data, "behind");
+}
+
+#[tokio::test]
+async fn a_stream_is_followed_from_behind_the_revision_that_is_named() {
+    let (_cluster, client) = one_node();
+    let events = vec![event("a"), event("b"), event("c")];
+    client
+        .append_to_stream("stream", &expecting(StreamState::NoStream), events)
+        .await
+        .unwrap();
+    client
+        .append_to_stream("other", &expecting(StreamState::NoStream), event("x"))
+        .await
+        .unwrap();
+    let options = SubscribeToStreamOptions::default().start_from(StreamPosition::Position(0));
+    let mut subscription = client.subscribe_to_stream("stream", &options).await;
+    assert_eq!(subscription.next().await.unwrap().get_original_event().data, "b");
+    assert_eq!(subscription.next().await.unwrap().get_original_event().data, "c");
+    let SubscriptionEvent::CaughtUp(Some(caught_up)) = subscription.next_subscription_event().await.unwrap() else {
+        panic!("to be caught up was expected")
+    };
+    assert_eq!(caught_up.stream_revision, Some(2));
+    client
+        .append_to_stream("stream", &expecting(StreamState::StreamRevision(2)), event("d"))
+        .await
+        .unwrap();
+    assert_eq!(subscription.next().await.unwrap().get_original_event().data, "d");
 }
 
 #[tokio::test]
