@@ -238,6 +238,13 @@ impl Problem {
         problem
     }
 
+    /// The request is for a node with another role. RFC 9110 §15.5.20: whoever gets this may ask another server, and
+    /// asking this one again is of no use, which a 503 would promise; and a 404 would say that there is no such thing.
+    pub fn misdirected(role: &str) -> Self {
+        let detail = format!("This node has not the role `{role}` (node.roles): ask one that has");
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "role_missing", detail)
+    }
+
     /// A caller's name fits no header.
     pub fn no_identity() -> Self {
         Self::internal(&"a caller's attributes cannot be put in headers")
@@ -252,7 +259,9 @@ impl Problem {
             ServiceError::NotRecorded(AppendError::Indeterminate(_)) => {
                 "The event log failed while it took this: look whether it was done when the server is back"
             }
-            ServiceError::CutOff(_) => "This server does not know the newest state of the event log, so it was not done",
+            ServiceError::CutOff(_) => {
+                "This server does not know the newest state of the event log, so it was not done"
+            }
             ServiceError::NotReached(_) => "It was done, but this server does not show it yet",
             _ => "The event log cannot take this now, so it was not done",
         };
@@ -320,6 +329,7 @@ impl From<ServiceError> for Problem {
                 problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
                 problem
             }
+            ServiceError::NoTrail => Self::misdirected("audit"),
             ServiceError::ShareTaken(detail) => {
                 let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_at_once", detail);
                 problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);

@@ -7,8 +7,10 @@ use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
 use grantlog_projections::event::{SessionEnd, SessionEnded};
+use grantlog_projections::service_run::ServiceRun;
 use grantlog_projections::sessions::Session;
-use grantlog_projections::values::{Actor, ApplicationId, Remark, StreamName};
+use grantlog_projections::values::{Actor, ApplicationId, NodeName, Remark, StreamName, Timestamp};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -17,6 +19,12 @@ use uuid::Uuid;
 const MAX_ENDS: usize = 1_024;
 /// Ends that one append records: all of one application.
 const MAX_ENDS_PER_APPEND: usize = 64;
+/// A node that has not recorded the end of one of its sessions for so long is not there, in seconds.
+const GRACE_SECONDS: i64 = 60;
+/// So much longer each further node waits before it takes that over, in seconds: enough to read that another did.
+const TURN_SECONDS: i64 = 10;
+/// Turns that are told apart; of more nodes some have the same.
+const MAX_TURNS: usize = 64;
 
 impl Service {
     /// Records the end of sessions whose time is over, wherever the server was when it came.
@@ -26,7 +34,10 @@ impl Service {
             let circumstances = Circumstances::of_system();
             let over = {
                 let sessions = &self.snapshot().sessions;
-                self.settings.sessions.over(sessions, circumstances.now, MAX_ENDS)
+                let is_ours = |session: &Session| self.is_to_be_ended_here(session, circumstances.now);
+                self.settings
+                    .sessions
+                    .over(sessions, circumstances.now, MAX_ENDS, is_ours)
             };
             let (found, ended) = (
                 over.len(),
@@ -37,6 +48,17 @@ impl Service {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether the end of a session that is over by then is this node's to record.
+    pub(super) fn is_to_be_ended_here(&self, session: &Session, now: Timestamp) -> bool {
+        let node = self.settings.node.as_ref();
+        if session.node.as_ref() == node {
+            return true;
+        }
+        let (over_at, _) = self.settings.sessions.next_end_of(session);
+        let run = &self.snapshot().service_run;
+        now >= over_at.plus_seconds(wait_of(session, node, run))
     }
 
     /// Ends the sessions of tokens that open nothing any more: all of an application's, but for those of tokens that
@@ -137,4 +159,22 @@ impl Service {
         };
         Ok(!is_active || self.is_revoked(&session.into()).await?)
     }
+}
+
+/// How long a node waits after the end of a session that another has begun before it records that end itself. All nodes
+/// that are up get different turns, by an order of them that is another one for each session: no two do it at once, and
+/// no node has to do it for all.
+fn wait_of(session: &Session, node: Option<&NodeName>, run: &ServiceRun) -> i64 {
+    let rank = |node: &NodeName| -> [u8; 32] {
+        let digest = Sha256::new().chain_update(session.id).chain_update(node.as_str());
+        digest.finalize().into()
+    };
+    let own = node.map(rank);
+    let before = run
+        .running_nodes()
+        .filter(|other| Some(*other) != node && Some(*other) != session.node.as_ref())
+        .filter(|other| Some(rank(other)) < own)
+        .count();
+    let turn = i64::try_from(before % MAX_TURNS).unwrap_or(0);
+    GRACE_SECONDS + turn * TURN_SECONDS
 }
