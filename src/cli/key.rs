@@ -49,8 +49,10 @@ Examples:
 
 const MASTER_EXAMPLES: &str = "\
 Examples:
-  (umask 077; grantlog key master > master.key)
-  GRANTLOG__KEYS__MASTER_KEY=$(grantlog key master) grantlog serve";
+  grantlog key master > master.key && chmod 600 master.key
+
+Every node on one log gets the same one, by keys.master_key_file or
+GRANTLOG__KEYS__MASTER_KEY.";
 
 const HISTORY_EXAMPLES: &str = "\
 Examples:

@@ -178,3 +178,88 @@ fn wait_of(session: &Session, node: Option<&NodeName>, run: &ServiceRun) -> i64 
     let turn = i64::try_from(before % MAX_TURNS).unwrap_or(0);
     GRACE_SECONDS + turn * TURN_SECONDS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grantlog_projections::event::{ServiceStarted, TokenKind};
+    use grantlog_projections::recorded_event::{Envelope, RecordedEvent};
+    use grantlog_projections::values::ApplicationUri;
+    use std::collections::BTreeSet;
+
+    fn name(text: &str) -> Option<NodeName> {
+        NodeName::parse(text).ok()
+    }
+
+    fn session(id: u128, node: Option<NodeName>) -> Session {
+        let application_uri = ApplicationUri::parse("orders").unwrap();
+        let time = Timestamp::from_unix_micros(1_773_653_400_000_000);
+        Session {
+            id: Uuid::from_u128(id),
+            application_id: ApplicationId::of(&application_uri),
+            application_uri,
+            jti: Uuid::from_u128(id),
+            token_kind: TokenKind::Jwt,
+            system_user: None,
+            token_expires_at: time,
+            started_at: time,
+            source: None,
+            node,
+            last_used_at: time,
+            calls: 1,
+        }
+    }
+
+    fn running(nodes: &[&str]) -> ServiceRun {
+        let mut run = ServiceRun::default();
+        for node in nodes {
+            run.apply(&RecordedEvent {
+                index: 0,
+                revision: 0,
+                envelope: Envelope {
+                    id: Uuid::nil(),
+                    stream: StreamName::service(),
+                    time: Timestamp::from_unix_micros(1_773_653_400_000_000),
+                    actor: Actor::System,
+                    source: None,
+                    trace_id: None,
+                    event: ServiceStarted {
+                        version: "0.1.0".into(),
+                        store: "kurrentdb".into(),
+                        config_digest: String::new(),
+                        clean: true,
+                        node: name(node),
+                    }
+                    .into(),
+                },
+            });
+        }
+        run
+    }
+
+    #[test]
+    fn nodes_take_over_from_one_that_is_gone_one_after_the_other() {
+        let nodes = ["a", "b", "c", "d", "gone"];
+        let run = running(&nodes);
+        let mut first = BTreeSet::new();
+        for id in 0..200 {
+            let session = session(id, name("gone"));
+            let waits: Vec<i64> = ["a", "b", "c", "d"]
+                .iter()
+                .map(|node| wait_of(&session, name(node).as_ref(), &run))
+                .collect();
+            let expected = [0, 1, 2, 3].map(|turn| GRACE_SECONDS + turn * TURN_SECONDS);
+            let mut in_order = waits.clone();
+            in_order.sort_unstable();
+            assert_eq!(in_order, expected);
+            first.insert(waits.iter().position(|wait| *wait == GRACE_SECONDS));
+        }
+        assert_eq!(first.len(), 4, "each is the first for some");
+    }
+
+    #[test]
+    fn a_server_alone_takes_over_what_nodes_with_names_have_left() {
+        let run = running(&["gone"]);
+        assert_eq!(wait_of(&session(1, name("gone")), None, &run), GRACE_SECONDS);
+    }
+}

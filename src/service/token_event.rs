@@ -1,7 +1,7 @@
 //! Finds the event of a token without an index: a token's id is that of its event, a UUIDv7, so it says when the event
 //! was made, and events are very nearly in the order of time.
 
-use crate::event_store::{Direction, MAX_EVENTS_PER_READ, ReadError, StoredEvent, codec};
+use crate::event_store::{Direction, EventStore, ReadError, StoredEvent, codec};
 use crate::service::authorize_call::signed_at;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::values::{ApplicationId, StreamName, Timestamp};
@@ -32,22 +32,31 @@ impl Service {
         application: ApplicationId,
         jti: Uuid,
     ) -> Result<Option<StoredEvent>, ServiceError> {
-        let stream = StreamName::token_requests(Some(application));
-        self.find_token_event(Place::Stream(stream), jti).await
+        let place = Place::Stream(StreamName::token_requests(Some(application)));
+        let store = &*self.store;
+        Search { store, place }.find(jti).await
     }
 
     /// The event of a token of nobody knows whom.
     pub(super) async fn find_in_log(&self, jti: Uuid) -> Result<Option<StoredEvent>, ServiceError> {
-        self.find_token_event(Place::Log, jti).await
+        let (store, place) = (&*self.store, Place::Log);
+        Search { store, place }.find(jti).await
     }
+}
 
-    async fn find_token_event(&self, place: Place, jti: Uuid) -> Result<Option<StoredEvent>, ServiceError> {
+struct Search<'a> {
+    store: &'a dyn EventStore,
+    place: Place,
+}
+
+impl Search<'_> {
+    async fn find(&self, jti: Uuid) -> Result<Option<StoredEvent>, ServiceError> {
         let Some(time) = signed_at(jti) else { return Ok(None) };
         let (earliest, latest) = (
             time.plus_seconds(-MAX_SKEW_SECONDS),
             time.plus_seconds(MAX_SKEW_SECONDS),
         );
-        let middle = self.first_made_since(&place, time).await?.saturating_sub(HEAD_START);
+        let middle = self.first_made_since(time).await?.saturating_sub(HEAD_START);
         let (mut before, mut from) = (Some(middle), Some(middle));
         let mut looked_at = 0;
         // Outwards in both directions, until it is found or cannot be any further out.
@@ -56,7 +65,7 @@ impl Service {
                 return Err(ServiceError::Busy("the token's event was not found in time".into()));
             }
             if let Some(start) = from {
-                let page = self.read_page(&place, start, PAGE).await?;
+                let page = self.read(start, PAGE).await?;
                 looked_at += page.len();
                 if let Some(found) = page.iter().find(|stored| is_of(stored, jti)) {
                     return Ok(Some(found.clone()));
@@ -66,28 +75,25 @@ impl Service {
             }
             if let Some(end) = before {
                 let start = end.saturating_sub(PAGE as u64);
-                let most = usize::try_from(end - start).unwrap_or(PAGE);
-                let page = match most {
-                    0 => Vec::new(),
-                    most => self.read_page(&place, start, most).await?,
+                let page = match usize::try_from(end - start) {
+                    Ok(0) => Vec::new(),
+                    most => self.read(start, most.unwrap_or(PAGE)).await?,
                 };
                 looked_at += page.len();
                 if let Some(found) = page.iter().find(|stored| is_of(stored, jti)) {
                     return Ok(Some(found.clone()));
                 }
-                let is_beyond = page
-                    .iter()
-                    .any(|stored| made_at(stored).is_some_and(|made| made < earliest));
-                before = (start > 0 && !is_beyond).then_some(start);
+                let is_before = |stored| made_at(stored).is_some_and(|made| made < earliest);
+                before = (start > 0 && !page.iter().any(is_before)).then_some(start);
             }
         }
         Ok(None)
     }
 
     /// Where what was made then begins, as far as times are in order: first in strides that double, then by halves.
-    async fn first_made_since(&self, place: &Place, time: Timestamp) -> Result<u64, ServiceError> {
+    async fn first_made_since(&self, time: Timestamp) -> Result<u64, ServiceError> {
         let is_before = async |at: u64| -> Result<bool, ServiceError> {
-            let read = self.read_page(place, at, 1).await?;
+            let read = self.read(at, 1).await?;
             Ok(read.first().is_some_and(|stored| made_at(stored) < Some(time)))
         };
         // Everything below `low` is before.
@@ -107,9 +113,8 @@ impl Service {
         Ok(low)
     }
 
-    async fn read_page(&self, place: &Place, from: u64, most: usize) -> Result<Vec<StoredEvent>, ReadError> {
-        let most = most.min(MAX_EVENTS_PER_READ);
-        match place {
+    async fn read(&self, from: u64, most: usize) -> Result<Vec<StoredEvent>, ReadError> {
+        match &self.place {
             Place::Stream(stream) => self.store.read_stream(stream.as_str(), from, most).await,
             Place::Log => self.store.read_all(from, Direction::Forwards, most).await,
         }
@@ -137,4 +142,107 @@ fn made_at(stored: &StoredEvent) -> Option<Timestamp> {
 
 fn is_of(stored: &StoredEvent, jti: Uuid) -> bool {
     codec::peek_type(&stored.bytes) == Some("TokenIssued") && Made::of(stored).is_some_and(|made| made.id == jti)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
+    use crate::event_store::{Append, EventToAppend, ExpectedRevision, MAX_EVENTS_PER_APPEND};
+    use uuid::Timestamp as UuidTime;
+
+    const STREAM: &str = "token-requests-17f1f1d4-37cd-5a94-9bc2-f9e18b679123";
+    const START_SECONDS: u64 = 1_773_653_400;
+
+    /// The id of an event that was made so many seconds after the start.
+    fn id(seconds: u64, number: u64) -> Uuid {
+        let time = UuidTime::from_unix(uuid::NoContext, START_SECONDS + seconds, 0);
+        let mut bytes = *Uuid::new_v7(time).as_bytes();
+        bytes[8..].copy_from_slice(&(number | 0x8000_0000_0000_0000).to_be_bytes());
+        Uuid::from_bytes(bytes)
+    }
+
+    fn event(id: Uuid) -> EventToAppend {
+        let time = signed_at(id).unwrap();
+        EventToAppend {
+            id,
+            event_type: "TokenIssued",
+            bytes: format!(r#"{{"id":"{id}","stream":"{STREAM}","type":"TokenIssued","time":"{time}"}}"#)
+                .into_bytes()
+                .into(),
+        }
+    }
+
+    async fn log(ids: &[Uuid]) -> (tempfile::TempDir, SqliteEventStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteEventStore::open(SqliteOptions::new(folder.path().join("events.db"))).unwrap();
+        for (number, some) in ids.chunks(MAX_EVENTS_PER_APPEND).enumerate() {
+            // Something of another stream in between, so that revisions are not indexes.
+            for (stream, events) in [
+                (STREAM, some.iter().map(|id| event(*id)).collect()),
+                ("other", vec![event(id(0, 1_000_000 + number as u64))]),
+            ] {
+                let append = Append {
+                    stream: stream.to_owned(),
+                    expected: ExpectedRevision::Any,
+                    events,
+                };
+                store.append_to_stream(append).await.unwrap();
+            }
+        }
+        (folder, store)
+    }
+
+    async fn found(store: &SqliteEventStore, jti: Uuid) -> Option<u64> {
+        let place = Place::Stream(StreamName::token_requests(Some(ApplicationId(
+            "17f1f1d4-37cd-5a94-9bc2-f9e18b679123".parse().unwrap(),
+        ))));
+        let in_stream = Search { store, place }.find(jti).await.unwrap();
+        let place = Place::Log;
+        let in_log = Search { store, place }.find(jti).await.unwrap();
+        assert_eq!(
+            in_stream.as_ref().map(|stored| stored.index),
+            in_log.map(|stored| stored.index)
+        );
+        in_stream.map(|stored| stored.revision)
+    }
+
+    #[tokio::test]
+    async fn every_token_of_a_long_stream_is_found_by_its_id() {
+        let ids: Vec<Uuid> = (0..5_000).map(|number| id(number / 7, number)).collect();
+        let (_folder, store) = log(&ids).await;
+        for revision in [0, 1, 63, 64, 65, 1_023, 1_024, 2_500, 4_998, 4_999] {
+            assert_eq!(found(&store, ids[revision]).await, Some(revision as u64));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_of_a_node_whose_clock_is_off_is_found_where_its_commit_put_it() {
+        // A minute before and after those around them, and further from them than a page.
+        let mut ids: Vec<Uuid> = (0..6_000).map(|number| id(100 + number / 50, number)).collect();
+        let (early, late) = (id(100 + 80 - 59, 7_001), id(100 + 20 + 59, 7_002));
+        ids.insert(80 * 50, early);
+        ids.insert(20 * 50, late);
+        let (_folder, store) = log(&ids).await;
+        assert_eq!(found(&store, late).await, Some(20 * 50));
+        assert_eq!(found(&store, early).await, Some(80 * 50 + 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_not_found() {
+        let ids: Vec<Uuid> = (0..300).map(|number| id(number, number)).collect();
+        let (_folder, store) = log(&ids).await;
+        for absent in [
+            id(0, 999),
+            id(150, 999),
+            id(299, 999),
+            id(9_999, 1),
+            Uuid::nil(),
+            Uuid::new_v4(),
+        ] {
+            assert_eq!(found(&store, absent).await, None);
+        }
+        let (_folder, empty) = log(&[]).await;
+        assert_eq!(found(&empty, id(5, 5)).await, None);
+    }
 }
