@@ -27,6 +27,7 @@ use crate::policy::{ADMINISTRATOR, AUDITOR, FIRST_APPLICATIONS, FirstApplication
 use crate::service::checkpoint::Checkpoint;
 use crate::service::keys::Keys;
 use crate::service::live_state::{self, CheckpointEvery, LiveState};
+use crate::service::migrate::{self, AppendOrder, Migrated, Progress};
 use crate::service::rebuild::{StateComparison, rebuild_state};
 use crate::service::sessions::SessionSettings;
 use crate::service::throttle::{Throttle, ThrottleSettings};
@@ -287,6 +288,57 @@ pub async fn rebuild(
         .await
         .map_err(ServeError::part)?;
     Ok((state, usage, index))
+}
+
+/// Copies the log at one place to another and compares the two. Neither may be served meanwhile, nor may a server run
+/// over the data folder.
+pub async fn migrate(
+    config: &Config,
+    from: &StoreLocation,
+    to: &StoreLocation,
+    progress: impl FnMut(Progress),
+) -> Result<Migrated, ServeError> {
+    let side = |side: &'static str| {
+        move |error: ServeError| {
+            ServeError::Part(format!("{side}: {error}. No server may run on either log while it is copied").into())
+        }
+    };
+    if from == to {
+        return Err(ServeError::Part("--from and --to name the same log".into()));
+    }
+    let _folder = match config.data_dir.exists() {
+        true => Some(claim(&config.data_dir)?),
+        false => None,
+    };
+    if let StoreLocation::Sqlite(path) = from
+        && !path.exists()
+    {
+        return Err(ServeError::Part(
+            format!("--from: there is no event log {}", path.display()).into(),
+        ));
+    }
+    let (source, _) = open_exclusively(config, from).map_err(side("--from"))?;
+    let (target, order) = open_exclusively(config, to).map_err(side("--to"))?;
+    let migrated = migrate::migrate(&*source, &*target, order, progress).await;
+    // The end of the files' locks and the move of the write-ahead log are waited for, whatever came of it.
+    source.close().await;
+    target.close().await;
+    migrated.map_err(ServeError::part)
+}
+
+/// Opens a log that nobody else is to write to meanwhile, and says how it treats appends. Its bounds are not those of
+/// the configuration: a refusal of one append for a full queue, in the midst of others, would leave a gap.
+fn open_exclusively(
+    _config: &Config,
+    location: &StoreLocation,
+) -> Result<(Arc<dyn EventStore>, AppendOrder), ServeError> {
+    match location {
+        StoreLocation::Sqlite(path) => {
+            let store = SqliteEventStore::open(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
+            // One queue, one writer.
+            Ok((Arc::new(store), AppendOrder::Kept))
+        }
+    }
 }
 
 /// The key that verifies the log of a data folder.

@@ -5,6 +5,7 @@ use super::{IssuerUrl, MasterKeySource, Origin};
 use crate::credentials::sealing::MasterKey;
 use grantlog_projections::values::{Audience, SigningAlgorithm, TokenLifetime};
 use ipnet::IpNet;
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -244,19 +245,31 @@ impl TlsConfig {
 
 impl StoreConfig {
     pub(super) fn read(settings: &mut Settings, data_dir: &Path) -> Self {
-        let url = settings.text("store.url", "sqlite".to_owned(), |text| match text.split_once(':') {
-            None if text == "sqlite" => Ok(text.to_owned()),
-            Some(("sqlite", path)) if !path.is_empty() && !path.contains('\0') => Ok(text.to_owned()),
-            _ => Err(r#""sqlite" or "sqlite:<path>", the only store so far"#.into()),
+        let mut location = StoreLocation::in_folder(data_dir);
+        settings.text("store.url", "sqlite".to_owned(), |text| {
+            location = StoreLocation::parse(text, data_dir)?;
+            Ok(text.to_owned())
         });
         Self {
-            location: StoreLocation::Sqlite(match url.strip_prefix("sqlite:") {
-                Some(path) => path.into(),
-                None => data_dir.join("events.db"),
-            }),
+            location,
             queue_capacity: settings.integer("store.queue_capacity", 4_096, 1..=1_000_000) as usize,
             max_batch_events: settings.integer("store.max_batch_events", 1_024, 128..=65_536) as usize,
         }
+    }
+}
+
+impl StoreLocation {
+    /// The location that a text such as `store.url` names; the error says what it should be.
+    pub fn parse(url: &str, data_dir: &Path) -> Result<Self, Cow<'static, str>> {
+        match url.split_once(':') {
+            None if url == "sqlite" => Ok(Self::in_folder(data_dir)),
+            Some(("sqlite", path)) if !path.is_empty() && !path.contains('\0') => Ok(Self::Sqlite(path.into())),
+            _ => Err(r#""sqlite" or "sqlite:<path>", the only store so far"#.into()),
+        }
+    }
+
+    fn in_folder(data_dir: &Path) -> Self {
+        Self::Sqlite(data_dir.join("events.db"))
     }
 }
 

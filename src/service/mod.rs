@@ -70,6 +70,8 @@ pub mod run;
 
 pub mod rebuild;
 
+pub mod migrate;
+
 use crate::audit::AuditIndex;
 use crate::audit::transparency::{Transparency, TransparencyError};
 use crate::audit::usage::UsageProjection;
