@@ -200,6 +200,9 @@ impl Service {
         self.metrics.event_store_log_size(log_size);
         self.metrics.event_store_queue_depth(self.store.queue_depth());
         self.metrics
+            .event_store_is_up(!self.store.has_ended() && self.store.failure().is_none());
+        self.metrics.open_sessions(self.snapshot().sessions.len() as u64);
+        self.metrics
             .projection_lag("state", log_size.saturating_sub(self.live.position()));
         self.metrics
             .projection_lag("audit_index", log_size.saturating_sub(self.audit.indexed_through()));
