@@ -6,7 +6,7 @@ use grantlog::cli::migrate::MigrateArguments;
 use grantlog::cli::rebuild::RebuildArguments;
 use grantlog::cli::serve::ServeArguments;
 use grantlog::cli::{self, Cli, Command};
-use grantlog::config::{CliOverrides, Config, StoreLocation, environment};
+use grantlog::config::{CliOverrides, Config, environment};
 use grantlog::startup::{self, Resets};
 use grantlog::telemetry::Telemetry;
 use std::path::PathBuf;
@@ -75,10 +75,13 @@ fn migrate(arguments: MigrateArguments, data_dir: Option<PathBuf>) -> anyhow::Re
         ..CliOverrides::default()
     };
     let config = Config::load(arguments.config.as_deref(), environment(), overrides)?;
-    let location = |flag: &str, url: &str| {
-        StoreLocation::parse(url, &config.data_dir).map_err(|accepted| anyhow::anyhow!("{flag} must be {accepted}"))
+    let (from, to) = match arguments.locations(&config.data_dir) {
+        Ok(locations) => locations,
+        Err(wrong_usage) => {
+            eprintln!("error: {wrong_usage}");
+            return Ok(ExitCode::from(2));
+        }
     };
-    let (from, to) = (location("--from", &arguments.from)?, location("--to", &arguments.to)?);
     let migrating = async {
         let progress = cli::migrate::progress();
         tokio::select! {

@@ -35,10 +35,10 @@ const FILE_EVERY: Duration = Duration::from_secs(30);
 #[command(after_help = EXAMPLES)]
 pub struct MigrateArguments {
     /// The log to copy, as store.url names it
-    #[arg(long, value_name = "STORE", env = "GRANTLOG_MIGRATE_FROM", hide_env_values = true, value_parser = store)]
+    #[arg(long, value_name = "STORE", env = "GRANTLOG_MIGRATE_FROM", hide_env_values = true)]
     pub from: String,
     /// Where to, as store.url names it: empty, or what an earlier run has begun
-    #[arg(long, value_name = "STORE", env = "GRANTLOG_MIGRATE_TO", hide_env_values = true, value_parser = store)]
+    #[arg(long, value_name = "STORE", env = "GRANTLOG_MIGRATE_TO", hide_env_values = true)]
     pub to: String,
     /// Configuration file whose [store] section is for both, but for its url
     #[arg(long, value_name = "FILE")]
@@ -48,11 +48,13 @@ pub struct MigrateArguments {
     pub no_remote_options: NoRemoteOptions<true>,
 }
 
-/// What no store is named by is wrong usage; which folder a relative one is in, the configuration says later.
-fn store(text: &str) -> Result<String, String> {
-    match StoreLocation::parse(text, Path::new("")) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(accepted) => Err(format!("it must be {accepted}")),
+impl MigrateArguments {
+    /// Where from and where to. The error is wrong usage, and does not repeat a URL: there may be a password in it.
+    pub fn locations(&self, data_dir: &Path) -> Result<(StoreLocation, StoreLocation), String> {
+        let location = |flag: &str, url: &str| {
+            StoreLocation::parse(url, data_dir).map_err(|accepted| format!("{flag} must be {accepted}"))
+        };
+        Ok((location("--from", &self.from)?, location("--to", &self.to)?))
     }
 }
 

@@ -212,10 +212,16 @@ fn what_is_not_there_or_is_no_store_is_told_apart() {
     assert!(!folders.from().exists() && !folders.to().exists());
 
     let no_store = Command::new(env!("CARGO_BIN_EXE_grantlog"))
-        .args(["migrate", "--from", "sqlite", "--to", "postgres://x"])
+        .args(["migrate", "--from", "sqlite", "--to", "postgres://user:hunter2@x"])
         .output()
         .expect("the binary runs");
     assert_eq!(no_store.status.code(), Some(2), "{}", stderr(&no_store));
+    assert!(
+        stderr(&no_store).starts_with("error: --to must be \"sqlite\""),
+        "{}",
+        stderr(&no_store)
+    );
+    assert!(!stderr(&no_store).contains("hunter2"));
 
     let same = Command::new(env!("CARGO_BIN_EXE_grantlog"))
         .args(["migrate", "--from", "sqlite:a.db", "--to", "sqlite:a.db"])
