@@ -374,6 +374,10 @@ impl EventStore for MemoryLog {
         None
     }
 
+    fn cut_off(&self) -> Option<String> {
+        None
+    }
+
     fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed)
     }

@@ -7,10 +7,23 @@ pub mod removal;
 
 pub mod sqlite;
 
+pub mod kurrentdb;
+
+mod answers;
+
+mod end;
+
+mod tail;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
+
+/// Told after each commit, on the store's own thread: how many events it made durable and how long it took. It must
+/// not block.
+pub type OnCommit = Arc<dyn Fn(usize, Duration) + Send + Sync>;
 
 /// A boxed future: the trait is used as `dyn EventStore`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -201,6 +214,10 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// The same at once: why the store has failed, if it has.
     fn failure(&self) -> Option<String>;
+
+    /// Why this node does not know the newest state of the log, which others may have changed since: who decides
+    /// grants nothing until it is `None` again, which it becomes by itself. Always `None` where nobody else writes.
+    fn cut_off(&self) -> Option<String>;
 
     /// Whether no event will follow, because the store has failed or is closed.
     fn has_ended(&self) -> bool;

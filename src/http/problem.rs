@@ -252,6 +252,9 @@ impl Problem {
             ServiceError::NotRecorded(AppendError::Indeterminate(_)) => {
                 "The event log failed while it took this: look whether it was done when the server is back"
             }
+            ServiceError::CutOff(_) => {
+                "This server does not know the newest state of the event log, so it was not done"
+            }
             ServiceError::NotReached(_) => "It was done, but this server does not show it yet",
             _ => "The event log cannot take this now, so it was not done",
         };
@@ -311,7 +314,9 @@ impl From<ServiceError> for Problem {
                 "conflict",
                 "Somebody else changed it at the same time: try again",
             ),
-            ServiceError::NotRecorded(_) | ServiceError::NotReached(_) => Self::unavailable(&error),
+            ServiceError::NotRecorded(_) | ServiceError::NotReached(_) | ServiceError::CutOff(_) => {
+                Self::unavailable(&error)
+            }
             ServiceError::Busy(detail) => {
                 let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
                 problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);

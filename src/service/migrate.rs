@@ -30,6 +30,12 @@ const MAX_BYTES_UNDER_WAY: usize = 16 * 1024 * 1024;
 /// Appends that are not answered yet, where a store takes them in the order in which they were made.
 const MAX_APPENDS_UNDER_WAY: usize = 1_024;
 
+/// Attempts at one append, where it is known to be recognised when it is repeated and nothing else is under way: a
+/// leader that dies must not end a migration of hours.
+const MAX_ATTEMPTS: u32 = 10;
+/// Between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// How a store treats appends to different streams of which one is made before the other is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendOrder {
@@ -382,6 +388,8 @@ struct Appends<'a> {
 struct UnderWay {
     place: Appended,
     bytes: usize,
+    /// To be made again, where that is possible.
+    again: Option<Append>,
     answer: BoxFuture<'static, Result<Appended, AppendError>>,
 }
 
@@ -396,6 +404,7 @@ impl Appends<'_> {
         self.under_way.push_back(UnderWay {
             place: group.place(),
             bytes: group.bytes,
+            again: (self.most == 1).then(|| group.append.clone()),
             answer: self.target.append_to_stream(group.append),
         });
         Ok(())
@@ -408,10 +417,19 @@ impl Appends<'_> {
         };
         self.bytes -= oldest.bytes;
         let index = oldest.place.first_index;
-        let appended = oldest
-            .answer
-            .await
-            .map_err(|error| MigrationError::NotAppended { index, error })?;
+        let mut answer = oldest.answer.await;
+        for _ in 1..MAX_ATTEMPTS {
+            let (Err(AppendError::Indeterminate(_) | AppendError::Overloaded), Some(append)) = (&answer, &oldest.again)
+            else {
+                break;
+            };
+            if self.target.has_ended() {
+                break;
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+            answer = self.target.append_to_stream(append.clone()).await;
+        }
+        let appended = answer.map_err(|error| MigrationError::NotAppended { index, error })?;
         if appended != oldest.place {
             return Err(MigrationError::Misplaced {
                 index: oldest.place.last_index,

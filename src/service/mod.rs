@@ -151,6 +151,9 @@ pub enum ServiceError {
     /// What happened cannot be recorded, so it did not happen; or nobody can tell until a restart.
     #[error("the event log cannot take it: {0}")]
     NotRecorded(#[from] AppendError),
+    /// This node does not know what others have decided since, so it decides nothing.
+    #[error("this node is cut off from the event log: {0}")]
+    CutOff(String),
     /// The log cannot be read.
     #[error(transparent)]
     NotRead(#[from] ReadError),
@@ -189,7 +192,8 @@ impl ServiceError {
     pub fn is_told_elsewhere(&self) -> bool {
         matches!(
             self,
-            Self::NotRecorded(AppendError::Overloaded | AppendError::Indeterminate(_) | AppendError::Closed(_))
+            Self::CutOff(_)
+                | Self::NotRecorded(AppendError::Overloaded | AppendError::Indeterminate(_) | AppendError::Closed(_))
         )
     }
 }
@@ -275,6 +279,9 @@ impl Service {
     fn out_of_date(&self) -> Option<String> {
         if let Some(failure) = self.live.failure() {
             return Some(format!("the projections stopped: {failure}"));
+        }
+        if let Some(reason) = self.store.cut_off() {
+            return Some(format!("this node is cut off from the event log: {reason}"));
         }
         let log_size = self.store.log_size();
         self.live.is_too_old(log_size).then(|| {

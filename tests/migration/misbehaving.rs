@@ -200,6 +200,28 @@ async fn a_target_that_stops_accepting_leaves_a_beginning_that_the_next_run_comp
 }
 
 #[tokio::test]
+async fn an_append_whose_answer_is_lost_is_made_again_and_written_once() {
+    let (_from, source) = filled(20).await;
+    let to = LogInAFile::new(AppendOrder::Unknown);
+    let lost = Mutex::new(1);
+    let target = Interfered {
+        before_append: Box::new(move |store, append| {
+            let mut left = lost.lock().unwrap();
+            if append.expected == ExpectedRevision::Exact(0) && *left > 0 {
+                *left -= 1;
+                drop(store.append_to_stream(append.clone()));
+                return Some(AppendError::Indeterminate("its leader has gone".into()));
+            }
+            None
+        }),
+        ..Interfered::with(to.open().await)
+    };
+    let migrated = migrated(&*source, &target, to.order()).await.unwrap();
+    assert_eq!(migrated.events, 20);
+    assert_eq!(whole_log(&target).await, whole_log(&*source).await);
+}
+
+#[tokio::test]
 async fn a_source_that_skips_an_event_stops_it() {
     let (_from, store) = filled(20).await;
     let source = Interfered {
@@ -272,6 +294,10 @@ impl EventStore for Interfered {
 
     fn has_ended(&self) -> bool {
         self.store.has_ended()
+    }
+
+    fn cut_off(&self) -> Option<String> {
+        self.store.cut_off()
     }
 
     fn queue_depth(&self) -> u64 {

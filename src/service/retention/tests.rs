@@ -266,6 +266,10 @@ impl EventStore for FailsOnce {
         self.store.failure()
     }
 
+    fn cut_off(&self) -> Option<String> {
+        self.store.cut_off()
+    }
+
     fn has_ended(&self) -> bool {
         self.store.has_ended()
     }
