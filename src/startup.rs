@@ -29,6 +29,7 @@ use crate::policy::{ADMINISTRATOR, AUDITOR, FIRST_APPLICATIONS, FirstApplication
 use crate::service::checkpoint::Checkpoint;
 use crate::service::keys::Keys;
 use crate::service::live_state::{self, CheckpointEvery, LiveState};
+use crate::service::migrate::{self, AppendOrder, Migrated, Progress};
 use crate::service::rebuild::{StateComparison, rebuild_state};
 use crate::service::sessions::SessionSettings;
 use crate::service::throttle::{Throttle, ThrottleSettings};
@@ -297,6 +298,76 @@ pub async fn rebuild(
         .await
         .map_err(ServeError::part)?;
     Ok((state, usage, index))
+}
+
+/// Copies the log at one place to another and compares the two. Neither may be served meanwhile, nor may a server run
+/// over the data folder.
+pub async fn migrate(
+    config: &Config,
+    from: &StoreLocation,
+    to: &StoreLocation,
+    progress: impl FnMut(Progress),
+) -> Result<Migrated, ServeError> {
+    let side = |side: &'static str| {
+        move |error: ServeError| {
+            ServeError::Part(format!("{side}: {error}. No server may run on either log while it is copied").into())
+        }
+    };
+    if from == to {
+        return Err(ServeError::Part("--from and --to name the same log".into()));
+    }
+    let is_needed = [from, to]
+        .iter()
+        .any(|side| matches!(side, StoreLocation::KurrentDb(_)));
+    let _folder = match is_needed || config.data_dir.exists() {
+        true => Some(claim(&config.data_dir)?),
+        false => None,
+    };
+    if let StoreLocation::Sqlite(path) = from
+        && !path.exists()
+    {
+        return Err(ServeError::Part(
+            format!("--from: there is no event log {}", path.display()).into(),
+        ));
+    }
+    // A node that serves from the target goes on with the positions that were learnt here.
+    let beside = config.data_dir.join("positions.db");
+    let apart = match (from, to) {
+        (StoreLocation::KurrentDb(_), StoreLocation::KurrentDb(_)) => config.data_dir.join("positions.from.db"),
+        _ => beside.clone(),
+    };
+    let (source, _) = open_for_migration(config, from, apart).await.map_err(side("--from"))?;
+    let (target, order) = open_for_migration(config, to, beside).await.map_err(side("--to"))?;
+    let migrated = migrate::migrate(&*source, &*target, order, progress).await;
+    // The end of the files' locks and the move of the write-ahead log are waited for, whatever came of it.
+    source.close().await;
+    target.close().await;
+    migrated.map_err(ServeError::part)
+}
+
+/// Opens a log that nobody else is to write to meanwhile, and says how it treats appends. Its bounds are not those of
+/// the configuration: a refusal of one append for a full queue, in the midst of others, would leave a gap.
+async fn open_for_migration(
+    config: &Config,
+    location: &StoreLocation,
+    positions: PathBuf,
+) -> Result<(Arc<dyn EventStore>, AppendOrder), ServeError> {
+    match location {
+        StoreLocation::Sqlite(path) => {
+            let store = SqliteEventStore::open(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
+            // One queue, one writer.
+            Ok((Arc::new(store), AppendOrder::Kept))
+        }
+        StoreLocation::KurrentDb(url) => {
+            let options = KurrentDbOptions {
+                positions,
+                ..kurrentdb_options(config, url)
+            };
+            let store = KurrentDbEventStore::open(options).await.map_err(ServeError::part)?;
+            // Each stream is appended to by itself.
+            Ok((Arc::new(store), AppendOrder::Unknown))
+        }
+    }
 }
 
 /// The key that verifies the log of a data folder.
