@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
+use grantlog::cli::migrate::MigrateArguments;
 use grantlog::cli::rebuild::RebuildArguments;
 use grantlog::cli::serve::ServeArguments;
 use grantlog::cli::{self, Cli, Command};
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Remote(command) => return cli::run(command, &options),
         Command::Serve(arguments) => serve(arguments, options.data_dir),
         Command::Rebuild(arguments) => rebuild(arguments, options.data_dir),
+        Command::Migrate(arguments) => migrate(arguments, options.data_dir),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -65,6 +67,32 @@ fn rebuild(arguments: RebuildArguments, data_dir: Option<PathBuf>) -> anyhow::Re
         &index,
         arguments.no_remote_options.json,
     ))
+}
+
+fn migrate(arguments: MigrateArguments, data_dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let overrides = CliOverrides {
+        data_dir,
+        ..CliOverrides::default()
+    };
+    let config = Config::load(arguments.config.as_deref(), environment(), overrides)?;
+    let (from, to) = match arguments.locations(&config.data_dir) {
+        Ok(locations) => locations,
+        Err(wrong_usage) => {
+            eprintln!("error: {wrong_usage}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let migrating = async {
+        let progress = cli::migrate::progress();
+        tokio::select! {
+            migrated = startup::migrate(&config, &from, &to, progress) => Ok(migrated?),
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted: run the same command again to go on")),
+        }
+    };
+    let runtime = runtime()?;
+    let migrated = runtime.block_on(migrating);
+    runtime.shutdown_timeout(LAST_BLOCKING_WORK);
+    Ok(cli::migrate::report(&migrated?, arguments.no_remote_options.json))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

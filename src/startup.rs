@@ -13,8 +13,9 @@ use crate::credentials::client_secret::ClientSecret;
 use crate::credentials::log_key::{LogKeyError, PublicLogKey};
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
-use crate::event_store::EventStore;
+use crate::event_store::kurrentdb::{KurrentDbEventStore, KurrentDbOptions, KurrentDbUrl};
 use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
+use crate::event_store::{EventStore, OnCommit};
 use crate::forwarding::Forwarding;
 use crate::forwarding::sink::{Origin, Sink};
 use crate::gateway::Gateway;
@@ -28,6 +29,7 @@ use crate::policy::{ADMINISTRATOR, AUDITOR, FIRST_APPLICATIONS, FirstApplication
 use crate::service::checkpoint::Checkpoint;
 use crate::service::keys::Keys;
 use crate::service::live_state::{self, CheckpointEvery, LiveState};
+use crate::service::migrate::{self, AppendOrder, Migrated, Progress};
 use crate::service::rebuild::{StateComparison, rebuild_state};
 use crate::service::sessions::SessionSettings;
 use crate::service::throttle::{Throttle, ThrottleSettings};
@@ -282,9 +284,7 @@ pub async fn rebuild(
     config: &Config,
     progress: impl Fn(&'static str, u64) + Clone + Send + 'static,
 ) -> Result<(StateComparison, UsageComparison, RebuildComparison), ServeError> {
-    let StoreLocation::Sqlite(path) = &config.store.location;
-    let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
-    let store: Arc<dyn EventStore> = Arc::new(store);
+    let store = open_store_read_only(config).await?;
     let checkpoint = Checkpoint::open_existing(&state_file(config)).map_err(ServeError::part)?;
     let report = progress.clone();
     let state = rebuild_state(&*store, checkpoint.as_ref(), move |events| report("state", events));
@@ -298,6 +298,76 @@ pub async fn rebuild(
         .await
         .map_err(ServeError::part)?;
     Ok((state, usage, index))
+}
+
+/// Copies the log at one place to another and compares the two. Neither may be served meanwhile, nor may a server run
+/// over the data folder.
+pub async fn migrate(
+    config: &Config,
+    from: &StoreLocation,
+    to: &StoreLocation,
+    progress: impl FnMut(Progress),
+) -> Result<Migrated, ServeError> {
+    let side = |side: &'static str| {
+        move |error: ServeError| {
+            ServeError::Part(format!("{side}: {error}. No server may run on either log while it is copied").into())
+        }
+    };
+    if from == to {
+        return Err(ServeError::Part("--from and --to name the same log".into()));
+    }
+    let is_needed = [from, to]
+        .iter()
+        .any(|side| matches!(side, StoreLocation::KurrentDb(_)));
+    let _folder = match is_needed || config.data_dir.exists() {
+        true => Some(claim(&config.data_dir)?),
+        false => None,
+    };
+    if let StoreLocation::Sqlite(path) = from
+        && !path.exists()
+    {
+        return Err(ServeError::Part(
+            format!("--from: there is no event log {}", path.display()).into(),
+        ));
+    }
+    // A node that serves from the target goes on with the positions that were learnt here.
+    let beside = config.data_dir.join("positions.db");
+    let apart = match (from, to) {
+        (StoreLocation::KurrentDb(_), StoreLocation::KurrentDb(_)) => config.data_dir.join("positions.from.db"),
+        _ => beside.clone(),
+    };
+    let (source, _) = open_for_migration(config, from, apart).await.map_err(side("--from"))?;
+    let (target, order) = open_for_migration(config, to, beside).await.map_err(side("--to"))?;
+    let migrated = migrate::migrate(&*source, &*target, order, progress).await;
+    // The end of the files' locks and the move of the write-ahead log are waited for, whatever came of it.
+    source.close().await;
+    target.close().await;
+    migrated.map_err(ServeError::part)
+}
+
+/// Opens a log that nobody else is to write to meanwhile, and says how it treats appends. Its bounds are not those of
+/// the configuration: a refusal of one append for a full queue, in the midst of others, would leave a gap.
+async fn open_for_migration(
+    config: &Config,
+    location: &StoreLocation,
+    positions: PathBuf,
+) -> Result<(Arc<dyn EventStore>, AppendOrder), ServeError> {
+    match location {
+        StoreLocation::Sqlite(path) => {
+            let store = SqliteEventStore::open(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
+            // One queue, one writer.
+            Ok((Arc::new(store), AppendOrder::Kept))
+        }
+        StoreLocation::KurrentDb(url) => {
+            let options = KurrentDbOptions {
+                positions,
+                ..kurrentdb_options(config, url)
+            };
+            let store = KurrentDbEventStore::open(options).await.map_err(ServeError::part)?;
+            // Each stream is appended to by itself.
+            Ok((Arc::new(store), AppendOrder::Unknown))
+        }
+    }
 }
 
 /// The key that verifies the log of a data folder.
@@ -317,15 +387,12 @@ pub async fn verify(
     findings: &mut Findings,
     progress: impl FnMut(u64, u64),
 ) -> Result<VerifiedLog, ServeError> {
-    let StoreLocation::Sqlite(path) = &config.store.location;
     // The folder first: a server that is running publishes nothing that the log does not hold by then.
     let folder = Folder::read(&config.data_dir, key, findings)
         .await
         .map_err(ServeError::part)?;
-    let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone())).map_err(ServeError::part)?;
-    Ok(folder
-        .verify(Arc::new(store), remembered, export, findings, progress)
-        .await)
+    let store = open_store_read_only(config).await?;
+    Ok(folder.verify(store, remembered, export, findings, progress).await)
 }
 
 /// Builds the projections of a data folder again and compares them with the saved ones.
@@ -411,6 +478,58 @@ fn claim(folder: &Path) -> Result<fs::File, ServeError> {
     }
 }
 
+/// The event log, for this server to write to.
+async fn open_store(config: &Config, metrics: Metrics) -> Result<Arc<dyn EventStore>, ServeError> {
+    let on_commit: Option<OnCommit> = Some(Arc::new(move |events, took| {
+        metrics.event_store_commit(events as u64, took);
+    }));
+    let (queue_capacity, max_batch_events) = (config.store.queue_capacity, config.store.max_batch_events);
+    Ok(match &config.store.location {
+        StoreLocation::Sqlite(path) => {
+            let options = SqliteOptions {
+                queue_capacity,
+                max_batch_events,
+                on_commit,
+                ..SqliteOptions::new(path.clone())
+            };
+            Arc::new(SqliteEventStore::open(options).map_err(ServeError::part)?)
+        }
+        StoreLocation::KurrentDb(url) => {
+            let options = KurrentDbOptions {
+                queue_capacity,
+                max_batch_events,
+                on_commit,
+                ..kurrentdb_options(config, url)
+            };
+            Arc::new(KurrentDbEventStore::open(options).await.map_err(ServeError::part)?)
+        }
+    })
+}
+
+/// The event log as it is now, beside the server that writes to it.
+async fn open_store_read_only(config: &Config) -> Result<Arc<dyn EventStore>, ServeError> {
+    Ok(match &config.store.location {
+        StoreLocation::Sqlite(path) => {
+            let store = SqliteEventStore::open_read_only(SqliteOptions::new(path.clone()));
+            Arc::new(store.map_err(ServeError::part)?)
+        }
+        StoreLocation::KurrentDb(url) => {
+            let store = KurrentDbEventStore::open_read_only(kurrentdb_options(config, url)).await;
+            Arc::new(store.map_err(ServeError::part)?)
+        }
+    })
+}
+
+fn kurrentdb_options(config: &Config, url: &KurrentDbUrl) -> KurrentDbOptions {
+    KurrentDbOptions {
+        stream_prefix: config.store.stream_prefix.clone(),
+        max_staleness: config.store.max_staleness,
+        append_timeout: config.store.append_timeout,
+        connect_timeout: config.store.connect_timeout,
+        ..KurrentDbOptions::new(url.clone(), config.data_dir.join("positions.db"))
+    }
+}
+
 async fn build(
     config: &Config,
     issuer: &IssuerUrl,
@@ -423,17 +542,7 @@ async fn build(
     }
     .map_err(ServeError::part)?;
 
-    let StoreLocation::Sqlite(path) = &config.store.location;
-    let on_commit = metrics.clone();
-    let options = SqliteOptions {
-        queue_capacity: config.store.queue_capacity,
-        max_batch_events: config.store.max_batch_events,
-        on_commit: Some(Arc::new(move |events, took| {
-            on_commit.event_store_commit(events as u64, took)
-        })),
-        ..SqliteOptions::new(path.clone())
-    };
-    let store: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(options).map_err(ServeError::part)?);
+    let store = open_store(config, metrics.clone()).await?;
 
     let keys = Arc::new(Keys::new(master_key.clone()));
     let checkpoint = Checkpoint::open(&state_file(config))
@@ -575,7 +684,7 @@ fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, Serv
             log_after_seconds: config.retention.log_after.map(seconds),
             log_max_bytes: config.retention.log_max_bytes,
         },
-        store_kind: "sqlite",
+        store_kind: config.store.location.kind(),
         config_digest: config.digest(),
         node: config.node.name.clone(),
     })

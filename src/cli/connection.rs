@@ -122,9 +122,35 @@ impl Server {
             (None, Some(path)) => Profile::read(path, console)?.parts().0,
             (None, None) => return Err(CliError::Usage("--url is missing".into())),
         };
-        let ca_file = remote.ca_file.clone();
+        Self::at(&url, console, options)
+    }
+
+    /// The same, and where nobody has said, the server that `GRANTLOG_URL` or the profile in the data folder names.
+    pub fn find_anywhere(console: &mut Console<'_>, options: &GlobalOptions) -> Result<Self, CliError> {
+        if options.remote.url.is_some() || options.remote.profile.is_some() {
+            return Self::find(console, options);
+        }
+        let url = match (console.variable)(VARIABLE_URL) {
+            Some(url) => url,
+            None => {
+                Profile::of_folder(ADMINISTRATOR_PROFILE, console, options)
+                    .map_err(|error| match error {
+                        CliError::Unreadable { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                            CliError::NoUrl { profile: path }
+                        }
+                        error => error,
+                    })?
+                    .parts()
+                    .0
+            }
+        };
+        Self::at(&url, console, options)
+    }
+
+    fn at(url: &str, console: &Console<'_>, options: &GlobalOptions) -> Result<Self, CliError> {
+        let ca_file = options.remote.ca_file.clone();
         Ok(Self {
-            url: server_url(&url)?,
+            url: server_url(url)?,
             ca_file: ca_file.or_else(|| console.path_variable(VARIABLE_CA_FILE)),
         })
     }
@@ -170,12 +196,7 @@ impl Connection {
         let (url, credentials) = match (url, credentials) {
             (Some(url), Some(credentials)) => (url, credentials),
             (url, credentials) => {
-                let path = options
-                    .data_dir
-                    .as_deref()
-                    .unwrap_or(Path::new(DEFAULT_DATA_DIR))
-                    .join(profile_name);
-                let profile = match Profile::read(&path, console) {
+                let profile = match Profile::of_folder(profile_name, console, options) {
                     Err(CliError::Unreadable { path, source }) if source.kind() == io::ErrorKind::NotFound => {
                         return Err(match credentials {
                             None => CliError::NoCredentials { profile: path },
@@ -211,6 +232,12 @@ struct Profile {
 }
 
 impl Profile {
+    /// That of this name in the data folder.
+    fn of_folder(name: &str, console: &mut Console<'_>, options: &GlobalOptions) -> Result<Self, CliError> {
+        let folder = options.data_dir.as_deref().unwrap_or(Path::new(DEFAULT_DATA_DIR));
+        Self::read(&folder.join(name), console)
+    }
+
     fn read(path: &Path, console: &mut Console<'_>) -> Result<Self, CliError> {
         let bytes = read_file(path)?;
         warn_when_others_may_read(path, console);

@@ -118,6 +118,9 @@ pub enum CliError {
     /// A log cannot be verified, or does not verify.
     #[error("{0}")]
     Verification(String),
+    /// A server is there, but not ready.
+    #[error("not ready: {0}")]
+    NotReady(String),
     /// There are no claims in a token that is opaque.
     #[error("this token is no JWT: there is nothing to decode in it")]
     NoJwt,
@@ -244,6 +247,7 @@ impl CliError {
             | Self::Misshapen { .. }
             | Self::Declined
             | Self::Verification(_)
+            | Self::NotReady(_)
             | Self::NoJwt
             | Self::Start(_)
             | Self::Input(_)

@@ -1,4 +1,4 @@
-//! The command line. `serve` and `rebuild` work on a data folder and are carried out elsewhere; every
+//! The command line. `serve`, `rebuild` and `migrate` work on a log and are carried out elsewhere; every
 //! other command is a client that calls a running server over HTTP, like anybody else.
 // Doc comments here are the texts of --help: what rustdoc would make of a URL in them does not count.
 #![allow(rustdoc::bare_urls, rustdoc::invalid_html_tags)]
@@ -22,6 +22,10 @@ pub mod session;
 pub mod token;
 
 pub mod rebuild;
+
+pub mod migrate;
+
+mod health;
 
 mod audit_conditions;
 mod back_off;
@@ -48,6 +52,7 @@ pub use console::Console;
 pub use error::CliError;
 
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use migrate::MigrateArguments;
 use rebuild::RebuildArguments;
 use serve::ServeArguments;
 use std::path::PathBuf;
@@ -56,8 +61,8 @@ use std::process::ExitCode;
 /// An OAuth 2.0 authorization server for services, and its client.
 ///
 /// `grantlog serve` is the server: every app registration, secret rotation and token is an event in its
-/// log. `rebuild`, `audit verify` and `audit verifier-key` read a data folder, and `audit verify --url` checks
-/// a server from outside. All other commands call a running server.
+/// log. `rebuild`, `audit verify` and `audit verifier-key` read a data folder, `migrate` copies a log that nobody
+/// serves, and `audit verify --url` checks a server from outside. All other commands call a running server.
 #[derive(Debug, Parser)]
 #[command(name = "grantlog", version, max_term_width = 100, after_help = EXAMPLES, after_long_help = LONG_EXAMPLES)]
 pub struct Cli {
@@ -146,6 +151,8 @@ pub enum Command {
     Remote(RemoteCommand),
     /// Build every projection from the log again and compare
     Rebuild(RebuildArguments),
+    /// Copy the event log into another store and compare the two
+    Migrate(MigrateArguments),
 }
 
 /// What to ask a server for.
@@ -171,6 +178,8 @@ pub enum RemoteCommand {
     Audit(audit::AuditCommand),
     /// Reports for reviews and audits, printable
     Report(report::ReportArguments),
+    /// Ask a server whether it is ready
+    Health(health::HealthArguments),
 }
 
 /// Carries out a command that calls a server, on this process's own standard streams, and says how it
@@ -201,6 +210,7 @@ async fn carry_out(console: &mut Console<'_>, command: RemoteCommand, options: &
         RemoteCommand::Key(command) => command.run(console, options).await,
         RemoteCommand::Audit(command) => command.run(console, options).await,
         RemoteCommand::Report(arguments) => arguments.run(console, options).await,
+        RemoteCommand::Health(arguments) => arguments.run(console, options).await,
     }
 }
 
@@ -303,6 +313,7 @@ mod tests {
             "grantlog serve --json",
             "grantlog --profile p rebuild",
             "grantlog rebuild --ca-file c",
+            "grantlog migrate --from sqlite --to sqlite:x --url http://x",
         ] {
             assert_eq!(parse(line).unwrap_err().kind(), ErrorKind::ArgumentConflict, "{line}");
         }
@@ -310,7 +321,11 @@ mod tests {
 
     #[test]
     fn the_help_of_serve_does_not_speak_of_what_is_for_clients() {
-        for (line, prints_json) in [("grantlog serve --help", false), ("grantlog rebuild --help", true)] {
+        for (line, prints_json) in [
+            ("grantlog serve --help", false),
+            ("grantlog rebuild --help", true),
+            ("grantlog migrate --help", true),
+        ] {
             let help = parse(line).unwrap_err().to_string();
             assert!(help.contains("--data-dir") && !help.contains("--url"), "{help}");
             assert_eq!(help.contains("--json"), prints_json, "{help}");

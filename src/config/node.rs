@@ -137,6 +137,10 @@ impl StoreLocation {
                 is_shared: false,
                 can_remove: true,
             },
+            Self::KurrentDb(_) => StoreTraits {
+                is_shared: true,
+                can_remove: false,
+            },
         }
     }
 }

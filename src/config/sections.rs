@@ -3,6 +3,7 @@
 use super::settings::{Accepted, Settings};
 use super::{IssuerUrl, MasterKeySource, Origin};
 use crate::credentials::sealing::MasterKey;
+use crate::event_store::kurrentdb::KurrentDbUrl;
 use grantlog_projections::values::{Audience, SigningAlgorithm, TokenLifetime};
 use ipnet::IpNet;
 use std::fmt;
@@ -64,6 +65,14 @@ pub struct StoreConfig {
     pub queue_capacity: usize,
     /// Events that one commit holds at the most.
     pub max_batch_events: usize,
+    /// What the names of the log's streams begin with in a KurrentDB.
+    pub stream_prefix: String,
+    /// A node that has not known for so long what the cluster knows grants nothing.
+    pub max_staleness: Duration,
+    /// An append to a cluster that is not answered after so long is given up.
+    pub append_timeout: Duration,
+    /// How long a start waits for a cluster that does not answer.
+    pub connect_timeout: Duration,
 }
 
 /// Where the event log is.
@@ -71,6 +80,32 @@ pub struct StoreConfig {
 pub enum StoreLocation {
     /// An SQLite file.
     Sqlite(PathBuf),
+    /// A KurrentDB cluster.
+    KurrentDb(KurrentDbUrl),
+}
+
+impl StoreLocation {
+    /// Reads a store's URL; the default file lies in the data folder.
+    pub fn parse(text: &str, data_dir: &Path) -> Result<Self, String> {
+        if KurrentDbUrl::is_meant_by(text) {
+            return KurrentDbUrl::parse(text)
+                .map(Self::KurrentDb)
+                .map_err(|error| format!("a KurrentDB connection string, but {error}"));
+        }
+        match text.split_once(':') {
+            None if text == "sqlite" => Ok(Self::Sqlite(data_dir.join("events.db"))),
+            Some(("sqlite", path)) if !path.is_empty() && !path.contains('\0') => Ok(Self::Sqlite(path.into())),
+            _ => Err(r#""sqlite", "sqlite:<path>" or "kurrentdb://<user>:<password>@<host>:2113?tls=true""#.to_owned()),
+        }
+    }
+
+    /// The kind of store, for the record.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::KurrentDb(_) => "kurrentdb",
+        }
+    }
 }
 
 /// `[tokens]`
@@ -246,18 +281,17 @@ impl TlsConfig {
 
 impl StoreConfig {
     pub(super) fn read(settings: &mut Settings, data_dir: &Path) -> Self {
-        let url = settings.text("store.url", "sqlite".to_owned(), |text| match text.split_once(':') {
-            None if text == "sqlite" => Ok(text.to_owned()),
-            Some(("sqlite", path)) if !path.is_empty() && !path.contains('\0') => Ok(text.to_owned()),
-            _ => Err(r#""sqlite" or "sqlite:<path>", the only store so far"#.into()),
-        });
+        let default = StoreLocation::Sqlite(data_dir.join("events.db"));
         Self {
-            location: StoreLocation::Sqlite(match url.strip_prefix("sqlite:") {
-                Some(path) => path.into(),
-                None => data_dir.join("events.db"),
+            location: settings.text("store.url", default, |text| {
+                StoreLocation::parse(text, data_dir).map_err(Into::into)
             }),
             queue_capacity: settings.integer("store.queue_capacity", 4_096, 1..=1_000_000) as usize,
             max_batch_events: settings.integer("store.max_batch_events", 1_024, 128..=65_536) as usize,
+            stream_prefix: settings.text("store.stream_prefix", "grantlog.".to_owned(), stream_prefix),
+            max_staleness: seconds(settings.integer("store.max_staleness_seconds", 5, 1..=60)),
+            append_timeout: seconds(settings.integer("store.append_timeout_seconds", 5, 1..=60)),
+            connect_timeout: seconds(settings.integer("store.connect_timeout_seconds", 60, 1..=3_600)),
         }
     }
 }
@@ -440,7 +474,18 @@ impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            // Without its password.
+            Self::KurrentDb(url) => url.fmt(f),
         }
+    }
+}
+
+/// Not a system stream's, and short enough for KurrentDB with the longest of our own names behind it.
+fn stream_prefix(text: &str) -> Result<String, Accepted> {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
+    match (1..=64).contains(&text.len()) && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err("1 to 64 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\"".into()),
     }
 }
 

@@ -527,7 +527,7 @@ impl Settings {
             }
             Ok(value) => Some(value),
             Err(accepted) => {
-                self.invalid(key, setting.origin, setting.value.to_string(), accepted);
+                self.invalid(key, setting.origin, without_user(&setting.value.to_string()), accepted);
                 None
             }
         }
@@ -712,5 +712,13 @@ fn shown(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN_CHARACTERS) {
         Some((cut, _)) => format!("{:?}...", text.get(..cut).unwrap_or_default()),
         None => format!("{text:?}"),
+    }
+}
+
+/// A URL without the user and the password that it may have.
+fn without_user(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}***{}", &text[..scheme + 3], &text[at..]),
+        _ => text.to_owned(),
     }
 }

@@ -72,6 +72,21 @@ fn the_example_names_every_key_with_its_default_and_explains_it() {
 }
 
 #[test]
+fn a_kurrentdb_is_named_by_its_connection_string_and_its_password_is_shown_nowhere() {
+    let variable = |url: &str| [("GRANTLOG__STORE__URL".to_owned(), url.to_owned())].into_iter();
+    let load = |url: &str| Config::load(None, variable(url), CliOverrides::default());
+    let config = load("esdb://svc:hush@a:1,b:2?tls=true").unwrap();
+    assert_eq!(config.store.location.kind(), "kurrentdb");
+    assert_eq!(config.store.location.to_string(), "esdb://***:***@a:1,b:2");
+    assert!(!format!("{config:?}").contains("hush"));
+    let message = load("kurrentdb://svc:hush@a?tls=perhaps").unwrap_err().to_string();
+    assert!(
+        message.contains("tls is true or false") && !message.contains("hush"),
+        "{message}"
+    );
+}
+
+#[test]
 fn every_key_takes_a_value_from_the_file() {
     let config = load(
         r#"
@@ -90,6 +105,10 @@ fn every_key_takes_a_value_from_the_file() {
             url = "sqlite:/fast/log.db"
             queue_capacity = 5
             max_batch_events = 0x100
+            stream_prefix = "log-2."
+            max_staleness_seconds = 7
+            append_timeout_seconds = 8
+            connect_timeout_seconds = 9
             [tokens]
             default_lifetime_seconds = 60
             default_audience = "https://api.example.com"
@@ -153,6 +172,10 @@ fn every_key_takes_a_value_from_the_file() {
     );
     assert_eq!(config.store.location, StoreLocation::Sqlite("/fast/log.db".into()));
     assert_eq!((config.store.queue_capacity, config.store.max_batch_events), (5, 256));
+    assert_eq!(config.store.stream_prefix, "log-2.");
+    assert_eq!(config.store.max_staleness, Duration::from_secs(7));
+    assert_eq!(config.store.append_timeout, Duration::from_secs(8));
+    assert_eq!(config.store.connect_timeout, Duration::from_secs(9));
     assert_eq!(config.tokens.default_lifetime.seconds(), 60);
     assert_eq!(
         config.tokens.default_audience.as_ref().unwrap().as_str(),
@@ -362,7 +385,7 @@ fn a_value_that_is_not_accepted_is_shown_with_what_is() {
         ),
         (
             "[store]\nurl = \"postgres://db\"",
-            r#"store.url: found the string "postgres://db"; accepted is "sqlite" or "sqlite:<path>", the only store so far"#,
+            r#"store.url: found the string "postgres://db"; accepted is "sqlite", "sqlite:<path>" or "kurrentdb://<user>:<password>@<host>:2113?tls=true""#,
         ),
         (
             "[tokens]\ndefault_lifetime_seconds = 59",

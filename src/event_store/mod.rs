@@ -7,10 +7,23 @@ pub mod removal;
 
 pub mod sqlite;
 
+pub mod kurrentdb;
+
+mod answers;
+
+mod end;
+
+mod tail;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
+
+/// Told after each commit, on the store's own thread: how many events it made durable and how long it took. It must
+/// not block.
+pub type OnCommit = Arc<dyn Fn(usize, Duration) + Send + Sync>;
 
 /// A boxed future: the trait is used as `dyn EventStore`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -10,27 +10,25 @@
 //! There is no timer in the way of an append: the writer commits as soon as it is free whatever has
 //! queued up meanwhile. An idle server commits at once, a busy one commits for many with one fsync.
 
-mod answers;
 mod failure;
 mod opening;
 mod reading;
 mod stream_heads;
-mod tail;
 mod writer;
 
-use self::answers::Answer;
 use self::opening::{LogFile, LogLock};
 use self::reading::Readers;
-use self::tail::Tail;
 use self::writer::{Queued, Removal, Work, Writer};
+use super::answers::{self, Answer};
+use super::end::End;
+use super::tail::{Followed, LogSubscription, Tail};
 use super::{
-    Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_REMOVAL, ReadError, StoredEvent,
-    Subscription,
+    Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_REMOVAL, OnCommit, ReadError,
+    StoredEvent, Subscription,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::opening::OpenError;
@@ -38,10 +36,6 @@ pub use self::opening::OpenError;
 /// Bytes of events that may wait in the queue, whatever its capacity in appends: what bounds the
 /// writer's memory when the events are large.
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
-
-/// Told after each commit, on the writer's thread: how many events it made durable and how long it took,
-/// from the begin of the transaction to the end of the fsync. It must not block.
-pub type OnCommit = Arc<dyn Fn(usize, Duration) + Send + Sync>;
 
 /// When SQLite calls fsync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,25 +99,6 @@ struct Log {
     tail: Tail,
     readers: Readers,
     queued_bytes: AtomicUsize,
-}
-
-/// Why a log has come to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum End {
-    /// A commit failed; the text is for the operator.
-    Failed(String),
-    Closed,
-    ReadOnly,
-}
-
-impl std::fmt::Display for End {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Failed(message) => f.write_str(message),
-            Self::Closed => f.write_str("it is closed"),
-            Self::ReadOnly => f.write_str("it was opened for reading only"),
-        }
-    }
 }
 
 impl SqliteEventStore {
@@ -262,7 +237,7 @@ impl EventStore for SqliteEventStore {
     }
 
     fn subscribe_to_all(&self, from: u64) -> Box<dyn Subscription> {
-        Box::new(tail::LogSubscription::new(self.log.clone(), from))
+        Box::new(LogSubscription::new(self.log.clone(), from))
     }
 
     fn log_size(&self) -> u64 {
@@ -316,6 +291,27 @@ impl EventStore for SqliteEventStore {
             while writer_is_gone.changed().await.is_ok() {}
             log.readers.close();
         })
+    }
+}
+
+impl Followed for Log {
+    fn size(&self) -> &watch::Sender<u64> {
+        &self.size
+    }
+
+    fn end(&self) -> &watch::Sender<Option<End>> {
+        &self.end
+    }
+
+    fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    fn read_on(&self, from: u64, limit: usize, size: u64) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
+        Box::pin(
+            self.readers
+                .run(move |log| reading::read_all(log, from, Direction::Forwards, limit, size)),
+        )
     }
 }
 

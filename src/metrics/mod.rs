@@ -68,6 +68,8 @@ struct Figures {
     queue_depth: GaugeU64,
     events: Counter,
     log_size: GaugeU64,
+    store_up: GaugeU64,
+    open_sessions: GaugeU64,
     projection_lag: Family<ProjectionLabels, GaugeU64>,
     requests_throttled: Counter,
     signing_keys: Family<SigningKeyLabels, GaugeU64>,
@@ -149,6 +151,8 @@ impl Metrics {
             queue_depth: GaugeU64::default(),
             events: Counter::default(),
             log_size: GaugeU64::default(),
+            store_up: GaugeU64::default(),
+            open_sessions: GaugeU64::default(),
             projection_lag: Family::default(),
             requests_throttled: Counter::default(),
             signing_keys: Family::default(),
@@ -225,6 +229,16 @@ impl Metrics {
     /// How many events the log holds.
     pub fn event_store_log_size(&self, events: u64) {
         self.figures.log_size.set(events);
+    }
+
+    /// Whether the log can be written and its newest state is known.
+    pub fn event_store_is_up(&self, is_up: bool) {
+        self.figures.store_up.set(u64::from(is_up));
+    }
+
+    /// How many sessions are open.
+    pub fn open_sessions(&self, sessions: u64) {
+        self.figures.open_sessions.set(sessions);
     }
 
     /// How many events of the log a projection has not folded in.
@@ -332,6 +346,12 @@ impl Figures {
         );
         all.register("event_store_log_size", "Events in the log", self.log_size.clone());
         all.register(
+            "event_store_up",
+            "Whether the log can be written and its newest state is known",
+            self.store_up.clone(),
+        );
+        all.register("open_sessions", "Sessions that are open", self.open_sessions.clone());
+        all.register(
             "projection_lag_events",
             "Events not folded in yet",
             self.projection_lag.clone(),
@@ -419,6 +439,17 @@ impl Figures {
             .u64_observable_gauge("grantlog.event_store_log_size")
             .with_unit("{event}")
             .with_callback(move |observer| observer.observe(figures.log_size.get(), &[]))
+            .build();
+        let figures = Arc::clone(self);
+        meter
+            .u64_observable_gauge("grantlog.event_store_up")
+            .with_callback(move |observer| observer.observe(figures.store_up.get(), &[]))
+            .build();
+        let figures = Arc::clone(self);
+        meter
+            .u64_observable_gauge("grantlog.open_sessions")
+            .with_unit("{session}")
+            .with_callback(move |observer| observer.observe(figures.open_sessions.get(), &[]))
             .build();
         let figures = Arc::clone(self);
         meter
@@ -609,6 +640,8 @@ mod tests {
         metrics.event_store_commit(5_000, Duration::from_millis(2));
         metrics.event_store_queue_depth(7);
         metrics.event_store_log_size(5_010);
+        metrics.event_store_is_up(true);
+        metrics.open_sessions(4);
         metrics.projection_lag("audit_index", 12);
         metrics.request_throttled();
         metrics.signing_keys(SigningAlgorithm::Es256, "active", 1);
@@ -646,6 +679,8 @@ mod tests {
             "grantlog_event_store_events_total 5003",
             "grantlog_event_store_queue_depth 7",
             "grantlog_event_store_log_size 5010",
+            "grantlog_event_store_up 1",
+            "grantlog_open_sessions 4",
             r#"grantlog_projection_lag_events{projection="audit_index"} 12"#,
             "grantlog_requests_throttled_total 1",
             r#"grantlog_signing_keys{alg="ES256",state="active"} 2"#,

@@ -3,7 +3,7 @@
 //! Readers take a snapshot without a lock. A change of an administrator is answered when the snapshot
 //! has it ([`LiveState::reached`]), so that whoever asks next on this node sees it.
 
-use crate::event_store::{EventStore, ReadError, StoredEvent, Subscription, codec};
+use crate::event_store::{EventStore, MAX_EVENTS_PER_READ, ReadError, StoredEvent, Subscription, codec};
 use crate::service::checkpoint::{Checkpoint, CheckpointError, Saving};
 use crate::service::keys::Keys;
 use crate::service::lag::Lag;
@@ -84,7 +84,11 @@ impl LiveState {
         let started = Instant::now();
         while fold.position < target {
             let batch = store
-                .read_all(fold.position, crate::event_store::Direction::Forwards, MAX_BATCH_EVENTS)
+                .read_all(
+                    fold.position,
+                    crate::event_store::Direction::Forwards,
+                    MAX_EVENTS_PER_READ,
+                )
                 .await?;
             fold.apply(&mut snapshot, &batch)?;
         }

@@ -74,6 +74,8 @@ pub mod run;
 
 pub mod rebuild;
 
+pub mod migrate;
+
 use crate::audit::transparency::TransparencyError;
 use crate::credentials::NoRandomness;
 use crate::credentials::sealing::MasterKey;

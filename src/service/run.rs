@@ -217,6 +217,9 @@ impl Service {
         let log_size = self.store.log_size();
         self.metrics.event_store_log_size(log_size);
         self.metrics.event_store_queue_depth(self.store.queue_depth());
+        let is_up = !self.store.has_ended() && self.store.failure().is_none() && self.store.cut_off().is_none();
+        self.metrics.event_store_is_up(is_up);
+        self.metrics.open_sessions(self.snapshot().sessions.len() as u64);
         self.metrics
             .projection_lag("state", log_size.saturating_sub(self.live.position()));
         if let Some(trail) = &self.trail {

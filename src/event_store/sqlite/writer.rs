@@ -1,10 +1,11 @@
 //! The one thread that writes: it takes whatever waits, commits it in one transaction, and wakes everyone.
 
-use super::answers::{Outcome, Reply, WakeUps};
 use super::opening::LogLock;
 use super::stream_heads::{StreamHead, StreamHeads};
-use super::{End, Log, OnCommit, SqliteOptions, failure};
-use crate::event_store::{Append, AppendError, Appended, EventToAppend, ExpectedRevision, StoredEvent};
+use super::{Log, SqliteOptions, failure};
+use crate::event_store::answers::{Outcome, Reply, WakeUps};
+use crate::event_store::end::End;
+use crate::event_store::{Append, AppendError, Appended, EventToAppend, ExpectedRevision, OnCommit, StoredEvent};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 use serde::Deserialize;

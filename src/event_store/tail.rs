@@ -1,11 +1,11 @@
 //! Following the log: the newest events are kept in memory for those who are nearly up to date, and a
-//! subscription that has fallen further behind reads from disk. Neither the writer nor another
+//! subscription that has fallen further behind reads them where they are kept. Neither the writer nor another
 //! subscription ever waits for a slow one.
 
-use super::{Arc, End, Log, reading};
-use crate::event_store::{BoxFuture, Direction, MAX_EVENTS_PER_READ, ReadError, StoredEvent, Subscription};
+use super::end::End;
+use crate::event_store::{BoxFuture, MAX_EVENTS_PER_READ, ReadError, StoredEvent, Subscription};
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// Events kept in memory: what is committed while a subscription is busy for a tenth of a second. Four times as
@@ -15,6 +15,21 @@ const MAX_TAIL_EVENTS: usize = 4_096;
 const MAX_TAIL_BYTES: usize = 16 * 1024 * 1024;
 /// Events handed out at a time, so that the writer never waits long for the lock.
 const MAX_TAKEN_AT_ONCE: usize = 512;
+
+/// What there is to follow.
+pub(super) trait Followed: Send + Sync + 'static {
+    /// How many events are durable. Advanced before anyone is told.
+    fn size(&self) -> &watch::Sender<u64>;
+
+    /// Why no event will follow.
+    fn end(&self) -> &watch::Sender<Option<End>>;
+
+    /// The newest events.
+    fn tail(&self) -> &Tail;
+
+    /// At least one and at most `limit` events from `from` on, of the first `size`; `from` is one of them.
+    fn read_on(&self, from: u64, limit: usize, size: u64) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>>;
+}
 
 /// The newest events of the log, without a gap.
 #[derive(Default)]
@@ -48,7 +63,7 @@ impl Tail {
     }
 
     /// Up to `limit` events from index `from` on, `None` when that is not (or no longer) in memory.
-    fn take(&self, from: u64, limit: usize) -> Option<Vec<StoredEvent>> {
+    pub(super) fn take(&self, from: u64, limit: usize) -> Option<Vec<StoredEvent>> {
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let offset = usize::try_from(from.checked_sub(newest.events.front()?.index)?).ok()?;
         let end = newest
@@ -60,16 +75,16 @@ impl Tail {
 }
 
 /// One reader that follows the log.
-pub(super) struct LogSubscription {
-    log: Arc<Log>,
+pub(super) struct LogSubscription<L> {
+    log: Arc<L>,
     next: u64,
     size: watch::Receiver<u64>,
     end: watch::Receiver<Option<End>>,
 }
 
-impl LogSubscription {
-    pub(super) fn new(log: Arc<Log>, from: u64) -> Self {
-        let (size, end) = (log.size.subscribe(), log.end.subscribe());
+impl<L: Followed> LogSubscription<L> {
+    pub(super) fn new(log: Arc<L>, from: u64) -> Self {
+        let (size, end) = (log.size().subscribe(), log.end().subscribe());
         Self {
             log,
             next: from,
@@ -103,18 +118,14 @@ impl LogSubscription {
     /// At least one event: there is one at `next`.
     async fn take(&self, limit: usize, size: u64) -> Result<Vec<StoredEvent>, ReadError> {
         let limit = limit.min(usize::try_from(size - self.next).unwrap_or(usize::MAX));
-        if let Some(events) = self.log.tail.take(self.next, limit) {
+        if let Some(events) = self.log.tail().take(self.next, limit) {
             return Ok(events);
         }
-        let next = self.next;
-        self.log
-            .readers
-            .run(move |log| reading::read_all(log, next, Direction::Forwards, limit, size))
-            .await
+        self.log.read_on(self.next, limit, size).await
     }
 }
 
-impl Subscription for LogSubscription {
+impl<L: Followed> Subscription for LogSubscription<L> {
     fn next_batch(&mut self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
         Box::pin(self.wait_and_take(limit.clamp(1, MAX_EVENTS_PER_READ)))
     }

@@ -1,0 +1,593 @@
+//! The event log in a KurrentDB (formerly EventStoreDB) cluster, for those who outgrow one machine.
+//!
+//! Every node follows `$all`, filtered on the streams of this log, and counts: an event's index is the number of
+//! events of this log before it, so all nodes agree without asking one another. An append is answered when the
+//! cluster has it on a majority of its nodes and this node has read it back.
+//!
+//! ```text
+//! append_to_stream ─> lanes ─> connections ─> the cluster's leader
+//!                                                    │ $all
+//! log size, tail, subscriptions <── log <── follower ┘        positions.db: where each event is
+//! reads ─> the tail, else the cluster                        (a cache, safe to delete)
+//! ```
+
+mod connections;
+mod follower;
+mod freshness;
+mod lanes;
+mod log;
+mod positions;
+mod reading;
+mod url;
+
+use self::connections::{CallError, Connections};
+use self::follower::Follower;
+use self::freshness::Freshness;
+use self::lanes::Lanes;
+use self::log::Log;
+use self::positions::{Positions, order};
+use self::reading::Reading;
+use super::end::End;
+use super::tail::{Followed, LogSubscription, Tail};
+use super::{
+    Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_READ, OnCommit, ReadError,
+    StoredEvent, Subscription,
+};
+use eventstore::{Error, Position};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, watch};
+
+pub use self::url::{InvalidKurrentDbUrl, KurrentDbUrl};
+
+/// Threads that carry calls and their answers.
+const THREADS: usize = 2;
+/// How often it is asked at least how far the cluster is, however little staleness is allowed.
+const LONGEST_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// A probe that is answered later counts as failed.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// A subscription that does not come to where the cluster was within this time, nor any nearer, is begun anew.
+const STALL: Duration = Duration::from_secs(1);
+/// How often a start that takes long says so.
+const SAY_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked whether appends have waited for too long.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Where the log is and what may be expected of it.
+#[derive(Clone)]
+pub struct KurrentDbOptions {
+    /// The KurrentDB.
+    pub url: KurrentDbUrl,
+    /// What the names of this log's streams begin with in the KurrentDB. Nobody else may write to such streams.
+    pub stream_prefix: String,
+    /// The file that keeps where events are, `positions.db` in the data folder. The folder must exist.
+    pub positions: PathBuf,
+    /// Appends that may be under way (at least 1); one more is refused as `Overloaded`.
+    pub queue_capacity: usize,
+    /// Events after which a call takes in no further append (at least 1).
+    pub max_batch_events: usize,
+    /// A node that has not known for so long what the cluster knows says so.
+    pub max_staleness: Duration,
+    /// The outcome of an append that is not known after so long counts as unknown.
+    pub append_timeout: Duration,
+    /// How long the start waits for a cluster that does not answer.
+    pub connect_timeout: Duration,
+    /// Told after each call that has appended.
+    pub on_commit: Option<OnCommit>,
+}
+
+impl KurrentDbOptions {
+    /// The log in this KurrentDB, with the default bounds.
+    pub fn new(url: KurrentDbUrl, positions: impl Into<PathBuf>) -> Self {
+        Self {
+            url,
+            stream_prefix: "grantlog.".to_owned(),
+            positions: positions.into(),
+            queue_capacity: 4_096,
+            max_batch_events: 1_024,
+            max_staleness: Duration::from_secs(5),
+            append_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(60),
+            on_commit: None,
+        }
+    }
+}
+
+/// Why the log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nothing answers, or not as it should.
+    #[error("the KurrentDB at {url} did not answer within {waited:?}: {why}. Is it running, and is store.url right?")]
+    Unreachable {
+        /// Where it should be.
+        url: KurrentDbUrl,
+        /// How long it was tried.
+        waited: Duration,
+        /// The last failure.
+        why: String,
+    },
+    /// It answers that this is not allowed.
+    #[error("the KurrentDB at {url} does not let this node in: are the user and the password in store.url right?")]
+    AccessDenied {
+        /// Where it is.
+        url: KurrentDbUrl,
+    },
+    /// The file with the positions of events.
+    #[error("{path}: {source}")]
+    Positions {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is not the log that this node knows.
+    #[error(
+        "the KurrentDB at {url} does not hold the log that this node has read: {why}. If it is meant to be another \
+         log, start with another data folder; if it was restored from a backup, see docs/cluster.md"
+    )]
+    AnotherLog {
+        /// Where it is.
+        url: KurrentDbUrl,
+        /// What differs.
+        why: String,
+    },
+    /// No threads.
+    #[error("no threads for the KurrentDB: {0}")]
+    Threads(io::Error),
+}
+
+/// The event log in a KurrentDB cluster.
+pub struct KurrentDbEventStore {
+    log: Arc<Log>,
+    lanes: Arc<Lanes>,
+    reading: Arc<Reading>,
+    connections: Arc<Connections>,
+    /// `None` only while it is being dropped.
+    runtime: Option<Runtime>,
+    /// Closed when the follower's thread has ended.
+    follower_is_gone: watch::Receiver<()>,
+}
+
+impl KurrentDbEventStore {
+    /// Connects, finds out where the log's end is, and reads up to there: from the beginning on a node that has
+    /// never done it, else from where it was.
+    pub async fn open(options: KurrentDbOptions) -> Result<Self, OpenError> {
+        let positions = Positions::open(&options.positions, &options.stream_prefix);
+        Self::opened(options, positions).await
+    }
+
+    /// Opens the log as it is now for reading, even while a server is using the same data folder: the log size stays
+    /// what it is at this moment, appends are answered with `Closed`, and a subscription ends with an error when it
+    /// has delivered everything.
+    pub async fn open_read_only(options: KurrentDbOptions) -> Result<Self, OpenError> {
+        let positions = Positions::copy_of(&options.positions, &options.stream_prefix);
+        let store = Self::opened(options, positions).await?;
+        store.log.end.send_replace(Some(End::ReadOnly));
+        let mut gone = store.follower_is_gone.clone();
+        while gone.changed().await.is_ok() {}
+        Ok(store)
+    }
+
+    async fn opened(options: KurrentDbOptions, positions: io::Result<Positions>) -> Result<Self, OpenError> {
+        let of_positions = |source| OpenError::Positions {
+            path: options.positions.clone(),
+            source,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("kurrentdb")
+            .enable_all()
+            .build()
+            .map_err(OpenError::Threads)?;
+        let handle = runtime.handle().clone();
+        let freshness = Freshness::new(options.max_staleness);
+        let log = Log::new(
+            positions.map_err(of_positions)?,
+            options.stream_prefix.clone(),
+            freshness,
+        );
+        let log = Arc::new(log.map_err(of_positions)?);
+        let connections = Arc::new(Connections::new(options.url.clone(), handle.clone()));
+        let reading = Arc::new(Reading::new(log.clone(), connections.clone()));
+        let lanes = Arc::new(Lanes::new(
+            log.clone(),
+            connections.clone(),
+            reading.clone(),
+            handle.clone(),
+            &options,
+        ));
+        let (gone, follower_is_gone) = watch::channel(());
+        let store = Self {
+            log: log.clone(),
+            lanes,
+            reading: reading.clone(),
+            connections: connections.clone(),
+            runtime: Some(runtime),
+            follower_is_gone,
+        };
+        let newest = store.reached(&options).await?;
+        store.is_the_same_log(&options).await?;
+
+        let renew = Arc::new(Notify::new());
+        let follower = Follower {
+            log: log.clone(),
+            connections,
+            filter: reading.filter(),
+            renew: renew.clone(),
+        };
+        let thread = follower.spawn().map_err(OpenError::Threads)?;
+        handle.spawn_blocking(move || {
+            // A panic of it is told where it happens.
+            let _ = thread.join();
+            drop(gone);
+        });
+        store.caught_up(newest, &options).await?;
+        log.freshness.heard_at(Instant::now());
+        handle.spawn(keep_fresh(log.clone(), reading, renew));
+        handle.spawn(give_up_late(log));
+        Ok(store)
+    }
+
+    /// Waits until the cluster answers, and says where its newest event of this log is.
+    async fn reached(&self, options: &KurrentDbOptions) -> Result<Option<Position>, OpenError> {
+        let began = Instant::now();
+        loop {
+            let why = match self
+                .on_runtime(|reading| async move { reading.newest(PROBE_DEADLINE).await })
+                .await
+            {
+                Ok(newest) => return Ok(newest),
+                Err(CallError::Refused(Error::AccessDenied)) => {
+                    return Err(OpenError::AccessDenied {
+                        url: options.url.clone(),
+                    });
+                }
+                Err(error) => error.to_string(),
+            };
+            if began.elapsed() >= options.connect_timeout {
+                return Err(OpenError::Unreachable {
+                    url: options.url.clone(),
+                    waited: options.connect_timeout,
+                    why,
+                });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The last event that this node has read must still be where it was.
+    async fn is_the_same_log(&self, options: &KurrentDbOptions) -> Result<(), OpenError> {
+        let size = self.log_size();
+        let Some(last) = size.checked_sub(1) else { return Ok(()) };
+        let read = self
+            .on_runtime(move |reading| async move { reading.range(last, size).await })
+            .await;
+        read.map(drop).map_err(|ReadError(why)| OpenError::AnotherLog {
+            url: options.url.clone(),
+            why,
+        })
+    }
+
+    /// Waits until everything is read that there was at the start.
+    async fn caught_up(&self, newest: Option<Position>, options: &KurrentDbOptions) -> Result<(), OpenError> {
+        let Some(newest) = newest else { return Ok(()) };
+        let began = Instant::now();
+        let (mut said, mut moved, mut size) = (began, began, self.log_size());
+        let from = size;
+        while self
+            .log
+            .position
+            .borrow()
+            .is_none_or(|position| order(position) < order(newest))
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if let Some(End::Failed(why)) = &*self.log.end.borrow() {
+                return Err(OpenError::AnotherLog {
+                    url: options.url.clone(),
+                    why: why.clone(),
+                });
+            }
+            let now = Instant::now();
+            if self.log_size() != size {
+                (size, moved) = (self.log_size(), now);
+            } else if now.duration_since(moved) >= options.connect_timeout {
+                return Err(OpenError::Unreachable {
+                    url: options.url.clone(),
+                    waited: options.connect_timeout,
+                    why: format!("nothing came behind event {size}"),
+                });
+            }
+            if now.duration_since(said) >= SAY_EVERY {
+                said = now;
+                let rate = (size - from) as f64 / began.elapsed().as_secs_f64();
+                tracing::info!(
+                    events = size,
+                    events_per_second = rate as u64,
+                    "reading the log from the KurrentDB"
+                );
+            }
+        }
+        tracing::info!(
+            from,
+            through = self.log_size(),
+            milliseconds = began.elapsed().as_millis(),
+            "the log of the KurrentDB is read"
+        );
+        Ok(())
+    }
+
+    /// Runs a read on the store's own threads: connections are served there, whoever asks.
+    async fn on_runtime<T, F>(&self, read: impl FnOnce(Arc<Reading>) -> F) -> T
+    where
+        T: Send + OnceFailed + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let is_closed = matches!(*self.log.end.borrow(), Some(End::Closed));
+        let Some(runtime) = self.runtime.as_ref().filter(|_| !is_closed) else {
+            return T::failed("it is closed");
+        };
+        let reading = read(self.reading.clone());
+        runtime
+            .spawn(reading)
+            .await
+            .unwrap_or_else(|error| T::failed(&error.to_string()))
+    }
+}
+
+/// What a read is answered with that could not be made.
+trait OnceFailed {
+    fn failed(why: &str) -> Self;
+}
+
+impl<T> OnceFailed for Result<T, ReadError> {
+    fn failed(why: &str) -> Self {
+        Err(ReadError(why.to_owned()))
+    }
+}
+
+impl<T> OnceFailed for Result<T, CallError> {
+    fn failed(why: &str) -> Self {
+        Err(CallError::Broken(why.to_owned()))
+    }
+}
+
+/// Asks the leader again and again where the log's end is, and looks whether this node comes there.
+async fn keep_fresh(log: Arc<Log>, reading: Arc<Reading>, renew: Arc<Notify>) {
+    let interval = (log.freshness.max_staleness() / 5).min(LONGEST_PROBE_INTERVAL);
+    let mut position = log.position.subscribe();
+    while log.end.borrow().is_none() {
+        let asked = Instant::now();
+        if let Ok(newest) = reading.newest(PROBE_DEADLINE.min(log.freshness.max_staleness())).await {
+            let (here, there) = (*position.borrow_and_update(), newest);
+            if there.map_or((0, 0), order) < here.map_or((0, 0), order) && is_lost(&log, &reading, here).await {
+                return log.fail(
+                    "the KurrentDB no longer has the newest event that this node has read: it was restored from a \
+                     backup, or its log was truncated. See docs/cluster.md"
+                        .to_owned(),
+                );
+            }
+            let comes_there = position.wait_for(|at| at.map_or((0, 0), order) >= there.map_or((0, 0), order));
+            match tokio::time::timeout(STALL, comes_there).await {
+                Ok(_) => log.freshness.heard_at(asked),
+                Err(_) if *log.position.borrow() == here => renew.notify_one(),
+                // It is behind, and on its way.
+                Err(_) => {}
+            }
+        }
+        tokio::time::sleep(interval.saturating_sub(asked.elapsed()).max(interval / 4)).await;
+    }
+}
+
+/// Whether the event at this position is not in the cluster any more. A node that has just become the leader may
+/// answer with less than it has.
+async fn is_lost(log: &Log, reading: &Reading, position: Option<Position>) -> bool {
+    let Some(position) = position else { return false };
+    tokio::time::sleep(STALL).await;
+    let newest = reading.newest(PROBE_DEADLINE).await;
+    let is_behind = matches!(&newest, Ok(newest) if newest.map_or((0, 0), order) < order(position));
+    let last = log.positions.count().saturating_sub(1);
+    is_behind && reading.is_missing(last).await
+}
+
+async fn give_up_late(log: Arc<Log>) {
+    while !matches!(*log.end.borrow(), Some(End::Closed)) {
+        tokio::time::sleep(LOOK_EVERY).await;
+        log.give_up_late(Instant::now());
+    }
+}
+
+impl EventStore for KurrentDbEventStore {
+    fn append_to_stream(&self, append: Append) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        let queued = self.lanes.enqueue(append);
+        Box::pin(async move { queued?.await })
+    }
+
+    fn read_stream(
+        &self,
+        stream: &str,
+        from_revision: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
+        let stream = stream.to_owned();
+        Box::pin(self.on_runtime(move |reading| async move { reading.stream(&stream, from_revision, limit).await }))
+    }
+
+    fn read_all(
+        &self,
+        from: u64,
+        direction: Direction,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
+        let (size, limit) = (self.log_size(), limit.min(MAX_EVENTS_PER_READ) as u64);
+        let (first, end) = match direction {
+            Direction::Forwards => (from.min(size), from.saturating_add(limit).min(size)),
+            Direction::Backwards => {
+                let end = from.saturating_add(1).min(size);
+                (end.saturating_sub(limit), end)
+            }
+        };
+        Box::pin(self.on_runtime(move |reading| async move {
+            let mut events = reading.range(first, end).await?;
+            if direction == Direction::Backwards {
+                events.reverse();
+            }
+            Ok(events)
+        }))
+    }
+
+    fn read_indexes(&self, indexes: &[u64]) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
+        let indexes = indexes.to_vec();
+        Box::pin(self.on_runtime(move |reading| async move { reading.indexes(&indexes).await }))
+    }
+
+    fn subscribe_to_all(&self, from: u64) -> Box<dyn Subscription> {
+        let followed = Arc::new(FollowedLog {
+            log: self.log.clone(),
+            reading: self.reading.clone(),
+            runtime: self.runtime.as_ref().map(|runtime| runtime.handle().clone()),
+        });
+        Box::new(LogSubscription::new(followed, from))
+    }
+
+    fn remove(&self, _: Vec<StoredEvent>) -> BoxFuture<'static, Result<(), AppendError>> {
+        Box::pin(async {
+            Err(AppendError::OutOfBounds(
+                "a KurrentDB does not change what it holds: nothing can be removed from its log",
+            ))
+        })
+    }
+
+    fn used_bytes(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
+        // A position in `$all` is a place in the log's bytes.
+        let bytes = self.log.position.borrow().map_or(0, |position| position.commit);
+        Box::pin(async move { Ok(bytes) })
+    }
+
+    fn cut_off(&self) -> Option<String> {
+        let age = self.log.freshness.too_old(Instant::now())?;
+        let max = self.log.freshness.max_staleness();
+        let why = self.connections.trouble_now();
+        Some(format!(
+            "this node has not known for {} s what the KurrentDB at {} knows, {} s is the most \
+             (store.max_staleness_seconds): {}",
+            age.as_secs(),
+            self.connections.url(),
+            max.as_secs(),
+            why.as_deref().unwrap_or("its subscription does not come there")
+        ))
+    }
+
+    fn log_size(&self) -> u64 {
+        *self.log.size.borrow()
+    }
+
+    fn failed(&self) -> BoxFuture<'static, String> {
+        let mut end = self.log.end.subscribe();
+        Box::pin(async move {
+            loop {
+                if let Some(End::Failed(message)) = &*end.borrow_and_update() {
+                    return message.clone();
+                }
+                if end.changed().await.is_err() {
+                    // The store is gone without having failed.
+                    std::future::pending::<()>().await;
+                }
+            }
+        })
+    }
+
+    fn failure(&self) -> Option<String> {
+        match &*self.log.end.borrow() {
+            Some(End::Failed(message)) => Some(message.clone()),
+            _ => None,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.log.end.borrow().is_some()
+    }
+
+    fn queue_depth(&self) -> u64 {
+        self.log.open.load(Ordering::Relaxed) as u64
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        let (lanes, log) = (self.lanes.clone(), self.log.clone());
+        let mut follower_is_gone = self.follower_is_gone.clone();
+        Box::pin(async move {
+            lanes.close().await;
+            log.end.send_if_modified(|end| {
+                let was_open = end.is_none() || *end == Some(End::ReadOnly);
+                if was_open {
+                    *end = Some(End::Closed);
+                }
+                was_open
+            });
+            while follower_is_gone.changed().await.is_ok() {}
+        })
+    }
+}
+
+impl Drop for KurrentDbEventStore {
+    fn drop(&mut self) {
+        self.log.end.send_if_modified(|end| {
+            let was_open = end.is_none();
+            if was_open {
+                *end = Some(End::Closed);
+            }
+            was_open
+        });
+        if let Some(runtime) = self.runtime.take() {
+            // It may be dropped where nothing may block.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What subscriptions follow.
+struct FollowedLog {
+    log: Arc<Log>,
+    reading: Arc<Reading>,
+    runtime: Option<tokio::runtime::Handle>,
+}
+
+impl Followed for FollowedLog {
+    fn size(&self) -> &watch::Sender<u64> {
+        &self.log.size
+    }
+
+    fn end(&self) -> &watch::Sender<Option<End>> {
+        &self.log.end
+    }
+
+    fn tail(&self) -> &Tail {
+        &self.log.tail
+    }
+
+    /// Whoever follows the log must not end because a cluster was away for a while.
+    fn read_on(&self, from: u64, limit: usize, size: u64) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
+        let end = from.saturating_add(limit as u64).min(size);
+        Box::pin(async move {
+            loop {
+                let Some(runtime) = &self.runtime else {
+                    return Err(ReadError("it is closed".to_owned()));
+                };
+                let reading = self.reading.clone();
+                let read = runtime.spawn(async move { reading.range(from, end).await });
+                let why = match read.await {
+                    Ok(Ok(events)) => return Ok(events),
+                    Ok(Err(ReadError(why))) => why,
+                    Err(ended) => return Err(ReadError(ended.to_string())),
+                };
+                if matches!(*self.log.end.borrow(), Some(End::Closed | End::Failed(_))) {
+                    return Err(ReadError(why));
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! A client that is replaced when it has failed.
+//!
+//! The official client gives up for good when its first connection fails, and goes on calling a leader that is gone
+//! (the project's tests show both). So a client here lives until the first call that fails for another reason than
+//! the call itself; the next one is made anew, asks the cluster who leads, and connects there.
+
+use super::url::KurrentDbUrl;
+use eventstore::{Authentication, Client, ClientSettings, Endpoint, Error};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tonic::Code;
+
+/// Before the second client in a row is made; doubled for each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause before a client is made.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Makes clients, one at a time.
+pub(super) struct Connections {
+    url: KurrentDbUrl,
+    authentication: Option<Authentication>,
+    runtime: Handle,
+    current: Mutex<Current>,
+    /// Clients made so far; each has its number.
+    made: AtomicU64,
+    trouble: std::sync::Mutex<Trouble>,
+}
+
+#[derive(Default)]
+struct Current {
+    client: Option<Connected>,
+}
+
+/// What is known of the last failures.
+#[derive(Default)]
+struct Trouble {
+    /// Failures since the last success.
+    failures: u32,
+    last: Option<String>,
+    /// Who leads, in the words of a node that does not: asked once.
+    leader: Option<Endpoint>,
+    /// The newest client that has failed.
+    failed: u64,
+}
+
+#[derive(Clone)]
+struct Connected {
+    client: Arc<Client>,
+    number: u64,
+}
+
+/// Why a call has failed.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// The connection, the node or the cluster: another try may succeed, and whether this one has is not known.
+    Broken(String),
+    /// The server's answer to the call: another try changes nothing.
+    Refused(Error),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(why) => f.write_str(why),
+            Self::Refused(Error::AccessDenied) => {
+                f.write_str("access denied: are the user and the password in store.url right?")
+            }
+            Self::Refused(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Whether a status is about the call itself (the client has another version of the type than the rest of us).
+fn is_final(status: i32) -> bool {
+    [Code::InvalidArgument, Code::OutOfRange, Code::FailedPrecondition]
+        .iter()
+        .any(|code| *code as i32 == status)
+}
+
+impl Connections {
+    /// For the KurrentDB at this URL; clients do their work on this runtime.
+    pub(super) fn new(url: KurrentDbUrl, runtime: Handle) -> Self {
+        Self {
+            authentication: url.authentication(),
+            url,
+            runtime,
+            current: Mutex::default(),
+            made: AtomicU64::new(0),
+            trouble: std::sync::Mutex::default(),
+        }
+    }
+
+    /// Where the KurrentDB is, without its password.
+    pub(super) fn url(&self) -> &KurrentDbUrl {
+        &self.url
+    }
+
+    /// What goes with every call.
+    pub(super) fn authentication(&self) -> Option<&Authentication> {
+        self.authentication.as_ref()
+    }
+
+    /// Makes one call. It ends within the deadline, connecting included, whatever the client does.
+    pub(super) async fn call<T, F>(
+        &self,
+        deadline: Duration,
+        call: impl FnOnce(Arc<Client>) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut number = self.made.load(Ordering::Relaxed);
+        let outcome = tokio::time::timeout(deadline, async {
+            let connected = self.connected().await?;
+            number = connected.number;
+            call(connected.client).await.map_err(|error| self.judge(error))
+        });
+        let outcome = outcome
+            .await
+            .unwrap_or_else(|_| Err(CallError::Broken(format!("no answer within {deadline:?}"))));
+        match &outcome {
+            Err(CallError::Broken(why)) => self.discard(number, why).await,
+            Ok(_) | Err(CallError::Refused(_)) => self.went_well(),
+        }
+        outcome
+    }
+
+    /// Settings for a client that its caller looks after.
+    pub(super) fn settings(&self) -> Result<ClientSettings, CallError> {
+        let leader = self.trouble().leader.take();
+        let settings = match leader {
+            Some(leader) => {
+                let port = u16::try_from(leader.port).unwrap_or_default();
+                self.url.settings_of_node(&leader.host, port)
+            }
+            None => self.url.client_settings(),
+        };
+        settings.map_err(|error| CallError::Broken(error.to_string()))
+    }
+
+    /// What an error of the client means.
+    pub(super) fn judge(&self, error: Error) -> CallError {
+        match error {
+            Error::WrongExpectedVersion { .. }
+            | Error::ResourceNotFound
+            | Error::ResourceDeleted
+            | Error::AccessDenied
+            | Error::UnsupportedFeature => CallError::Refused(error),
+            Error::Grpc { code, .. } if is_final(code as i32) => CallError::Refused(error),
+            Error::NotLeaderException(leader) => {
+                let why = format!("the node does not lead, {}:{} does", leader.host, leader.port);
+                self.trouble().leader = Some(leader);
+                CallError::Broken(why)
+            }
+            error => CallError::Broken(error.to_string()),
+        }
+    }
+
+    /// Why the last call failed, `None` when it went well.
+    pub(super) fn trouble_now(&self) -> Option<String> {
+        let trouble = self.trouble();
+        trouble.last.clone().filter(|_| trouble.failures > 0)
+    }
+
+    async fn connected(&self) -> Result<Connected, CallError> {
+        let mut current = self.current.lock().await;
+        if let Some(connected) = &current.client {
+            return Ok(connected.clone());
+        }
+        let failures = self.trouble().failures;
+        if failures > 1 {
+            let pause = FIRST_PAUSE.saturating_mul(1 << (failures - 2).min(10));
+            tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+        }
+        let settings = self.settings()?;
+        let runtime = self.runtime.clone();
+        // It reads certificates from disk.
+        let made = tokio::task::spawn_blocking(move || Client::with_runtime_handle(runtime, settings)).await;
+        let client = match made {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return Err(CallError::Broken(error.to_string())),
+            Err(panicked) => return Err(CallError::Broken(format!("no client can be made: {panicked}"))),
+        };
+        let connected = Connected {
+            client: Arc::new(client),
+            number: self.made.fetch_add(1, Ordering::Relaxed) + 1,
+        };
+        current.client = Some(connected.clone());
+        Ok(connected)
+    }
+
+    /// Nobody gets this client any more; calls that are under way on it may end well.
+    async fn discard(&self, number: u64, why: &str) {
+        let is_news = {
+            let mut trouble = self.trouble();
+            // Of the calls that a broken connection breaks only the first says something new.
+            let is_news = trouble.failures == 0;
+            if number >= trouble.failed {
+                trouble.failed = number + 1;
+                trouble.failures = trouble.failures.saturating_add(1);
+            }
+            trouble.last = Some(why.to_owned());
+            is_news
+        };
+        if is_news {
+            tracing::warn!(url = %self.url, error = why, "the KurrentDB does not answer as it should; connecting anew");
+        }
+        let mut current = self.current.lock().await;
+        current.client.take_if(|connected| connected.number <= number);
+    }
+
+    fn went_well(&self) {
+        let mut trouble = self.trouble();
+        if trouble.failures > 0 {
+            tracing::info!(url = %self.url, "connected to the KurrentDB again");
+        }
+        trouble.failures = 0;
+        trouble.last = None;
+    }
+
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

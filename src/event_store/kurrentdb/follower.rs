@@ -1,0 +1,277 @@
+//! Follows `$all`, on a thread of its own, and begins anew whenever that breaks off.
+//!
+//! When a server ends a subscription in an orderly way, the official client asks the ended stream again and again
+//! within one poll: nothing else on its thread ever runs, no timer and no other task, and no future can be dropped
+//! (the project's tests show it). So the subscription has a thread to itself, on which somebody listens to what the
+//! client logs: before each of these rounds it warns of "an unknown subscription message". That unwinds the thread
+//! out of the client, without a panic's message, and the subscription is begun anew behind the last event.
+
+use super::connections::{CallError, Connections};
+use super::log::Log;
+use super::positions::order;
+use super::reading::FILTER_WINDOW;
+use crate::event_store::MAX_EVENT_BYTES;
+use eventstore::{
+    Client, Position, RecordedEvent, StreamPosition, SubscribeToAllOptions, Subscription, SubscriptionEvent,
+    SubscriptionFilter,
+};
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tracing::dispatcher::{self, Dispatch};
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+/// Events that are taken in at once.
+const MAX_BATCH_EVENTS: usize = 512;
+/// A subscription must be confirmed within this time.
+const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(5);
+/// Before a subscription is begun anew; doubled while that fails.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether the thread is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What the thread needs.
+pub(super) struct Follower {
+    pub(super) log: Arc<Log>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) filter: SubscriptionFilter,
+    /// Told when the subscription does not do its work and is to be begun anew.
+    pub(super) renew: Arc<Notify>,
+}
+
+/// Why a subscription is over.
+enum Over {
+    /// The log has come to its end.
+    Ended,
+    /// Begin anew.
+    Broken(String),
+    /// It makes no sense to go on.
+    Failed(String),
+}
+
+/// What unwinds the thread out of the client.
+struct OrderlyEnd;
+
+impl Follower {
+    /// Starts the thread. It ends with the log.
+    pub(super) fn spawn(self) -> std::io::Result<std::thread::JoinHandle<()>> {
+        std::thread::Builder::new()
+            .name("kurrentdb-follower".to_owned())
+            .spawn(move || self.run())
+    }
+
+    fn run(self) {
+        let listener = Dispatch::new(Listener);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let before = *self.log.position.borrow();
+            let over = catch_unwind(AssertUnwindSafe(|| {
+                dispatcher::with_default(&listener, || self.follow_once())
+            }));
+            let why = match over {
+                Ok(Over::Ended) => break,
+                Ok(Over::Failed(why)) => {
+                    self.log.fail(why);
+                    break;
+                }
+                Ok(Over::Broken(why)) => why,
+                Err(unwound) if unwound.is::<OrderlyEnd>() => "the server has ended it".to_owned(),
+                Err(_) => {
+                    self.log.fail("its follower panicked: this is a bug".to_owned());
+                    break;
+                }
+            };
+            tracing::warn!(url = %self.connections.url(), why, "the subscription to the KurrentDB is begun anew");
+            if *self.log.position.borrow() != before {
+                pause = FIRST_PAUSE;
+            }
+            self.rest(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        if let Err(error) = self.log.positions.vouch(true) {
+            tracing::warn!(%error, "where events are in the KurrentDB was not saved: the next start looks for them again");
+        }
+    }
+
+    /// Sleeps, unless the log ends meanwhile.
+    fn rest(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        while self.log.end.borrow().is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(LOOK_EVERY));
+        }
+    }
+
+    fn follow_once(&self) -> Over {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return Over::Broken(error.to_string()),
+        };
+        let mut end = self.log.end.subscribe();
+        runtime.block_on(async {
+            tokio::select! {
+                over = self.follow() => over,
+                () = self.renew.notified() => Over::Broken("it does not deliver what there is".to_owned()),
+                _ = end.wait_for(Option::is_some) => Over::Ended,
+            }
+        })
+    }
+
+    async fn follow(&self) -> Over {
+        let mut subscription = match self.subscribe().await {
+            Ok(subscription) => subscription,
+            Err(error) => return Over::Broken(error.to_string()),
+        };
+        let mut last = *self.log.position.borrow();
+        let mut batch: Vec<RecordedEvent> = Vec::with_capacity(MAX_BATCH_EVENTS);
+        let mut deadline = Some(tokio::time::Instant::now() + CONFIRMATION_DEADLINE);
+        loop {
+            // It must never be dropped unfinished, or the client subscribes anew.
+            let mut next = pin!(subscription.next_subscription_event());
+            let ready = match poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await {
+                Poll::Ready(ready) => ready,
+                Poll::Pending => {
+                    // Before anybody waits for more, everybody gets what is there.
+                    if let Err(over) = self.take_in(&mut batch) {
+                        return over;
+                    }
+                    match deadline {
+                        None => next.await,
+                        Some(at) => match tokio::time::timeout_at(at, next).await {
+                            Ok(ready) => ready,
+                            Err(_) => return Over::Broken("it was not confirmed in time".to_owned()),
+                        },
+                    }
+                }
+            };
+            match ready {
+                Err(error) => {
+                    // What was read before it broke is read.
+                    return match self.take_in(&mut batch) {
+                        Ok(()) => Over::Broken(self.connections.judge(error).to_string()),
+                        Err(over) => over,
+                    };
+                }
+                Ok(SubscriptionEvent::EventAppeared(event)) => {
+                    deadline = None;
+                    let Some(event) = event.event else { continue };
+                    match self.check(&event, last) {
+                        Ok(true) => {}
+                        Ok(false) => continue,
+                        Err(over) => return over,
+                    }
+                    last = Some(event.position);
+                    batch.push(event);
+                    if batch.len() == MAX_BATCH_EVENTS
+                        && let Err(over) = self.take_in(&mut batch)
+                    {
+                        return over;
+                    }
+                }
+                Ok(_) => deadline = None,
+            }
+        }
+    }
+
+    async fn subscribe(&self) -> Result<Subscription, CallError> {
+        let settings = self.connections.settings()?;
+        let client = Client::new(settings).map_err(|error| CallError::Broken(error.to_string()))?;
+        let from = match *self.log.position.borrow() {
+            Some(position) => StreamPosition::Position(position),
+            None => StreamPosition::Start,
+        };
+        let mut options = SubscribeToAllOptions::default()
+            .position(from)
+            .filter(self.filter.clone().max(FILTER_WINDOW));
+        if let Some(authentication) = self.connections.authentication() {
+            options = options.authenticated(authentication.clone());
+        }
+        Ok(client.subscribe_to_all(&options).await)
+    }
+
+    /// Whether the event is news. `Err` when it cannot be one of this log.
+    fn check(&self, event: &RecordedEvent, last: Option<Position>) -> Result<bool, Over> {
+        if let Some(last) = last
+            && order(event.position) <= order(last)
+        {
+            return Ok(false);
+        }
+        if event.data.len() > MAX_EVENT_BYTES || !event.stream_id().starts_with(&self.log.prefix) {
+            return Err(Over::Failed(format!(
+                "the KurrentDB has an event at {} in the stream {:?} that Grantlog cannot have written: nobody else \
+                 may write to streams that begin with {:?} (store.stream_prefix)",
+                event.position,
+                event.stream_id(),
+                self.log.prefix
+            )));
+        }
+        Ok(true)
+    }
+
+    fn take_in(&self, batch: &mut Vec<RecordedEvent>) -> Result<(), Over> {
+        let failed = |error: std::io::Error| {
+            Over::Failed(format!(
+                "where events are in the KurrentDB could not be written down: {error}; is the data folder's disk full?"
+            ))
+        };
+        self.log.take_in(batch).map_err(failed)?;
+        batch.clear();
+        self.log.positions.vouch(false).map_err(failed)
+    }
+}
+
+/// Listens to what the client logs on the follower's thread.
+struct Listener;
+
+impl tracing::Subscriber for Listener {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN && metadata.target() == "kurrentdb::commands"
+    }
+
+    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
+        Some(tracing::level_filters::LevelFilter::WARN)
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut message = Message::default();
+        event.record(&mut message);
+        if message.0.contains("unknown subscription message") {
+            resume_unwind(Box::new(OrderlyEnd));
+        }
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Reading from the cluster. Where an event is, this node knows by itself, so a read also shows whether the cluster
+//! still has it there.
+
+use super::connections::{CallError, Connections};
+use super::lanes::appended;
+use super::log::{Log, Together};
+use super::positions::order;
+use crate::event_store::{Appended, MAX_EVENTS_PER_READ, ReadError, StoredEvent};
+use eventstore::{
+    Client, Error, Position, ReadAllOptions, ReadStreamOptions, RecordedEvent, StreamPosition, SubscriptionFilter,
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+/// A read may take this long before it counts as failed, and another is made.
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// A read is made this often at the most.
+const MAX_ATTEMPTS: usize = 3;
+/// Before it is made again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Reads under way at once.
+const MAX_READS: usize = 16;
+/// Events that are read without being asked for, when that spares a read.
+const MAX_GAP: u64 = 16;
+/// Events that the server looks at before it says how far it is, when none of them is of this log.
+pub(super) const FILTER_WINDOW: u32 = 4_096;
+
+/// Reads the log.
+pub(super) struct Reading {
+    log: Arc<Log>,
+    connections: Arc<Connections>,
+    permits: Semaphore,
+}
+
+impl Reading {
+    pub(super) fn new(log: Arc<Log>, connections: Arc<Connections>) -> Self {
+        Self {
+            log,
+            connections,
+            permits: Semaphore::new(MAX_READS),
+        }
+    }
+
+    /// The events with these indexes, which the log must have.
+    pub(super) async fn range(&self, first: u64, end: u64) -> Result<Vec<StoredEvent>, ReadError> {
+        let count = usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        if let Some(events) = self.log.tail.take(first, count)
+            && events.len() == count
+        {
+            return Ok(events);
+        }
+        let positions = self.log.positions.range(first, count).map_err(failed)?;
+        let events = self.tried(|client| self.events_at(client, &positions)).await?;
+        events
+            .into_iter()
+            .zip(&positions)
+            .zip(first..)
+            .map(|((event, position), index)| match event.position == *position {
+                true => Ok(stored(&event, index)),
+                false => Err(missing(index)),
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .and_then(|events| match events.len() == count {
+                true => Ok(events),
+                false => Err(missing(first + events.len() as u64)),
+            })
+    }
+
+    /// The events with these indexes, in this order.
+    pub(super) async fn indexes(&self, indexes: &[u64]) -> Result<Vec<StoredEvent>, ReadError> {
+        let size = *self.log.size.borrow();
+        if indexes.len() > MAX_EVENTS_PER_READ {
+            return Err(ReadError(format!(
+                "{} events were asked for, {MAX_EVENTS_PER_READ} is the most",
+                indexes.len()
+            )));
+        }
+        if let Some(beyond) = indexes.iter().find(|index| **index >= size) {
+            return Err(ReadError(format!("there is no event {beyond}: the log has {size}")));
+        }
+        let runs = runs(indexes);
+        let mut found: Vec<StoredEvent> = stream::iter(runs)
+            .map(|(first, end)| self.range(first, end))
+            .buffered(MAX_READS)
+            .try_concat()
+            .await?;
+        found.dedup_by_key(|event| event.index);
+        indexes
+            .iter()
+            .map(|index| {
+                let at = found.binary_search_by_key(index, |event| event.index);
+                at.map(|at| found[at].clone()).map_err(|_| missing(*index))
+            })
+            .collect()
+    }
+
+    /// A stream's events from a revision on, of those that this node has read.
+    pub(super) async fn stream(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
+        let limit = limit.min(MAX_EVENTS_PER_READ);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let size = *self.log.size.borrow();
+        let events = self.tried(|client| self.events_of(client, stream, from, limit)).await?;
+        let mut found = Vec::with_capacity(events.len());
+        for (event, revision) in events.into_iter().zip(from..) {
+            if event.revision != revision {
+                return Err(ReadError(format!("event {revision} of the stream {stream} is missing")));
+            }
+            // Events that this node has not read yet are not there yet.
+            let index = self.log.positions.find(event.position).map_err(failed)?;
+            let Some(index) = index.filter(|index| *index < size) else {
+                break;
+            };
+            found.push(stored(&event, index));
+        }
+        Ok(found)
+    }
+
+    /// The last revision of a stream in the cluster, `None` when there is no such stream.
+    pub(super) async fn head_of(&self, stream: &str, deadline: Instant) -> Result<Option<u64>, String> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err("the KurrentDB did not answer in time".to_owned());
+            }
+            let read = self.connections.call(left.min(READ_DEADLINE), |client| async move {
+                let options = self.of_stream().backwards().position(StreamPosition::End).max_count(1);
+                let name = format!("{}{stream}", self.log.prefix);
+                let mut reading = client.read_stream(name, &options).await?;
+                reading.next().await
+            });
+            match read.await {
+                Ok(last) => return Ok(last.map(|event| event.get_original_event().revision)),
+                Err(CallError::Refused(Error::ResourceNotFound)) => return Ok(None),
+                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+            }
+        }
+    }
+
+    /// Where an append is whose events have these ids and begin at this revision; `None` when no append was so.
+    pub(super) async fn find_append(
+        &self,
+        stream: &str,
+        first_revision: u64,
+        ids: &[Uuid],
+    ) -> Result<Option<Appended>, ReadError> {
+        let events = self
+            .tried(|client| self.events_of(client, stream, first_revision, ids.len()))
+            .await?;
+        let is_it = events.len() == ids.len()
+            && events.iter().zip(ids).enumerate().all(|(at, (event, id))| {
+                let together = Together { at, of: ids.len() };
+                event.id == *id && Together::of(event) == together
+            });
+        let (true, Some(first), Some(last)) = (is_it, events.first(), events.last()) else {
+            return Ok(None);
+        };
+        match self.log.positions.find(first.position).map_err(failed)? {
+            Some(index) => Ok(Some(appended(index, ids.len(), last.revision))),
+            None => Err(ReadError("this node has not read it yet".to_owned())),
+        }
+    }
+
+    /// Where the newest event of the log is in the cluster, `None` when there is none.
+    pub(super) async fn newest(&self, deadline: Duration) -> Result<Option<Position>, CallError> {
+        let read = self.connections.call(deadline, |client| async move {
+            let options = self.of_all().backwards().position(StreamPosition::End).max_count(1);
+            let mut reading = client.read_all(&options).await?;
+            reading.next().await
+        });
+        Ok(read.await?.map(|event| event.get_original_event().position))
+    }
+
+    /// Whether the cluster does not have this event any more where it was.
+    pub(super) async fn is_missing(&self, index: u64) -> bool {
+        let Ok(positions) = self.log.positions.range(index, 1) else {
+            return false;
+        };
+        let found = self.tried(|client| self.events_at(client, &positions)).await;
+        found.is_ok_and(|events| events.first().map(|event| event.position) != positions.first().copied())
+    }
+
+    /// What selects the events of this log.
+    pub(super) fn filter(&self) -> SubscriptionFilter {
+        SubscriptionFilter::on_stream_name()
+            .add_prefix(&self.log.prefix)
+            .max(FILTER_WINDOW)
+    }
+
+    async fn tried<T, F>(&self, read: impl Fn(Arc<Client>) -> F) -> Result<T, ReadError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let _permit = self.permits.acquire().await;
+        let mut last = String::new();
+        for attempt in 0..MAX_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            if self
+                .log
+                .end
+                .borrow()
+                .as_ref()
+                .is_some_and(|end| *end == crate::event_store::end::End::Closed)
+            {
+                return Err(ReadError("it is closed".to_owned()));
+            }
+            match self.connections.call(READ_DEADLINE, &read).await {
+                Ok(found) => return Ok(found),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(ReadError(last))
+    }
+
+    async fn events_at(&self, client: Arc<Client>, positions: &[Position]) -> Result<Vec<RecordedEvent>, Error> {
+        let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
+            return Ok(Vec::new());
+        };
+        let options = self
+            .of_all()
+            .forwards()
+            .position(StreamPosition::Position(*first))
+            .max_count(positions.len());
+        let mut reading = client.read_all(&options).await?;
+        let mut events = Vec::with_capacity(positions.len());
+        while let Some(event) = reading.next().await? {
+            let Some(event) = event.event else { continue };
+            if order(event.position) > order(*last) {
+                break;
+            }
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    async fn events_of(
+        &self,
+        client: Arc<Client>,
+        stream: &str,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, Error> {
+        let options = self
+            .of_stream()
+            .forwards()
+            .position(StreamPosition::Position(from))
+            .max_count(limit);
+        let name = format!("{}{stream}", self.log.prefix);
+        let mut reading = client.read_stream(name, &options).await?;
+        let mut events = Vec::new();
+        loop {
+            match reading.next().await {
+                Ok(Some(event)) => events.extend(event.event),
+                Ok(None) => return Ok(events),
+                // There is no such stream.
+                Err(Error::ResourceNotFound) => return Ok(events),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn of_all(&self) -> ReadAllOptions {
+        let options = ReadAllOptions::default().filter(self.filter()).deadline(READ_DEADLINE);
+        match self.connections.authentication() {
+            Some(authentication) => options.authenticated(authentication.clone()),
+            None => options,
+        }
+    }
+
+    fn of_stream(&self) -> ReadStreamOptions {
+        let options = ReadStreamOptions::default().deadline(READ_DEADLINE);
+        match self.connections.authentication() {
+            Some(authentication) => options.authenticated(authentication.clone()),
+            None => options,
+        }
+    }
+}
+
+fn stored(event: &RecordedEvent, index: u64) -> StoredEvent {
+    StoredEvent {
+        index,
+        revision: event.revision,
+        bytes: event.data[..].into(),
+    }
+}
+
+/// Ranges that hold all of the indexes, in ascending order.
+fn runs(indexes: &[u64]) -> Vec<(u64, u64)> {
+    let mut sorted = indexes.to_vec();
+    sorted.sort_unstable();
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for index in sorted {
+        match runs.last_mut() {
+            Some((_, end)) if index <= *end + MAX_GAP => *end = (*end).max(index + 1),
+            _ => runs.push((index, index + 1)),
+        }
+    }
+    runs
+}
+
+fn missing(index: u64) -> ReadError {
+    ReadError(format!(
+        "event {index} is no longer where it was in the KurrentDB: the log was changed by other means"
+    ))
+}
+
+fn failed(error: io::Error) -> ReadError {
+    ReadError(format!("the positions of events: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_that_are_near_one_another_are_read_together() {
+        assert_eq!(runs(&[]), []);
+        assert_eq!(runs(&[7]), [(7, 8)]);
+        assert_eq!(runs(&[20, 3, 4, 3, 1_000]), [(3, 21), (1_000, 1_001)]);
+        assert_eq!(runs(&[0, 17, 35]), [(0, 18), (35, 36)]);
+    }
+}
