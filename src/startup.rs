@@ -5,7 +5,7 @@ use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, rebuild_a
 use crate::audit::transparency::verify::findings::{Check, Findings};
 use crate::audit::transparency::verify::folder::{Folder, VerifiedLog};
 use crate::audit::transparency::verify::{Expected, ExportFile};
-use crate::audit::transparency::{Transparency, TransparencySettings, VerifierKey};
+use crate::audit::transparency::{Signers, Transparency, TransparencySettings, VerifierKey};
 use crate::audit::usage::UsageProjection;
 use crate::audit::usage::rebuild::{UsageComparison, rebuild_usage};
 use crate::config::{Config, IssuerUrl, MasterKeySource, StoreLocation};
@@ -19,6 +19,7 @@ use crate::event_store::{EventStore, OnCommit};
 use crate::forwarding::Forwarding;
 use crate::forwarding::sink::{Origin, Sink};
 use crate::gateway::Gateway;
+use crate::http::roles::{self, Roles};
 use crate::http::tls::Serving;
 use crate::http::{self, Doors, Exposure, observed, routes};
 use crate::metrics::Metrics;
@@ -32,10 +33,11 @@ use crate::service::migrate::{self, AppendOrder, Migrated, Progress};
 use crate::service::rebuild::{StateComparison, rebuild_state};
 use crate::service::sessions::SessionSettings;
 use crate::service::throttle::{Throttle, ThrottleSettings};
+use crate::service::trail::Trail;
 use crate::service::{Service, ServiceSettings};
 use crate::telemetry::Telemetry;
 use actix_service::IntoServiceFactory;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App, HttpServer, web};
 use grantlog_projections::values::Audience;
 use rustls::pki_types::pem::PemObject;
@@ -174,11 +176,17 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     let service = Arc::new(service);
     let begun = begin(&service, &config.data_dir, &url, resets).await;
     // What the log says about its failure names the file and tells what to do.
-    begun.map_err(|error| store.failure().map_or(error, ServeError::LogFailed))?;
+    let why = || store.failure().or_else(|| service.state_failure());
+    begun.map_err(|error| why().map_or(error, ServeError::LogFailed))?;
 
     let forwarding = Arc::new(forward(&config, &issuer, store.clone(), service.metrics().clone()).await?);
+    let roles = Roles {
+        token: config.node.roles.token,
+        audit: config.node.roles.audit,
+    };
     let doors = web::Data::new(Doors {
         service: service.clone(),
+        roles,
         forwarding: forwarding.clone(),
         gateway: gateway.clone(),
         is_tls: tls.is_some(),
@@ -195,6 +203,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
         App::new()
             .app_data(doors.clone())
             .app_data(web::Data::new(gateway.connections()))
+            .wrap(Condition::new(roles.are_some(), from_fn(roles::keep_to_roles)))
             .wrap(from_fn(observed::observe))
             .configure(routes(doors))
     };
@@ -229,7 +238,7 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     // Two tasks: a flood of reports must not keep the signing keys waiting.
     let reports = tokio::spawn(report(service.clone(), forwarding.clone()));
     let upkeep = tokio::spawn(look_after(service.clone()));
-    let retention = tokio::spawn(retain(service.clone()));
+    let retention = roles.audit.then(|| tokio::spawn(retain(service.clone())));
     let session_ends = tokio::spawn(end_sessions(service.clone()));
     say(&format!("listening on {url}"))?;
 
@@ -239,7 +248,9 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     };
     reports.abort();
     upkeep.abort();
-    retention.abort();
+    if let Some(retention) = retention {
+        retention.abort();
+    }
     session_ends.abort();
     match outcome {
         Ok(signal) => {
@@ -544,22 +555,10 @@ async fn build(
     let live = LiveState::open(store.clone(), checkpoint, every, keys.clone())
         .await
         .map_err(ServeError::part)?;
-    let audit = match AuditIndex::open(&index_file(config), store.clone()).await {
-        Ok(audit) => audit,
-        Err(error) => AuditIndex::stopped(&index_file(config), store.clone(), &error),
+    let trail = match config.node.roles.audit {
+        true => Some(trail(config, issuer, &master_key, &store).await),
+        false => None,
     };
-    let usage = match UsageProjection::open(&usage_file(config), store.clone()).await {
-        Ok(usage) => usage,
-        Err(error) => UsageProjection::stopped(&usage_file(config), &error),
-    };
-    let transparency = TransparencySettings {
-        data_dir: config.data_dir.clone(),
-        key_file: config.transparency.key_file.clone(),
-        origin: config.transparency.origin.clone(),
-        default_origin: log_name(issuer),
-        publish_interval: config.transparency.publish_interval,
-    };
-    let transparency = Transparency::open(transparency, &master_key, store.clone()).await;
     let throttle = Throttle::new(ThrottleSettings {
         max_failures: config.lockout.max_failures,
         max_refusals_per_source: config.lockout.max_refusals_per_source,
@@ -574,14 +573,44 @@ async fn build(
             live,
             keys,
             master_key,
-            audit,
-            usage,
-            transparency,
+            trail,
             throttle,
             metrics,
         ),
         store,
     ))
+}
+
+/// What a node with the role `audit` keeps. A part that cannot be opened says why, and the others work.
+async fn trail(config: &Config, issuer: &IssuerUrl, master_key: &MasterKey, store: &Arc<dyn EventStore>) -> Trail {
+    let index = match AuditIndex::open(&index_file(config), store.clone()).await {
+        Ok(index) => index,
+        Err(error) => AuditIndex::stopped(&index_file(config), store.clone(), &error),
+    };
+    let usage = match UsageProjection::open(&usage_file(config), store.clone()).await {
+        Ok(usage) => usage,
+        Err(error) => UsageProjection::stopped(&usage_file(config), &error),
+    };
+    let transparency = TransparencySettings {
+        data_dir: config.data_dir.clone(),
+        key_file: config.transparency.key_file.clone(),
+        signers: match (
+            config.store.location.traits().is_shared,
+            config.transparency.key_file_is_named,
+        ) {
+            (false, _) => Signers::One,
+            (true, false) => Signers::AllNodes,
+            (true, true) => Signers::AllWhoHaveTheFile,
+        },
+        origin: config.transparency.origin.clone(),
+        default_origin: log_name(issuer),
+        publish_interval: config.transparency.publish_interval,
+    };
+    Trail {
+        index,
+        usage,
+        transparency: Transparency::open(transparency, master_key, store.clone()).await,
+    }
 }
 
 /// First segments of the server's own paths: an issuer below one of them would hide it.
@@ -657,6 +686,7 @@ fn settings(config: &Config, issuer: &IssuerUrl) -> Result<ServiceSettings, Serv
         },
         store_kind: config.store.location.kind(),
         config_digest: config.digest(),
+        node: config.node.name.clone(),
     })
 }
 
@@ -684,6 +714,9 @@ fn profile_name(first: &FirstApplication) -> &'static str {
 
 /// Registers one of the first applications and keeps its secret in its profile; on every start the profile is
 /// told where the server is now.
+///
+/// The secret is kept before the registration, for a crash in between would lose it, and under another name, for
+/// another node may register the same application at the same time: then that secret opens nothing.
 async fn first_application(
     service: &Service,
     first: &FirstApplication,
@@ -691,10 +724,12 @@ async fn first_application(
     url: &str,
 ) -> Result<(), ServeError> {
     let path = folder.join(profile_name(first));
+    let unproven = path.with_extension("json.unproven");
     if service.needs(first) {
         let secret = ClientSecret::generate().map_err(ServeError::part)?;
-        write_profile(&path, &Profile::new(url, first, &secret))?;
-        service.register_first(first, &secret).await.map_err(ServeError::part)?;
+        write_profile(&unproven, &Profile::new(url, first, &secret))?;
+        let is_ours = service.register_first(first, &secret).await.map_err(ServeError::part)?;
+        settle(&unproven, &path, is_ours)?;
         let (article, what_for) = match first.client_id == AUDITOR.client_id {
             true => (
                 "auditor",
@@ -705,6 +740,13 @@ async fn first_application(
                 "the other commands work on this machine: try `grantlog app list` and `grantlog token request`",
             ),
         };
+        if !is_ours {
+            return say(&format!(
+                "first start: another node has just registered the {article} application, {}: its secret is shown there, \
+                 once",
+                first.client_id
+            ));
+        }
         return say(&format!(
             "first start: the {article} application is registered\n  client_id:     {}\n  client_secret: {}\n  \
              This secret is shown once; it is also in {} (mode 0600),\n  so that {what_for}",
@@ -713,6 +755,7 @@ async fn first_application(
             path.display(),
         ));
     }
+    prove(service, first, &unproven, &path)?;
     // An operator may have moved the profile elsewhere: then there is nothing to keep up to date.
     let Ok(text) = fs::read(&path) else { return Ok(()) };
     match serde_json::from_slice::<Profile>(&text) {
@@ -729,6 +772,31 @@ async fn first_application(
             Ok(())
         }
     }
+}
+
+/// A profile that was kept before its registration becomes the profile when the log has that very secret; else another
+/// node's registration came first, or none, and it is of no use.
+fn prove(service: &Service, first: &FirstApplication, unproven: &Path, path: &Path) -> Result<(), ServeError> {
+    let text = match fs::read(unproven) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(ServeError::file(unproven)(error)),
+    };
+    let profile = serde_json::from_slice::<Profile>(&text).ok();
+    let is_proven = profile.is_some_and(|profile| service.is_secret_of(first, &profile.client_secret));
+    settle(unproven, path, is_proven)
+}
+
+fn settle(unproven: &Path, path: &Path, is_proven: bool) -> Result<(), ServeError> {
+    match is_proven {
+        true => fs::rename(unproven, path),
+        false => fs::remove_file(unproven),
+    }
+    .and_then(|()| {
+        path.parent()
+            .map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+    })
+    .map_err(ServeError::file(unproven))
 }
 
 /// On the word of whoever may read the data folder. The secret is kept before it counts: were it the other

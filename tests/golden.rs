@@ -276,6 +276,7 @@ fn goldens() -> Vec<Golden> {
     let stopped = ServiceStopped {
         version: "0.1.0".into(),
         reason: "SIGTERM".into(),
+        node: None,
     };
     vec![
         full(
@@ -285,10 +286,30 @@ fn goldens() -> Vec<Golden> {
                 store: "sqlite".into(),
                 config_digest: "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328".into(),
                 clean: true,
+                node: None,
             },
         ),
         full(StreamName::service(), stopped.clone()),
-        minimal(StreamName::service(), stopped),
+        minimal(StreamName::service(), stopped.clone()),
+        also(
+            "node",
+            StreamName::service(),
+            ServiceStarted {
+                version: "0.1.0".into(),
+                store: "kurrentdb".into(),
+                config_digest: "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328".into(),
+                clean: false,
+                node: node(),
+            },
+        ),
+        also(
+            "node",
+            StreamName::service(),
+            ServiceStopped {
+                node: node(),
+                ..stopped
+            },
+        ),
         full(of_application(), registered()),
         minimal(
             of_application(),
@@ -503,6 +524,14 @@ fn goldens() -> Vec<Golden> {
             SessionStarted {
                 token_kind: TokenKind::Jwt,
                 system_user: None,
+                ..session_started()
+            },
+        ),
+        also(
+            "node",
+            StreamName::api_calls(Some(application_id())),
+            SessionStarted {
+                node: node(),
                 ..session_started()
             },
         ),
@@ -1048,6 +1077,10 @@ fn reference_revoked(reason: Option<Remark>) -> ReferenceTokenRevoked {
     }
 }
 
+fn node() -> Option<NodeName> {
+    NodeName::parse("grantlog-1").ok()
+}
+
 fn session_started() -> SessionStarted {
     SessionStarted {
         session_id: session_id(),
@@ -1057,6 +1090,7 @@ fn session_started() -> SessionStarted {
         token_kind: TokenKind::Reference,
         system_user: Some(system_user()),
         token_expires_at: time("2027-03-16T09:30:00Z"),
+        node: None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! committed only when the test lets it.
 
 use grantlog::audit::AuditIndex;
-use grantlog::audit::transparency::{Transparency, TransparencySettings};
+use grantlog::audit::transparency::{Signers, Transparency, TransparencySettings};
 use grantlog::audit::usage::UsageProjection;
 use grantlog::credentials::sealing::MasterKey;
 use grantlog::credentials::signing_key::RsaBits;
@@ -24,6 +24,7 @@ use grantlog::service::live_state::{CheckpointEvery, LiveState};
 use grantlog::service::record::{Circumstances, Commander};
 use grantlog::service::sessions::SessionSettings;
 use grantlog::service::throttle::{Throttle, ThrottleSettings};
+use grantlog::service::trail::Trail;
 use grantlog::service::{Service, ServiceSettings};
 use grantlog_projections::Event;
 use grantlog_projections::event::RefusalReason;
@@ -237,11 +238,16 @@ impl Scene {
         let transparency = TransparencySettings {
             data_dir: folder.path().to_owned(),
             key_file: file("transparency.key"),
+            signers: Signers::One,
             origin: None,
             default_origin: "grantlog.example.com/audit".into(),
             publish_interval: Duration::from_secs(1),
         };
-        let transparency = Transparency::open(transparency, &master_key, store.clone()).await;
+        let trail = Trail {
+            index: audit,
+            usage: usage,
+            transparency: Transparency::open(transparency, &master_key, store.clone()).await,
+        };
         let throttle = Throttle::new(ThrottleSettings {
             max_refusals_per_source: 1_000_000,
             max_failures: 100,
@@ -255,9 +261,7 @@ impl Scene {
             live,
             keys,
             master_key,
-            audit,
-            usage,
-            transparency,
+            Some(trail),
             throttle,
             metrics,
         );
@@ -382,6 +386,7 @@ fn settings() -> ServiceSettings {
         default_overlap_seconds: 86_400,
         store_kind: "sqlite",
         config_digest: String::new(),
+        node: None,
     }
 }
 

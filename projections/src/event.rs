@@ -2,8 +2,8 @@
 //! field is optional with a default, a changed meaning is a new type or an upcaster.
 
 use crate::values::{
-    ApiId, ApplicationId, ApplicationUri, Audience, KeyId, LeafHash, Name, OrgCode, Remark, Scope, SecretHash,
-    SecretId, SigningAlgorithm, Source, SystemUser, Timestamp, TokenLifetime, TokenType,
+    ApiId, ApplicationId, ApplicationUri, Audience, KeyId, LeafHash, Name, NodeName, OrgCode, Remark, Scope,
+    SecretHash, SecretId, SigningAlgorithm, Source, SystemUser, Timestamp, TokenLifetime, TokenType,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -161,8 +161,11 @@ pub struct ServiceStarted {
     pub store: String,
     /// SHA-256 of the effective configuration without its secrets, in hex.
     pub config_digest: String,
-    /// Whether the run before this one stopped in an orderly way; true for the first.
+    /// Whether the run before this one, of this node, stopped in an orderly way; true for the first.
     pub clean: bool,
+    /// Which node came up, where there can be several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
 }
 
 /// The service went down in an orderly way.
@@ -172,6 +175,9 @@ pub struct ServiceStopped {
     pub version: String,
     /// What asked for the stop, e.g. `SIGTERM`.
     pub reason: String,
+    /// Which node went down, where there can be several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
 }
 
 /// Whether an application can keep a secret (RFC 6749 §2.1).
@@ -852,6 +858,9 @@ pub struct SessionStarted {
     pub system_user: Option<SystemUser>,
     /// When the token is over, and the session with it.
     pub token_expires_at: Timestamp,
+    /// The node that took the call, where there can be several: it records the end, too, as long as it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
 }
 
 /// Why a session is over.

@@ -3,7 +3,7 @@
 
 use crate::event::{Event, SessionStarted, TokenKind};
 use crate::recorded_event::RecordedEvent;
-use crate::values::{ApplicationId, ApplicationUri, Source, SystemUser, Timestamp};
+use crate::values::{ApplicationId, ApplicationUri, NodeName, Source, SystemUser, Timestamp};
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
@@ -33,6 +33,9 @@ pub struct Session {
     /// Where the first call came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// The node that began it, where there can be several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
     /// Its last call.
     pub last_used_at: Timestamp,
     /// How many calls it has had.
@@ -207,6 +210,7 @@ impl Session {
             token_expires_at: data.token_expires_at,
             started_at: recorded.envelope.time,
             source: recorded.envelope.source.clone(),
+            node: data.node.clone(),
             last_used_at: recorded.envelope.time,
             calls: 0,
         }
@@ -262,6 +266,7 @@ mod tests {
             token_kind: TokenKind::Jwt,
             system_user: None,
             token_expires_at: time(3_600_000 - i64::try_from(session).unwrap()),
+            node: None,
         };
         recorded(milliseconds, data)
     }

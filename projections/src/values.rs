@@ -121,6 +121,14 @@ text_value!(
     |text| bounded(text, 64) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b))
 );
 
+text_value!(
+    /// The name of one of several Grantlog nodes on one log.
+    NodeName,
+    "node",
+    "1 to 64 of [A-Za-z0-9._-]",
+    |text| bounded(text, 64) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+);
+
 fn bounded(text: &str, most: usize) -> bool {
     !text.is_empty() && text.chars().count() <= most
 }

@@ -169,7 +169,7 @@ proptest! {
                 prop_assert_eq!(&after.key_ring, &before.key_ring);
             }
             if !after.service_run.apply(&event) {
-                prop_assert_eq!(after.service_run, before.service_run);
+                prop_assert_eq!(&after.service_run, &before.service_run);
             }
             let touched: BTreeSet<_> = after.tokens.apply(&event).into_iter().collect();
             for known in before.tokens.all().chain(after.tokens.all()) {
@@ -644,6 +644,7 @@ fn call_event() -> impl Strategy<Value = Event> {
                 token_kind,
                 system_user: SystemUser::parse("svc").ok().filter(|_| flag),
                 token_expires_at: time(seconds),
+                node: None,
             }),
             2 => SessionEnded {
                 session_id,
@@ -828,6 +829,7 @@ fn started() -> Event {
         store: "sqlite".into(),
         config_digest: String::new(),
         clean: true,
+        node: None,
     }
     .into()
 }
@@ -836,6 +838,7 @@ fn stopped() -> Event {
     ServiceStopped {
         version: "0.1.0".into(),
         reason: "SIGTERM".into(),
+        node: None,
     }
     .into()
 }

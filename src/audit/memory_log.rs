@@ -107,6 +107,7 @@ impl Fact {
             "ServiceStopped" => ServiceStopped {
                 version: "0.1.0".into(),
                 reason: "SIGTERM".into(),
+                node: None,
             }
             .into(),
             // Every other call is told by its API, which calls from elsewhere.
@@ -141,6 +142,7 @@ impl Fact {
                 token_kind: TokenKind::Jwt,
                 system_user: None,
                 token_expires_at: time.plus_seconds(3_600),
+                node: None,
             }
             .into(),
             other => panic!("no such fact here: {other}"),

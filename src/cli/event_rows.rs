@@ -156,9 +156,10 @@ impl AuditEvent {
                 } else {
                     ""
                 };
-                format!("version {}, store {}{after}", text("version"), text("store"))
+                let what = format!("version {}, store {}{after}", text("version"), text("store"));
+                joined([what, named("node", &text("node"))])
             }
-            "ServiceStopped" => format!("version {}", text("version")),
+            "ServiceStopped" => joined([format!("version {}", text("version")), named("node", &text("node"))]),
             "ApplicationDisabled" => self.with_its_tokens().to_owned(),
             "ApplicationEnabled" | "ApplicationDeleted" => String::new(),
             // A newer server's: everything that fits in a line.

@@ -4,6 +4,7 @@ use crate::cli::audit_conditions::fixed_time;
 use crate::cli::client::{AUDIT_READ, Call, Client, KEYS_WRITE};
 use crate::cli::event_rows::AuditEvent;
 use crate::cli::exchange::Answer;
+use crate::cli::master_key::{self, MasterArguments};
 use crate::cli::registered::{print_history, with_reason};
 use crate::cli::table::{Column, Table, time};
 use crate::cli::{CliError, Console, GlobalOptions};
@@ -25,6 +26,9 @@ pub enum KeyCommand {
     /// Publish a key no longer: what it signed is invalid from now on
     #[command(after_help = RETIRE_EXAMPLES)]
     Retire(RetireArguments),
+    /// Make a master key, which seals the signing keys, and print it
+    #[command(after_help = MASTER_EXAMPLES)]
+    Master(MasterArguments),
     /// Show everything that happened to the signing keys
     #[command(after_help = HISTORY_EXAMPLES)]
     History(HistoryArguments),
@@ -42,6 +46,13 @@ Examples:
 const RETIRE_EXAMPLES: &str = "\
 Examples:
   grantlog key retire 2026-03-16 --reason \"the disk was stolen\"";
+
+const MASTER_EXAMPLES: &str = "\
+Examples:
+  grantlog key master > master.key && chmod 600 master.key
+
+Every node on one log gets the same one, by keys.master_key_file or
+GRANTLOG__KEYS__MASTER_KEY.";
 
 const HISTORY_EXAMPLES: &str = "\
 Examples:
@@ -97,14 +108,16 @@ struct SigningKey {
 impl KeyCommand {
     /// Carries it out.
     pub async fn run(self, console: &mut Console<'_>, options: &GlobalOptions) -> Result<(), CliError> {
-        if let Self::History(HistoryArguments {}) = self {
-            return history(console, options).await;
+        match self {
+            Self::History(HistoryArguments {}) => return history(console, options).await,
+            Self::Master(arguments) => return master_key::run(arguments, console),
+            Self::List(_) | Self::Rotate(_) | Self::Retire(_) => {}
         }
         let client = Client::sign_in(console, options, &[KEYS_WRITE]).await?;
         let keys = ["admin", "signing-keys"];
         let answer = match self {
-            // Done above, with another scope.
-            Self::History(HistoryArguments {}) => return Ok(()),
+            // Done above, with another scope, and without any.
+            Self::History(_) | Self::Master(_) => return Ok(()),
             Self::List(arguments) => {
                 let as_of = arguments.as_of.map(|as_of| fixed_time(&as_of, Utc::now()));
                 let query: Vec<_> = as_of.into_iter().map(|as_of| ("as_of", as_of)).collect();

@@ -15,6 +15,7 @@ mod audit_tail;
 pub mod audit_verify;
 mod inventory;
 pub mod key;
+mod master_key;
 mod reference_token;
 pub mod report;
 pub mod session;

@@ -9,12 +9,14 @@ mod forwarding;
 mod gateway;
 mod issuer;
 mod master_key;
+mod node;
 mod sections;
 mod settings;
 
 pub use error::{ConfigError, Origin, Problem};
 pub use issuer::{InvalidIssuerUrl, IssuerUrl};
 pub use master_key::MasterKeySource;
+pub use node::{NodeConfig, Roles, StoreTraits};
 pub use sections::{
     KeysConfig, LockoutConfig, LogFormat, ProjectionsConfig, RetentionConfig, SecretsConfig, ServerConfig,
     SessionsConfig, StoreConfig, StoreLocation, TelemetryConfig, TlsConfig, TokensConfig, TransparencyConfig,
@@ -37,6 +39,8 @@ pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub struct Config {
     /// Where the log, its projections and the generated keys live.
     pub data_dir: PathBuf,
+    /// Which of several nodes on one log this is, and what it is there for.
+    pub node: NodeConfig,
     /// The HTTP server.
     pub server: ServerConfig,
     /// Certificate and key, `None` when the server speaks plain HTTP.
@@ -114,7 +118,10 @@ impl Config {
         let data_dir = settings.path("data_dir", "./data");
         let server = ServerConfig::read(&mut settings);
         let tls = TlsConfig::read(&mut settings);
+        let origins = node::Origins::of(&settings);
         let store = StoreConfig::read(&mut settings, &data_dir);
+        let traits = store.location.traits();
+        let node = NodeConfig::read(&mut settings, traits.is_shared);
         let tokens = TokensConfig::read(&mut settings);
         let lockout = LockoutConfig::read(&mut settings);
         let sessions = SessionsConfig::read(&mut settings);
@@ -126,9 +133,13 @@ impl Config {
         let telemetry = TelemetryConfig::read(&mut settings);
         let forwarding = forwarding::read(&mut settings, &telemetry.service_name);
         let gateway = gateway::read(&mut settings);
+        let removes = (retention.log_after.is_some(), retention.log_max_bytes.is_some());
+        traits.check(&mut settings, origins, &keys.master_key, removes);
+        node.check(&mut settings, &forwarding);
         let effective = settings.finish()?;
         Ok(Config {
             data_dir,
+            node,
             server,
             tls,
             store,

@@ -179,6 +179,8 @@ pub struct TransparencyConfig {
     pub origin: Option<String>,
     /// The file of the key that signs checkpoints.
     pub key_file: PathBuf,
+    /// Whether the operator has named that file.
+    pub key_file_is_named: bool,
     /// Whether checkpoints and hashes are for everybody.
     pub is_public: bool,
     /// Whether whole events are, too.
@@ -415,11 +417,12 @@ impl TransparencyConfig {
                 "transparency.public_entries is true, so transparency.public must be too".to_owned(),
             );
         }
+        let origin = settings.optional_text("transparency.origin", log_name);
+        let key_file = settings.optional_path("transparency.key_file");
         Self {
-            origin: settings.optional_text("transparency.origin", log_name),
-            key_file: settings
-                .optional_path("transparency.key_file")
-                .unwrap_or_else(|| data_dir.join("transparency.key")),
+            origin,
+            key_file_is_named: key_file.is_some(),
+            key_file: key_file.unwrap_or_else(|| data_dir.join("transparency.key")),
             is_public,
             entries_are_public,
             publish_interval: Duration::from_millis(settings.integer(

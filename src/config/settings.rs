@@ -267,6 +267,17 @@ impl Settings {
         max_items: usize,
         parse: impl Fn(&str) -> Result<T, Accepted>,
     ) -> Vec<T> {
+        self.list_or(key, Vec::new(), max_items, parse)
+    }
+
+    /// A list.
+    pub fn list_or<T: Display>(
+        &mut self,
+        key: &'static str,
+        default: Vec<T>,
+        max_items: usize,
+        parse: impl Fn(&str) -> Result<T, Accepted>,
+    ) -> Vec<T> {
         let value = self.read(key, |value| {
             let Value::Array(items) = value.plain() else {
                 return Err("a list of strings in brackets".into());
@@ -284,7 +295,7 @@ impl Settings {
                 })
                 .collect()
         });
-        self.hold(key, value.unwrap_or_default(), |items| {
+        self.hold(key, value.unwrap_or(default), |items| {
             json!(items.iter().map(T::to_string).collect::<Vec<_>>())
         })
     }

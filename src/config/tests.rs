@@ -100,6 +100,7 @@ fn every_key_takes_a_value_from_the_file() {
             server.client_request_timeout_seconds = 4
             server.keep_alive_seconds = 0
             tls = { certificate_file = "c.pem", key_file = "k.pem" }
+            node = { name = "eu-1", roles = ["audit"] }
             [store]
             url = "sqlite:/fast/log.db"
             queue_capacity = 5
@@ -210,6 +211,8 @@ fn every_key_takes_a_value_from_the_file() {
         "https://otel.example.com:4317/"
     );
     assert_eq!(config.telemetry.service_name, "id");
+    assert_eq!(config.node.name.as_ref().map(|name| name.as_str()), Some("eu-1"));
+    assert!(config.node.roles.audit && !config.node.roles.token);
     assert_eq!(config.telemetry.trace_sample_ratio, 0.25);
     let defaults = load("", &[]).unwrap();
     for (key, value) in &config.effective {
@@ -310,7 +313,7 @@ fn an_unknown_key_is_named_with_its_path_its_line_and_the_nearest_known_key() {
         ),
         (
             "[[portal]]\nprefix = \"/api\"",
-            "line 1: unknown key portal; the sections are keys, lockout, projections, retention, secrets, server, sessions, store, telemetry, tls, tokens, transparency",
+            "line 1: unknown key portal; the sections are keys, lockout, node, projections, retention, secrets, server, sessions, store, telemetry, tls, tokens, transparency",
         ),
     ] {
         assert_eq!(file_error(file), message);

@@ -93,9 +93,19 @@ impl LogKey {
 
     /// Makes the key of the log that is called so, and its file, which must not be there; mode 0600.
     pub fn create(path: &Path, master: &MasterKey, name: &str) -> Result<Self, LogKeyError> {
-        let not_a_key = || LogKeyError::NotAKey(path.to_owned());
         let mut seed = Zeroizing::new([0; 32]);
         super::fill_random(seed.as_mut_slice())?;
+        Self::of_seed(path, master, name, &seed)
+    }
+
+    /// The same, but of the master key: whoever has that and the name gets this key, so that all nodes sign as one log.
+    pub fn derive(path: &Path, master: &MasterKey, name: &str) -> Result<Self, LogKeyError> {
+        let seed = master.derive(&format!("{SEALED_AS}\n{name}"))?;
+        Self::of_seed(path, master, name, &seed)
+    }
+
+    fn of_seed(path: &Path, master: &MasterKey, name: &str, seed: &[u8; 32]) -> Result<Self, LogKeyError> {
+        let not_a_key = || LogKeyError::NotAKey(path.to_owned());
         let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).map_err(|_| NoRandomness)?;
         let public_key: [u8; 32] = pair.public_key().as_ref().try_into().map_err(|_| NoRandomness)?;
         let kid = KeyId::parse(SEALED_AS).map_err(|_| not_a_key())?;

@@ -7,6 +7,7 @@
 use super::signing_key::SigningKeyError;
 use super::{NoRandomness, fill_random};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
@@ -76,7 +77,10 @@ pub enum SealError {
     #[error("the sealed private key of signing key {0} is not readable: a newer Grantlog wrote it, or it is damaged")]
     Unreadable(KeyId),
     /// Another master key, or another text, than when it was sealed.
-    #[error("the master key does not open signing key {0}: was the master key replaced?")]
+    #[error(
+        "the master key does not open signing key {0}: was the master key replaced? Every node needs the one that sealed \
+         it (keys.master_key_file, or GRANTLOG__KEYS__MASTER_KEY)"
+    )]
     DoesNotOpen(KeyId),
     /// It opens, but what is in it is no such key.
     #[error("what is sealed as signing key {kid} is {source}")]
@@ -150,6 +154,22 @@ impl MasterKey {
         }
     }
 
+    /// 32 bytes for this purpose, always the same ones, which tell nothing of the master key (RFC 5869).
+    pub fn derive(&self, purpose: &str) -> Result<Zeroizing<[u8; KEY_BYTES]>, NoRandomness> {
+        let mut derived = Zeroizing::new([0; KEY_BYTES]);
+        Salt::new(HKDF_SHA256, b"grantlog derived key v1")
+            .extract(self.0.as_slice())
+            .expand(&[purpose.as_bytes()], HKDF_SHA256)
+            .and_then(|expanded| expanded.fill(derived.as_mut_slice()))
+            .map_err(|_| NoRandomness)?;
+        Ok(derived)
+    }
+
+    /// As the file and the environment have it.
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(self.0.as_slice()))
+    }
+
     /// Seals a private key.
     pub fn seal(&self, kid: &KeyId, alg: SigningAlgorithm, private_key: &[u8]) -> Result<String, SealError> {
         let not_sealed = |_| SealError::NotSealed(kid.clone());
@@ -207,7 +227,7 @@ impl MasterKey {
         let mut suffix = [0; 8];
         fill_random(&mut suffix)?;
         let unfinished = path.with_extension(format!("{:016x}.new", u64::from_be_bytes(suffix)));
-        let text = Zeroizing::new(STANDARD.encode(self.0.as_slice()) + "\n");
+        let text = Zeroizing::new(format!("{}\n", *self.to_base64()));
         let written = write_synced(&unfinished, text.as_bytes()).and_then(|()| fs::hard_link(&unfinished, path));
         // A leftover is a key that nothing was ever sealed with.
         let _ = fs::remove_file(&unfinished);
@@ -335,7 +355,8 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the master key does not open signing key 2026-03-16: was the master key replaced?"
+            "the master key does not open signing key 2026-03-16: was the master key replaced? Every node needs the one \
+             that sealed it (keys.master_key_file, or GRANTLOG__KEYS__MASTER_KEY)"
         );
     }
 

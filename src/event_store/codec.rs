@@ -261,6 +261,7 @@ mod tests {
         let expected = ServiceStopped {
             version: "0.1.0".into(),
             reason: "unknown".into(),
+            node: None,
         };
         assert_eq!(decoded.envelope.event, Event::ServiceStopped(expected));
         assert!(matches!(
@@ -275,6 +276,7 @@ mod tests {
         envelope.event = ServiceStopped {
             version: String::new(),
             reason: "x".repeat(MAX_EVENT_BYTES),
+            node: None,
         }
         .into();
         assert!(matches!(encode(&envelope), Err(EncodeError::TooLarge { .. })));

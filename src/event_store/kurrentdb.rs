@@ -326,7 +326,8 @@ impl KurrentDbEventStore {
         T: Send + OnceFailed + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let Some(runtime) = &self.runtime else {
+        let is_closed = matches!(*self.log.end.borrow(), Some(End::Closed));
+        let Some(runtime) = self.runtime.as_ref().filter(|_| !is_closed) else {
             return T::failed("it is closed");
         };
         let reading = read(self.reading.clone());

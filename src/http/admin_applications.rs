@@ -445,7 +445,7 @@ impl<'a> ShownApplication<'a> {
 
     /// The same with how often each secret was used, as of now.
     fn with_usage(mut self, service: &Service) -> Self {
-        let usage = service.usage();
+        let Some(usage) = service.usage() else { return self };
         self.usage_through = Some(usage.through());
         for secret in &mut self.secrets {
             let used = usage.secret(self.id, secret.id);

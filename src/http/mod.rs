@@ -56,6 +56,8 @@ pub mod origin;
 
 pub mod observed;
 
+pub mod roles;
+
 pub mod tls;
 
 pub mod http2;
@@ -75,6 +77,8 @@ use std::time::Duration;
 pub struct Doors {
     /// What is behind them.
     pub service: Arc<Service>,
+    /// What this node is there for.
+    pub roles: roles::Roles,
     /// What leaves as it happens.
     pub forwarding: Arc<Forwarding>,
     /// The APIs behind this server.

@@ -238,6 +238,13 @@ impl Problem {
         problem
     }
 
+    /// The request is for a node with another role. RFC 9110 §15.5.20: whoever gets this may ask another server, and
+    /// asking this one again is of no use, which a 503 would promise; and a 404 would say that there is no such thing.
+    pub fn misdirected(role: &str) -> Self {
+        let detail = format!("This node has not the role `{role}` (node.roles): ask one that has");
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "role_missing", detail)
+    }
+
     /// A caller's name fits no header.
     pub fn no_identity() -> Self {
         Self::internal(&"a caller's attributes cannot be put in headers")
@@ -322,6 +329,7 @@ impl From<ServiceError> for Problem {
                 problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
                 problem
             }
+            ServiceError::NoTrail => Self::misdirected("audit"),
             ServiceError::ShareTaken(detail) => {
                 let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_at_once", detail);
                 problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);

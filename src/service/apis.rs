@@ -3,7 +3,7 @@
 use crate::event_store::{AppendError, ExpectedRevision};
 use crate::policy::CommandRefused;
 use crate::policy::apis::{self, ApiPatch};
-use crate::service::applications::{AsOf, taken};
+use crate::service::applications::{AsOf, Race};
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
@@ -12,7 +12,7 @@ use grantlog_projections::recorded_event::RecordedEvent;
 use grantlog_projections::values::{Actor, ApiId, Audience, Remark, StreamName};
 use std::sync::Arc;
 
-/// A change without `If-Match` is decided anew this often when others change the same thing meanwhile.
+/// A deletion without `If-Match` is decided anew this often when others change the same thing meanwhile.
 const MAX_ATTEMPTS: usize = 5;
 
 impl Service {
@@ -31,16 +31,14 @@ impl Service {
             self.provide_key(algorithm, actor, circumstances).await?;
         }
         let what = format!("an API with the audience {}", fact.audience);
-        self.record_change(
-            StreamName::api(id),
-            ExpectedRevision::NoStream,
-            actor,
-            circumstances,
-            [fact.into()],
-        )
-        .await
-        .map_err(|error| taken(error, &what))?;
-        self.api(id)
+        let (stream, expected) = (StreamName::api(id), ExpectedRevision::NoStream);
+        let recorded = self
+            .record_change(stream.clone(), expected, actor, circumstances, [fact.into()])
+            .await;
+        match recorded {
+            Ok(_) => self.api(id),
+            Err(error) => Err(self.not_registered(&stream, error, &what).await),
+        }
     }
 
     /// The API as it is now, unless it was deleted.
@@ -82,7 +80,7 @@ impl Service {
         if let (Some(Some(algorithm)), Some(_)) = (patch.signing_alg, decide(&*self.api(id)?)?) {
             self.provide_key(algorithm, actor, circumstances).await?;
         }
-        self.decide_api(id, actor, circumstances, decide).await?;
+        self.decide_api(id, Race::Refuse, actor, circumstances, decide).await?;
         self.api(id)
     }
 
@@ -102,12 +100,14 @@ impl Service {
                 apis::delete(directory, &self.settings.policy, api, reason.clone())?.into(),
             ))
         };
-        self.decide_api(id, actor, circumstances, decide).await
+        self.decide_api(id, Race::DecideAgain, actor, circumstances, decide)
+            .await
     }
 
     async fn decide_api(
         &self,
         id: ApiId,
+        race: Race,
         actor: &Actor,
         circumstances: &Circumstances,
         decide: impl Fn(&Api) -> Result<Option<Event>, CommandRefused>,
@@ -116,13 +116,20 @@ impl Service {
             let api = self.api(id)?;
             let Some(fact) = decide(&api)? else { return Ok(()) };
             let expected = ExpectedRevision::Exact(api.revision);
+            let stream = StreamName::api(id);
             match self
-                .record_change(StreamName::api(id), expected, actor, circumstances, [fact])
+                .record_change(stream.clone(), expected, actor, circumstances, [fact])
                 .await
             {
                 Ok(_) => return Ok(()),
                 Err(ServiceError::NotRecorded(AppendError::WrongExpectedRevision { actual, .. })) => {
-                    self.catch_up_with(actual, api.revision).await?;
+                    self.catch_up_with(&stream, actual).await?;
+                    if race == Race::Refuse {
+                        // Whoever named a revision is told that it is another one now.
+                        decide(&*self.api(id)?)?;
+                        let message = "somebody else changed it at the same time: look, then repeat";
+                        return Err(CommandRefused::Conflict(message.into()).into());
+                    }
                 }
                 Err(error) => return Err(error),
             }

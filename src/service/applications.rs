@@ -57,6 +57,16 @@ pub struct WithSecret {
     pub secret: Option<ClientSecret>,
 }
 
+/// What becomes of a command when somebody else changes the same thing at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Race {
+    /// It is refused: its caller decided by what was there before, and two changes are never merged silently.
+    Refuse,
+    /// It is decided again on what is there now: to disable, to delete and to revoke mean the same whatever else was
+    /// changed, and nobody who has to stop an application may be kept from it by those who change it.
+    DecideAgain,
+}
+
 /// A point in the log's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {
@@ -117,11 +127,14 @@ impl Service {
         let id = fact.application_id;
         let (stream, expected) = (StreamName::application(id), ExpectedRevision::NoStream);
         let recorded = self
-            .record_change(stream, expected, &by.actor, circumstances, [fact.into()])
+            .record_change(stream.clone(), expected, &by.actor, circumstances, [fact.into()])
             .await;
         let application = match recorded {
             Ok(_) => self.application(id),
-            Err(error) => Err(taken(error, &format!("an application named {uri}"))),
+            Err(error) => {
+                let what = format!("an application named {uri}");
+                Err(self.not_registered(&stream, error, &what).await)
+            }
         };
         let application = self.or_from_the_log(id, application).await?;
         Ok(WithSecret {
@@ -194,6 +207,22 @@ impl Service {
         by: &Commander,
         circumstances: &Circumstances,
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
+        self.change_in_race(id, patch, expected_revision, reason, Race::Refuse, by, circumstances)
+            .await
+    }
+
+    /// The same, with what becomes of it when somebody else is faster.
+    #[allow(clippy::too_many_arguments)] // a command's fields, who gives it and where
+    pub(super) async fn change_in_race(
+        &self,
+        id: ApplicationId,
+        patch: ApplicationPatch,
+        expected_revision: Option<u64>,
+        reason: Option<Remark>,
+        race: Race,
+        by: &Commander,
+        circumstances: &Circumstances,
+    ) -> Result<Arc<TrustedApplication>, ServiceError> {
         let decide = |application: &TrustedApplication| {
             let snapshot = self.snapshot();
             let (patch, reason) = (patch.clone(), reason.clone());
@@ -205,7 +234,7 @@ impl Service {
             let change = applications::change(directory, policy, application, patch, expected_revision, reason)?;
             Ok(change.map(Event::from))
         };
-        self.decide_application(id, by, circumstances, decide).await
+        self.decide_application(id, race, by, circumstances, decide).await
     }
 
     /// Switches the application on or off.
@@ -230,7 +259,9 @@ impl Service {
                 }
             })
         };
-        let switched = self.decide_application(id, by, circumstances, decide).await?;
+        let switched = self
+            .decide_application(id, Race::DecideAgain, by, circumstances, decide)
+            .await?;
         if let Switch::Off { .. } = switch {
             self.end_sessions_of_revoked_tokens(id, &by.actor, circumstances).await;
         }
@@ -256,7 +287,10 @@ impl Service {
                 .application(id)
                 .is_some_and(|found| found.is_deleted())
         };
-        match self.decide_application(id, by, circumstances, decide).await {
+        match self
+            .decide_application(id, Race::DecideAgain, by, circumstances, decide)
+            .await
+        {
             // It is gone already: that is what was asked for.
             Err(ServiceError::Refused(CommandRefused::NotFound(_))) if is_gone() => return Ok(()),
             outcome => outcome?,
@@ -292,7 +326,9 @@ impl Service {
             };
             Ok(Some(secrets::rotate(application, command)?.into()))
         };
-        let rotated = self.decide_application(id, by, circumstances, decide).await;
+        let rotated = self
+            .decide_application(id, Race::Refuse, by, circumstances, decide)
+            .await;
         let application = self.or_from_the_log(id, rotated).await?;
         Ok(WithSecret {
             application,
@@ -317,18 +353,21 @@ impl Service {
             check_revision(expected_revision, application.revision)?;
             Ok(secrets::revoke(application, secret_id, revoke_tokens, reason.clone())?.map(Event::from))
         };
-        let revoked = self.decide_application(id, by, circumstances, decide).await?;
+        let revoked = self
+            .decide_application(id, Race::DecideAgain, by, circumstances, decide)
+            .await?;
         if revoke_tokens {
             self.end_sessions_of_revoked_tokens(id, &by.actor, circumstances).await;
         }
         Ok(revoked)
     }
 
-    /// Reads, decides and appends, again when somebody else was faster. A decision that depends on the
-    /// revision that its caller saw fails by itself the second time.
+    /// Reads, decides and appends. When somebody else was faster, here or on another node, what was decided on is no
+    /// more: nothing is merged with what they did unless the command means the same whatever they did.
     pub(super) async fn decide_application(
         &self,
         id: ApplicationId,
+        race: Race,
         by: &Commander,
         circumstances: &Circumstances,
         decide: impl Fn(&TrustedApplication) -> Result<Option<Event>, CommandRefused>,
@@ -342,13 +381,19 @@ impl Service {
             let expected = ExpectedRevision::Exact(application.revision);
             let is_deletion = matches!(fact, Event::ApplicationDeleted(_));
             match self
-                .record_change(stream, expected, &by.actor, circumstances, [fact])
+                .record_change(stream.clone(), expected, &by.actor, circumstances, [fact])
                 .await
             {
                 Ok(_) if is_deletion => return Ok(application),
                 Ok(_) => return self.application(id),
                 Err(ServiceError::NotRecorded(AppendError::WrongExpectedRevision { actual, .. })) => {
-                    self.catch_up_with(actual, application.revision).await?;
+                    self.catch_up_with(&stream, actual).await?;
+                    if race == Race::Refuse {
+                        // Whoever named a revision is told that it is another one now.
+                        decide(&*self.application(id)?)?;
+                        let message = "somebody else changed it at the same time: look, then repeat";
+                        return Err(CommandRefused::Conflict(message.into()).into());
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -378,22 +423,26 @@ impl Service {
         }
     }
 
-    /// After a lost race: waits until this node shows what won it.
-    pub(super) async fn catch_up_with(&self, actual: Option<u64>, seen: u64) -> Result<(), ServiceError> {
-        if actual.is_some_and(|actual| actual > seen) {
-            self.live.reached(self.store.log_size().saturating_sub(1)).await?;
+    /// After a lost race: waits until this node shows what won it. That may be another node's, and not even read here.
+    pub(super) async fn catch_up_with(&self, stream: &StreamName, actual: Option<u64>) -> Result<(), ServiceError> {
+        let Some(actual) = actual else { return Ok(()) };
+        let won = self.store.read_stream(stream.as_str(), actual, 1).await?;
+        if let Some(won) = won.first() {
+            self.live.reached(won.index).await?;
         }
         Ok(())
     }
-}
 
-/// A name that exists, or has existed, is not given out again.
-pub(super) fn taken(error: ServiceError, what: &str) -> ServiceError {
-    match error {
-        ServiceError::NotRecorded(AppendError::WrongExpectedRevision { .. }) => {
-            CommandRefused::Conflict(format!("there is, or was, {what}: a name is never given out again")).into()
+    /// What to answer when something was not registered. A name that exists, or has existed, is not given out again;
+    /// whoever looks next sees who has it.
+    pub(super) async fn not_registered(&self, stream: &StreamName, error: ServiceError, what: &str) -> ServiceError {
+        let ServiceError::NotRecorded(AppendError::WrongExpectedRevision { actual, .. }) = error else {
+            return error;
+        };
+        if let Err(late) = self.catch_up_with(stream, actual).await {
+            tracing::warn!(error = %late, stream = stream.as_str(), "a name is taken, and this node does not show by whom");
         }
-        error => error,
+        CommandRefused::Conflict(format!("there is, or was, {what}: a name is never given out again")).into()
     }
 }
 

@@ -18,7 +18,8 @@ use grantlog_projections::sessions::Session;
 use grantlog_projections::tokens::time_of;
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
-    Actor, ApplicationId, ApplicationUri, Audience, OrgCode, Scope, SecretId, StreamName, SystemUser, Timestamp,
+    Actor, ApplicationId, ApplicationUri, Audience, NodeName, OrgCode, Scope, SecretId, StreamName, SystemUser,
+    Timestamp,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -376,10 +377,13 @@ impl Service {
                 Turn::Begin(beginning) => {
                     let session_id = beginning.session_id;
                     let mut facts: Vec<Event> = Vec::with_capacity(3);
-                    if let Some((over, end)) = &beginning.over {
+                    // Its end is this node's to record, or another's which has not come to it yet.
+                    if let Some((over, end)) = &beginning.over
+                        && self.is_to_be_ended_here(over, circumstances.now)
+                    {
                         facts.push(ended_fact(over, *end).into());
                     }
-                    facts.push(started_fact(holder, session_id).into());
+                    facts.push(started_fact(holder, session_id, self.settings.node.clone()).into());
                     facts.push(call(session_id).into());
                     let appended = self
                         .record(stream, ExpectedRevision::Any, actor, circumstances, facts)
@@ -601,7 +605,7 @@ impl Service {
         let known = holder.signed.as_ref().map(|signed| &signed.secret_id);
         let secret_id = match known.and_then(|known| known.get()) {
             Some(secret_id) => Some(*secret_id),
-            None => self.secret_of_token(holder.jti).await?,
+            None => self.secret_of_token(holder.application_id, holder.jti).await?,
         };
         if let (Some(known), Some(secret_id)) = (known, secret_id) {
             let _ = known.set(secret_id);
@@ -689,7 +693,7 @@ fn denied_fact(call: Call<'_>, bearer: Option<&Bearer>, reason: DenialReason, er
     }
 }
 
-fn started_fact(holder: &Holder, session_id: Uuid) -> SessionStarted {
+fn started_fact(holder: &Holder, session_id: Uuid, node: Option<NodeName>) -> SessionStarted {
     SessionStarted {
         session_id,
         application_id: holder.application_id,
@@ -698,6 +702,7 @@ fn started_fact(holder: &Holder, session_id: Uuid) -> SessionStarted {
         token_kind: holder.kind,
         system_user: holder.system_user.clone(),
         token_expires_at: holder.expires_at,
+        node,
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// Raised when the saved form changes: another one is discarded and built again.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 
 /// Tables with a row for each thing of a kind, and the one for what there is one of.
 const TABLES: [&str; 9] = [

@@ -7,8 +7,10 @@ use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
 use grantlog_projections::event::{SessionEnd, SessionEnded};
+use grantlog_projections::service_run::ServiceRun;
 use grantlog_projections::sessions::Session;
-use grantlog_projections::values::{Actor, ApplicationId, Remark, StreamName};
+use grantlog_projections::values::{Actor, ApplicationId, NodeName, Remark, StreamName, Timestamp};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -17,6 +19,12 @@ use uuid::Uuid;
 const MAX_ENDS: usize = 1_024;
 /// Ends that one append records: all of one application.
 const MAX_ENDS_PER_APPEND: usize = 64;
+/// A node that has not recorded the end of one of its sessions for so long is not there, in seconds.
+const GRACE_SECONDS: i64 = 60;
+/// So much longer each further node waits before it takes that over, in seconds: enough to read that another did.
+const TURN_SECONDS: i64 = 10;
+/// Turns that are told apart; of more nodes some have the same.
+const MAX_TURNS: usize = 64;
 
 impl Service {
     /// Records the end of sessions whose time is over, wherever the server was when it came.
@@ -26,7 +34,10 @@ impl Service {
             let circumstances = Circumstances::of_system();
             let over = {
                 let sessions = &self.snapshot().sessions;
-                self.settings.sessions.over(sessions, circumstances.now, MAX_ENDS)
+                let is_ours = |session: &Session| self.is_to_be_ended_here(session, circumstances.now);
+                self.settings
+                    .sessions
+                    .over(sessions, circumstances.now, MAX_ENDS, is_ours)
             };
             let (found, ended) = (
                 over.len(),
@@ -37,6 +48,17 @@ impl Service {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether the end of a session that is over by then is this node's to record.
+    pub(super) fn is_to_be_ended_here(&self, session: &Session, now: Timestamp) -> bool {
+        let node = self.settings.node.as_ref();
+        if session.node.as_ref() == node {
+            return true;
+        }
+        let (over_at, _) = self.settings.sessions.next_end_of(session);
+        let run = &self.snapshot().service_run;
+        now >= over_at.plus_seconds(wait_of(session, node, run))
     }
 
     /// Ends the sessions of tokens that open nothing any more: all of an application's, but for those of tokens that
@@ -136,5 +158,108 @@ impl Service {
             application.is_some_and(|application| application.is_enabled && !application.is_deleted())
         };
         Ok(!is_active || self.is_revoked(&session.into()).await?)
+    }
+}
+
+/// How long a node waits after the end of a session that another has begun before it records that end itself. All nodes
+/// that are up get different turns, by an order of them that is another one for each session: no two do it at once, and
+/// no node has to do it for all.
+fn wait_of(session: &Session, node: Option<&NodeName>, run: &ServiceRun) -> i64 {
+    let rank = |node: &NodeName| -> [u8; 32] {
+        let digest = Sha256::new().chain_update(session.id).chain_update(node.as_str());
+        digest.finalize().into()
+    };
+    let own = node.map(rank);
+    let before = run
+        .running_nodes()
+        .filter(|other| Some(*other) != node && Some(*other) != session.node.as_ref())
+        .filter(|other| Some(rank(other)) < own)
+        .count();
+    let turn = i64::try_from(before % MAX_TURNS).unwrap_or(0);
+    GRACE_SECONDS + turn * TURN_SECONDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grantlog_projections::event::{ServiceStarted, TokenKind};
+    use grantlog_projections::recorded_event::{Envelope, RecordedEvent};
+    use grantlog_projections::values::ApplicationUri;
+    use std::collections::BTreeSet;
+
+    fn name(text: &str) -> Option<NodeName> {
+        NodeName::parse(text).ok()
+    }
+
+    fn session(id: u128, node: Option<NodeName>) -> Session {
+        let application_uri = ApplicationUri::parse("orders").unwrap();
+        let time = Timestamp::from_unix_micros(1_773_653_400_000_000);
+        Session {
+            id: Uuid::from_u128(id),
+            application_id: ApplicationId::of(&application_uri),
+            application_uri,
+            jti: Uuid::from_u128(id),
+            token_kind: TokenKind::Jwt,
+            system_user: None,
+            token_expires_at: time,
+            started_at: time,
+            source: None,
+            node,
+            last_used_at: time,
+            calls: 1,
+        }
+    }
+
+    fn running(nodes: &[&str]) -> ServiceRun {
+        let mut run = ServiceRun::default();
+        for node in nodes {
+            run.apply(&RecordedEvent {
+                index: 0,
+                revision: 0,
+                envelope: Envelope {
+                    id: Uuid::nil(),
+                    stream: StreamName::service(),
+                    time: Timestamp::from_unix_micros(1_773_653_400_000_000),
+                    actor: Actor::System,
+                    source: None,
+                    trace_id: None,
+                    event: ServiceStarted {
+                        version: "0.1.0".into(),
+                        store: "kurrentdb".into(),
+                        config_digest: String::new(),
+                        clean: true,
+                        node: name(node),
+                    }
+                    .into(),
+                },
+            });
+        }
+        run
+    }
+
+    #[test]
+    fn nodes_take_over_from_one_that_is_gone_one_after_the_other() {
+        let nodes = ["a", "b", "c", "d", "gone"];
+        let run = running(&nodes);
+        let mut first = BTreeSet::new();
+        for id in 0..200 {
+            let session = session(id, name("gone"));
+            let waits: Vec<i64> = ["a", "b", "c", "d"]
+                .iter()
+                .map(|node| wait_of(&session, name(node).as_ref(), &run))
+                .collect();
+            let expected = [0, 1, 2, 3].map(|turn| GRACE_SECONDS + turn * TURN_SECONDS);
+            let mut in_order = waits.clone();
+            in_order.sort_unstable();
+            assert_eq!(in_order, expected);
+            first.insert(waits.iter().position(|wait| *wait == GRACE_SECONDS));
+        }
+        assert_eq!(first.len(), 4, "each is the first for some");
+    }
+
+    #[test]
+    fn a_server_alone_takes_over_what_nodes_with_names_have_left() {
+        let run = running(&["gone"]);
+        assert_eq!(wait_of(&session(1, name("gone")), None, &run), GRACE_SECONDS);
     }
 }

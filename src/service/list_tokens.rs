@@ -155,7 +155,7 @@ impl Service {
             return Err(CommandRefused::invalid("after", message).into());
         }
         if query.after.is_none() {
-            let reached = self.audit.wait_until_indexed(self.store.log_size());
+            let reached = self.index()?.wait_until_indexed(self.store.log_size());
             let _ = tokio::time::timeout(PATIENCE, reached).await;
             self.show_what_was_answered().await;
         }
@@ -173,7 +173,7 @@ impl Service {
             tokens: Vec::new(),
             next: None,
             partial: false,
-            indexed_through: self.audit.indexed_through(),
+            indexed_through: self.index()?.indexed_through(),
             log_size: self.store.log_size(),
         };
         // Whatever is newer than the first page belongs on another first page.
@@ -325,7 +325,9 @@ impl Service {
         let standing = self.standing_of_reference_token(token, now);
         let session = snapshot.sessions.of_token(token.id);
         let in_session = session.map(|session| session.last_used_at);
-        let ever = self.usage.reference_token(token.application_id, token.id);
+        let ever = self
+            .usage()
+            .and_then(|usage| usage.reference_token(token.application_id, token.id));
         ListedToken {
             id: token.id,
             kind: TokenKind::Reference,

@@ -46,6 +46,10 @@ pub mod apis;
 
 pub mod signing_keys;
 
+pub mod trail;
+
+mod token_event;
+
 pub mod read_audit;
 
 pub mod streams;
@@ -72,9 +76,7 @@ pub mod rebuild;
 
 pub mod migrate;
 
-use crate::audit::AuditIndex;
-use crate::audit::transparency::{Transparency, TransparencyError};
-use crate::audit::usage::UsageProjection;
+use crate::audit::transparency::TransparencyError;
 use crate::credentials::NoRandomness;
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
@@ -84,7 +86,7 @@ use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{CommandRefused, PolicySettings};
 use chrono::Utc;
-use grantlog_projections::values::Timestamp;
+use grantlog_projections::values::{NodeName, Timestamp};
 use keys::Keys;
 use live_state::{LiveState, NotReached};
 use report_calls::Reports;
@@ -94,6 +96,7 @@ use std::sync::Arc;
 use streams::Streams;
 use throttle::Throttle;
 use tokens::TokenLanes;
+use trail::Trail;
 use verified_tokens::VerifiedTokens;
 
 /// What the operator has set.
@@ -117,6 +120,8 @@ pub struct ServiceSettings {
     pub store_kind: &'static str,
     /// SHA-256 of the configuration without its secrets, for the record.
     pub config_digest: String,
+    /// This node's name, where several may write to the log.
+    pub node: Option<NodeName>,
 }
 
 /// The authorization server without its doors.
@@ -126,9 +131,7 @@ pub struct Service {
     live: LiveState,
     keys: Arc<Keys>,
     master_key: Arc<MasterKey>,
-    audit: AuditIndex,
-    usage: UsageProjection,
-    transparency: Transparency,
+    trail: Option<Trail>,
     log_readers: reports::LogReaders,
     /// Who asks for a state of then needs less than who audits, and must not stand in an auditor's way.
     state_readers: reports::LogReaders,
@@ -178,6 +181,9 @@ pub enum ServiceError {
     /// The caller has as much under way as one caller may.
     #[error("{0}")]
     ShareTaken(String),
+    /// This node keeps nothing for auditors.
+    #[error("this node has not the role `audit`: ask one that has")]
+    NoTrail,
     /// The audit index cannot answer.
     #[error("the audit index cannot answer: {0}")]
     Audit(String),
@@ -209,12 +215,13 @@ pub struct Readiness {
     pub log_size: u64,
     /// How many events the directory and the key ring have read.
     pub state_through: u64,
-    /// How many events the audit index has read.
-    pub indexed_through: u64,
+    /// How many events the audit index has read; none where the node has no index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub indexed_through: Option<u64>,
 }
 
 impl Service {
-    /// Puts the parts together.
+    /// Puts the parts together; without a trail where others answer auditors.
     #[allow(clippy::too_many_arguments)] // each is a part, named at the one place that calls it
     pub fn new(
         settings: ServiceSettings,
@@ -222,9 +229,7 @@ impl Service {
         live: LiveState,
         keys: Arc<Keys>,
         master_key: Arc<MasterKey>,
-        audit: AuditIndex,
-        usage: UsageProjection,
-        transparency: Transparency,
+        trail: Option<Trail>,
         throttle: Throttle,
         metrics: Metrics,
     ) -> Self {
@@ -234,9 +239,7 @@ impl Service {
             live,
             keys,
             master_key,
-            audit,
-            usage,
-            transparency,
+            trail,
             log_readers: reports::LogReaders::new(),
             state_readers: reports::LogReaders::new(),
             throttle,
@@ -265,20 +268,21 @@ impl Service {
         &self.keys
     }
 
-    /// What applications use.
-    pub fn usage(&self) -> &UsageProjection {
-        &self.usage
-    }
-
     /// The figures that are scraped.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
+    /// Why the state no longer follows the log, if so: the master key may be another than that of other nodes.
+    pub fn state_failure(&self) -> Option<String> {
+        let failure = self.live.failure()?;
+        Some(format!("the projections stopped: {failure}"))
+    }
+
     /// Why this node cannot decide anything now: its state is not the log's.
     fn out_of_date(&self) -> Option<String> {
-        if let Some(failure) = self.live.failure() {
-            return Some(format!("the projections stopped: {failure}"));
+        if let Some(failure) = self.state_failure() {
+            return Some(failure);
         }
         if let Some(reason) = self.store.cut_off() {
             return Some(format!("this node is cut off from the event log: {reason}"));
@@ -293,12 +297,7 @@ impl Service {
     /// Whether the service can do its work.
     pub fn readiness(&self) -> Readiness {
         let mut reasons = Vec::from_iter(self.out_of_date());
-        if let Some(failure) = self.audit.failed() {
-            reasons.push(failure);
-        }
-        if let Some(failure) = self.transparency.failed() {
-            reasons.push(failure);
-        }
+        reasons.extend(self.trail.iter().flat_map(Trail::failures));
         if let Some(failure) = self.store.failure() {
             reasons.push(format!("the event log does not accept events: {failure}"));
         }
@@ -307,7 +306,7 @@ impl Service {
             reasons,
             log_size: self.store.log_size(),
             state_through: self.live.position(),
-            indexed_through: self.audit.indexed_through(),
+            indexed_through: self.indexed_through(),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Checkpoints of the log, tiles of its tree, and proofs that an event is in it.
 
 use crate::audit::transparency::tiles::TileId;
-use crate::audit::transparency::{EventProof, SignedCheckpoint, Transparency, TransparencyError};
+use crate::audit::transparency::{EventProof, SignedCheckpoint, TransparencyError};
 use crate::audit::{AuditQuery, Filter};
 use crate::event_store::codec;
 use crate::service::record::Circumstances;
 use crate::service::{Service, ServiceError};
 use grantlog_projections::Event;
 use grantlog_projections::event::{TokenIssued, TrailAccess};
-use grantlog_projections::values::{ApplicationUri, SecretId};
+use grantlog_projections::values::{ApplicationId, ApplicationUri, SecretId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -19,24 +19,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_PAGES_PER_TOKEN: usize = 64;
 
 impl Service {
-    /// The log as outsiders check it.
-    pub fn transparency(&self) -> &Transparency {
-        &self.transparency
-    }
-
     /// The newest checkpoint. Public: reading it is not on the trail.
     pub async fn latest_checkpoint(&self) -> Result<SignedCheckpoint, ServiceError> {
-        Ok(self.transparency.latest().await?)
+        Ok(self.transparency()?.latest().await?)
     }
 
     /// The checkpoint over the first `size` events, as exports and reports print it.
     pub async fn checkpoint_at(&self, size: u64) -> Result<SignedCheckpoint, ServiceError> {
-        Ok(self.transparency.checkpoint_at(size).await?)
+        Ok(self.transparency()?.checkpoint_at(size).await?)
     }
 
     /// Hashes of a tile, when they are published. Hashes tell nothing of events: reading them is not on the trail.
     pub async fn tile(&self, id: TileId, width: u64) -> Result<Option<Vec<u8>>, ServiceError> {
-        Ok(self.transparency.tile(id, width).await?)
+        Ok(self.transparency()?.tile(id, width).await?)
     }
 
     /// A bundle of whole events, when they are published. Who reads it, when that is known, is on the record before
@@ -47,7 +42,7 @@ impl Service {
         width: u64,
         reader: Option<(&ApplicationUri, &Circumstances)>,
     ) -> Result<Option<Vec<u8>>, ServiceError> {
-        let bundle = self.transparency.entries(number, width).await?;
+        let bundle = self.transparency()?.entries(number, width).await?;
         if let Some((reader, circumstances)) = reader {
             let parameters = BTreeMap::from([("entries".to_owned(), number.to_string())]);
             let rows = if bundle.is_some() { width } else { 0 };
@@ -65,7 +60,7 @@ impl Service {
         circumstances: &Circumstances,
     ) -> Result<Option<EventProof>, ServiceError> {
         let parameters = BTreeMap::from([("index".to_owned(), index.to_string())]);
-        let proof = match self.transparency.proof(index).await {
+        let proof = match self.transparency()?.proof(index).await {
             Ok(proof) => Some(proof),
             Err(TransparencyError::NotThatLong { .. }) => None,
             Err(error) => return Err(error.into()),
@@ -84,7 +79,7 @@ impl Service {
     ) -> Result<Option<EventProof>, ServiceError> {
         let parameters = BTreeMap::from([("jti".to_owned(), jti.to_string())]);
         let proof = match self.index_of_token(jti).await? {
-            Some(index) => Some(self.transparency.proof(index).await?),
+            Some(index) => Some(self.transparency()?.proof(index).await?),
             None => None,
         };
         let rows = u64::from(proof.is_some());
@@ -92,19 +87,32 @@ impl Service {
         Ok(proof)
     }
 
-    /// The secret that a token was asked for with; none when the log has no such token.
-    pub(super) async fn secret_of_token(&self, jti: Uuid) -> Result<Option<SecretId>, ServiceError> {
-        Ok(self.token_issued(jti).await?.map(|issued| issued.secret_id))
+    /// The secret that a token of this application was asked for with; none when the log has no such token.
+    pub(super) async fn secret_of_token(
+        &self,
+        application: ApplicationId,
+        jti: Uuid,
+    ) -> Result<Option<SecretId>, ServiceError> {
+        let issued = self.token_issued(application, jti).await?;
+        Ok(issued.map(|issued| issued.secret_id))
     }
 
-    /// What the log says of the issue of a token; none when it has no such token.
-    pub(super) async fn token_issued(&self, jti: Uuid) -> Result<Option<TokenIssued>, ServiceError> {
-        let Some(index) = self.index_of_token(jti).await? else {
-            return Ok(None);
+    /// What the log says of the issue of a token to this application; none when it has no such token. The index tells
+    /// where that is; a node without one looks in the application's stream.
+    pub(super) async fn token_issued(
+        &self,
+        application: ApplicationId,
+        jti: Uuid,
+    ) -> Result<Option<TokenIssued>, ServiceError> {
+        let stored = match self.indexed_through() {
+            None => self.find_in_stream(application, jti).await?,
+            Some(_) => match self.index_of_token(jti).await? {
+                Some(index) => self.store.read_indexes(&[index]).await?.into_iter().next(),
+                None => None,
+            },
         };
-        let stored = self.store.read_indexes(&[index]).await?;
-        let Some(stored) = stored.first() else { return Ok(None) };
-        Ok(match codec::decode(stored)?.envelope.event {
+        let Some(stored) = stored else { return Ok(None) };
+        Ok(match codec::decode(&stored)?.envelope.event {
             Event::TokenIssued(issued) => Some(issued),
             _ => None,
         })
@@ -112,8 +120,11 @@ impl Service {
 
     /// Where the event of a token is.
     pub(super) async fn index_of_token(&self, jti: Uuid) -> Result<Option<u64>, ServiceError> {
+        let Some(trail) = &self.trail else {
+            return Ok(self.find_in_log(jti).await?.map(|stored| stored.index));
+        };
         // Whoever has just got the token may ask: its event is durable, but perhaps not indexed yet.
-        let indexed = self.audit.wait_until_indexed(self.store.log_size());
+        let indexed = trail.index.wait_until_indexed(self.store.log_size());
         match tokio::time::timeout(PATIENCE, indexed).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(ServiceError::Audit(error.to_string())),

@@ -25,7 +25,7 @@ impl Service {
     ) -> Result<AuditPage, ServiceError> {
         if query.after.is_none() {
             // Whoever has just done something finds it; an index that is further behind says so in the answer.
-            let reached = self.audit.wait_until_indexed(self.store.log_size());
+            let reached = self.index()?.wait_until_indexed(self.store.log_size());
             let _ = tokio::time::timeout(PATIENCE, reached).await;
         }
         let page = self.search_unrecorded(query).await?;
@@ -59,7 +59,7 @@ impl Service {
 
     /// Searches the trail for something that is itself on the record.
     pub(super) async fn search_unrecorded(&self, query: &AuditQuery) -> Result<AuditPage, ServiceError> {
-        self.audit.search(query).await.map_err(|error| match error {
+        self.index()?.search(query).await.map_err(|error| match error {
             AuditSearchError::CursorOfAnotherQuery => CommandRefused::invalid("after", error).into(),
             AuditSearchError::Overloaded => ServiceError::Busy(error.to_string()),
             AuditSearchError::Log(error) => error.into(),

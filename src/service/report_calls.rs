@@ -323,7 +323,7 @@ impl Service {
             // An id that cannot be a token's needs no search.
             None if jti.get_version_num() != 7 => return Ok(None),
             None => {
-                let Some(issued) = self.token_issued(jti).await? else {
+                let Some(issued) = self.token_issued(ApplicationId::of(client_id), jti).await? else {
                     return Ok(None);
                 };
                 let issued = Arc::new(issued);

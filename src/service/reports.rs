@@ -77,7 +77,7 @@ impl Service {
     ) -> Result<ProducedReport, ServiceError> {
         let turn = self.log_readers.turn(reader).await?;
         let parameters = kind.parameters(given, &*self.store).await?;
-        let checkpoint = match self.transparency.checkpoint_at(parameters.through_index).await {
+        let checkpoint = match self.transparency()?.checkpoint_at(parameters.through_index).await {
             Ok(signed) => Ok(LogCheckpoint {
                 note: signed.text,
                 root: signed.root,

@@ -137,7 +137,7 @@ impl Service {
             },
             removed_through: retention.removed_through,
             removed_events: retention.removed_events,
-            indexed_from: self.audit.pruned_through(),
+            indexed_from: self.index()?.pruned_through(),
             log_size: self.store.log_size(),
             log_bytes: self.store.used_bytes().await?,
             index_bytes: self.audit_bytes().await?,
@@ -159,12 +159,13 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<ShownHold, ServiceError> {
+        let index = self.index()?;
         let hold_id = Uuid::now_v7();
         let placed = self
             .decide_retention(actor, circumstances, |retention| {
                 let from_index = match from {
                     HoldFrom::Index(index) => index,
-                    HoldFrom::Time(time) => self.audit.events_before(time).max(retention.removed_through),
+                    HoldFrom::Time(time) => index.events_before(time).max(retention.removed_through),
                 };
                 let range = (from_index, through_index);
                 retention::place_hold(retention, hold_id, range, self.store.log_size(), reason.clone())
@@ -193,15 +194,20 @@ impl Service {
         Ok(())
     }
 
-    /// Gives up what it is time for. Stops in between at any time: the next call goes on.
+    /// Gives up what it is time for. Stops in between at any time: the next call goes on. Of several nodes one decides,
+    /// for the first to append to the stream is the only one; all prune their indexes by what was decided. A node
+    /// without an index leaves it to them.
     pub async fn retain(&self) -> Result<(), ServiceError> {
+        let Ok(index) = self.index() else { return Ok(()) };
         let rules = self.settings.retention;
         let mut retention = self.retention().await?;
-        if rules.is_empty() && retention.removed_through == 0 {
+        // A server alone that gives nothing up any more may have its index back in full.
+        let others_prune = self.settings.node.is_some() && retention.pruned_through > index.pruned_through();
+        if rules.is_empty() && retention.removed_through == 0 && !others_prune {
             return Ok(());
         }
         // How old events are is asked of the index.
-        let indexed = self.audit.wait_until_indexed(self.store.log_size()).await;
+        let indexed = index.wait_until_indexed(self.store.log_size()).await;
         indexed.map_err(|error| ServiceError::Audit(error.to_string()))?;
         // A removal that is on the record and stopped half-way.
         let is_complete = &self.retaining.is_removal_complete;
@@ -221,12 +227,13 @@ impl Service {
 
     /// Removes the oldest unit of the log when a rule says so and no hold does not. False: it stays.
     async fn remove_next_unit(&self, rules: &RetentionRules, known: &Retention) -> Result<bool, ServiceError> {
-        let unit = self.audit.segment_events();
+        let index = self.index()?;
+        let unit = index.segment_events();
         let now = super::now();
-        let old_enough = self.audit.events_before(now.plus_seconds(-YOUNGEST_REMOVED_SECONDS));
+        let old_enough = index.events_before(now.plus_seconds(-YOUNGEST_REMOVED_SECONDS));
         let by_age = rules
             .log_after_seconds
-            .map(|age| self.audit.events_before(now.plus_seconds(-age)).min(old_enough));
+            .map(|age| index.events_before(now.plus_seconds(-age)).min(old_enough));
         let (is_too_large, bytes) = match rules.log_max_bytes {
             Some(most) => {
                 let bytes = self.store.used_bytes().await?;
@@ -318,11 +325,12 @@ impl Service {
 
     /// Takes from the index what the log no longer has, and what its own rules give up.
     async fn prune_index(&self, rules: &RetentionRules, retention: Retention) -> Result<(), ServiceError> {
-        let unit = self.audit.segment_events();
+        let index = self.index()?;
+        let unit = index.segment_events();
         let log_size = self.store.log_size();
         let by_age = rules
             .index_after_seconds
-            .map(|age| self.audit.events_before(super::now().plus_seconds(-age)))
+            .map(|age| index.events_before(super::now().plus_seconds(-age)))
             .and_then(|wanted| retention::next_pruning(&retention, log_size, wanted, unit))
             .map(|through| (through, RetentionRule::Age));
         let by_size = match rules.index_max_bytes {
@@ -352,21 +360,30 @@ impl Service {
         };
         if let Some((through_index, rule)) = by_age.or(by_size) {
             let circumstances = Circumstances::of_system();
-            self.decide_retention(&Actor::System, &circumstances, |_| {
-                Ok(IndexPruned { through_index, rule })
-            })
-            .await?;
+            let decided = self
+                .decide_retention(&Actor::System, &circumstances, |retention| {
+                    // On the stream as it is now: another node may have decided the same, or a hold may have come.
+                    match retention::next_pruning(retention, log_size, through_index, unit) {
+                        Some(now_due) if now_due == through_index => Ok(IndexPruned { through_index, rule }),
+                        _ => Err(CommandRefused::Conflict("something else came first".into())),
+                    }
+                })
+                .await;
+            match decided {
+                Ok(_) | Err(ServiceError::Refused(CommandRefused::Conflict(_))) => {}
+                Err(error) => return Err(error),
+            }
         }
         let retention = self.retention().await?;
         let through = retention.pruned_through.max(retention.removed_through);
-        self.audit
+        index
             .prune(through)
             .await
             .map_err(|error| ServiceError::Audit(error.to_string()))
     }
 
     async fn audit_bytes(&self) -> Result<u64, ServiceError> {
-        let bytes = self.audit.used_bytes().await;
+        let bytes = self.index()?.used_bytes().await;
         bytes.map_err(|error| ServiceError::Audit(error.to_string()))
     }
 

@@ -1,12 +1,12 @@
 //! The service's own life: first start, start, upkeep, stop.
 
-use crate::credentials::client_secret::ClientSecret;
+use crate::credentials::client_secret::{self, ClientSecret};
 use crate::event_store::ExpectedRevision;
 use crate::policy::apis::ApiPatch;
 use crate::policy::applications::ApplicationPatch;
 use crate::policy::secrets::{self, RotateSecret};
-use crate::policy::{Authority, FIRST_APPLICATIONS, FirstApplication};
-use crate::service::applications::{Registration, Switch};
+use crate::policy::{Authority, CommandRefused, FIRST_APPLICATIONS, FirstApplication};
+use crate::service::applications::{Race, Registration, Switch};
 use crate::service::record::{Circumstances, Commander};
 use crate::service::{Service, ServiceError};
 use grantlog_projections::event::{ClientType, IssuedSecret, ServiceStarted, ServiceStopped};
@@ -25,8 +25,9 @@ impl Service {
     }
 
     /// Registers one of the first applications with a secret that the caller has kept already: were it the
-    /// other way round, a crash in between would lock everybody out.
-    pub async fn register_first(&self, first: &FirstApplication, secret: &ClientSecret) -> Result<(), ServiceError> {
+    /// other way round, a crash in between would lock everybody out. False: another node has just done it, with a
+    /// secret of its own.
+    pub async fn register_first(&self, first: &FirstApplication, secret: &ClientSecret) -> Result<bool, ServiceError> {
         let invalid = |error: InvalidValue| ServiceError::Keys(error.to_string());
         let registration = Registration {
             application_uri: ApplicationUri::parse(first.client_id).map_err(invalid)?,
@@ -35,9 +36,21 @@ impl Service {
             secret_hash: Some(secret.hash()),
             secret_expires_in_seconds: None,
         };
-        self.register_application(registration, &Commander::system(), &Circumstances::of_system())
-            .await?;
-        Ok(())
+        let registered = self
+            .register_application(registration, &Commander::system(), &Circumstances::of_system())
+            .await;
+        match registered {
+            Ok(_) => Ok(true),
+            Err(ServiceError::Refused(CommandRefused::Conflict(_))) if !self.needs(first) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether this is a secret of one of the first applications.
+    pub fn is_secret_of(&self, first: &FirstApplication, secret: &str) -> bool {
+        let application = self.snapshot().directory.application(first.id()).cloned();
+        let secrets = application.as_deref().map_or(&[][..], |found| &found.secrets);
+        client_secret::verify(secret, secrets).secret_id().is_some()
     }
 
     /// Makes this the only secret of one of the first applications and puts back what it needs for its duty:
@@ -66,7 +79,8 @@ impl Service {
             system_user_allowed: Some(true),
             ..first_attributes(first).map_err(invalid)?
         };
-        self.change_application(id, patch, None, reason.clone(), &by, &circumstances)
+        let again = Race::DecideAgain;
+        self.change_in_race(id, patch, None, reason.clone(), again, &by, &circumstances)
             .await?;
         let rotate = |application: &TrustedApplication| {
             let command = RotateSecret {
@@ -83,7 +97,8 @@ impl Service {
             };
             Ok(Some(secrets::rotate(application, command)?.into()))
         };
-        self.decide_application(id, &by, &circumstances, rotate).await?;
+        self.decide_application(id, Race::DecideAgain, &by, &circumstances, rotate)
+            .await?;
         self.switch_application(id, Switch::On, None, reason.clone(), &by, &circumstances)
             .await?;
         Ok(())
@@ -116,11 +131,12 @@ impl Service {
             ..ApplicationPatch::default()
         };
         let reason = Remark::parse("the issuer or the default audience was configured anew").ok();
-        self.change_application(
+        self.change_in_race(
             application.id,
             patch,
             None,
             reason,
+            Race::DecideAgain,
             &Commander::system(),
             &Circumstances::of_system(),
         )
@@ -142,7 +158,8 @@ impl Service {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store: self.settings.store_kind.to_owned(),
             config_digest: self.settings.config_digest.clone(),
-            clean: !self.snapshot().service_run.is_running,
+            clean: !self.snapshot().service_run.is_running(self.settings.node.as_ref()),
+            node: self.settings.node.clone(),
         };
         if !started.clean {
             tracing::warn!("the run before this one did not stop in an orderly way; its log was replayed");
@@ -173,6 +190,7 @@ impl Service {
         let stopped = ServiceStopped {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             reason: reason.to_owned(),
+            node: self.settings.node.clone(),
         };
         let circumstances = Circumstances::of_system();
         let recorded = self
@@ -188,9 +206,9 @@ impl Service {
             tracing::error!(%error, "the stop could not be recorded");
         }
         self.live.close().await;
-        self.audit.close().await;
-        self.usage.close().await;
-        self.transparency.close().await;
+        if let Some(trail) = &self.trail {
+            trail.close().await;
+        }
         self.store.close().await;
     }
 
@@ -204,12 +222,14 @@ impl Service {
         self.metrics.open_sessions(self.snapshot().sessions.len() as u64);
         self.metrics
             .projection_lag("state", log_size.saturating_sub(self.live.position()));
-        self.metrics
-            .projection_lag("audit_index", log_size.saturating_sub(self.audit.indexed_through()));
-        self.metrics
-            .projection_lag("transparency", log_size.saturating_sub(self.transparency.size()));
-        self.metrics
-            .projection_lag("usage", log_size.saturating_sub(self.usage.through()));
+        if let Some(trail) = &self.trail {
+            let lag = |through| log_size.saturating_sub(through);
+            self.metrics
+                .projection_lag("audit_index", lag(trail.index.indexed_through()));
+            self.metrics
+                .projection_lag("transparency", lag(trail.transparency.size()));
+            self.metrics.projection_lag("usage", lag(trail.usage.through()));
+        }
         let key_ring = self.snapshot().key_ring.clone();
         let is_in = |state: &str, key: KeyState| {
             matches!(
@@ -240,14 +260,19 @@ impl Service {
             name: Some(name),
             ..ApiPatch::default()
         };
-        self.register_api(
-            audience.clone(),
-            attributes,
-            &Actor::System,
-            &Circumstances::of_system(),
-        )
-        .await?;
-        Ok(())
+        let registered = self
+            .register_api(
+                audience.clone(),
+                attributes,
+                &Actor::System,
+                &Circumstances::of_system(),
+            )
+            .await;
+        match registered {
+            // Another node that starts at the same time has done it.
+            Err(ServiceError::Refused(CommandRefused::Conflict(_))) => Ok(()),
+            registered => registered.map(drop),
+        }
     }
 }
 

@@ -48,8 +48,14 @@ impl SessionSettings {
         ]
     }
 
-    /// Sessions that are over by then, this many at the most: looks at those that can be, not at all.
-    pub fn over(&self, sessions: &Sessions, now: Timestamp, most: usize) -> Vec<(Arc<Session>, SessionEnd)> {
+    /// Sessions that are over by then and wanted, this many at the most: looks at those that can be, not at all.
+    pub fn over(
+        &self,
+        sessions: &Sessions,
+        now: Timestamp,
+        most: usize,
+        is_wanted: impl Fn(&Session) -> bool,
+    ) -> Vec<(Arc<Session>, SessionEnd)> {
         let is_over = |session: &&Arc<Session>| self.end_of(session, now).is_some();
         let mut over: HashMap<Uuid, (Arc<Session>, SessionEnd)> = HashMap::new();
         // Each of the three is in the order in which its sessions end.
@@ -59,7 +65,8 @@ impl SessionSettings {
             &mut sessions.by_last_use(),
         ];
         for order in orders {
-            for session in order.take_while(is_over).take(most) {
+            let wanted = order.take_while(is_over).filter(|session| is_wanted(session));
+            for session in wanted.take(most) {
                 if let Some(end) = self.end_of(session, now) {
                     over.insert(session.id, (session.clone(), end));
                 }
@@ -312,6 +319,7 @@ mod tests {
             source: None,
             last_used_at: time(started + used_after),
             calls: 1,
+            node: None,
         }
     }
 
@@ -369,9 +377,9 @@ mod tests {
         let mut short = session(3, 3_000, 0);
         short.token_expires_at = time(3_100);
         let sessions = known([session(1, 0, 3_550), session(2, 100, 50), short, session(4, 3_000, 500)]);
-        assert_eq!(SETTINGS.over(&sessions, time(1_000), 10), []);
+        assert_eq!(SETTINGS.over(&sessions, time(1_000), 10, |_| true), []);
         assert_eq!(
-            ids(&SETTINGS.over(&sessions, time(3_600), 10)),
+            ids(&SETTINGS.over(&sessions, time(3_600), 10, |_| true)),
             [
                 (1, SessionEnd::Absolute),
                 (2, SessionEnd::Idle),
@@ -385,7 +393,7 @@ mod tests {
         let mut sessions = known((1..=100).map(|number| session(number, 0, 0)));
         let mut found = 0;
         while !sessions.is_empty() {
-            let over = SETTINGS.over(&sessions, time(1_200), 7);
+            let over = SETTINGS.over(&sessions, time(1_200), 7, |_| true);
             assert!(!over.is_empty() && over.len() <= 7);
             found += over.len();
             let ended: Vec<Uuid> = over.iter().map(|(session, _)| session.id).collect();

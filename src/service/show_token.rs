@@ -53,6 +53,7 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<ShownToken, ServiceError> {
+        self.trail()?;
         self.show_what_was_answered().await;
         let found = self.find_token(id, circumstances.now).await;
         let rows = u64::from(found.is_ok());
@@ -186,7 +187,7 @@ impl Service {
 
     /// A token is shown whether or not the log is published at the moment.
     async fn proof_text(&self, index: u64) -> Option<String> {
-        let proof = self.transparency.proof(index).await;
+        let proof = self.trail.as_ref()?.transparency.proof(index).await;
         match proof.and_then(|proof| proof.to_text()) {
             Ok(text) => Some(text),
             Err(error) => {

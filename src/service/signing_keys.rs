@@ -126,9 +126,7 @@ impl Service {
             {
                 Ok(_) => return Ok(()),
                 Err(ServiceError::NotRecorded(AppendError::WrongExpectedRevision { actual, .. })) => {
-                    let seen = key_ring.revision.unwrap_or(0);
-                    self.catch_up_with(actual.map(|actual| actual.saturating_add(1)), seen)
-                        .await?;
+                    self.catch_up_with(&StreamName::signing_keys(), actual).await?;
                 }
                 Err(error) => return Err(error),
             }

@@ -197,6 +197,7 @@ mod tests {
             "SigningKeyAdded.json",
             "ReferenceTokenIssued.json",
             "SessionStarted.json",
+            "ServiceStarted.json",
         ] {
             something.fold(&golden(file), &mut Changed::default()).unwrap();
         }

@@ -24,7 +24,7 @@ impl Service {
     ) -> Result<Statistics, ServiceError> {
         let turn = self.log_readers.turn(reader).await?;
         // What has just happened is worth a moment; an index that is further behind says so in the answer.
-        let reached = self.audit.wait_until_indexed(self.store.log_size());
+        let reached = self.index()?.wait_until_indexed(self.store.log_size());
         let _ = tokio::time::timeout(PATIENCE, reached).await;
         // The index knows where the window begins and ends: only that part of the log is read.
         let edge = |order: Order| AuditQuery {

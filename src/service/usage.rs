@@ -24,16 +24,17 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<UsageAnswer, ServiceError> {
+        let trail = self.trail()?;
         let application = self.snapshot().directory.application(id).cloned();
         let application =
             application.ok_or_else(|| CommandRefused::NotFound(format!("there is no application {id}")))?;
         // What has just happened is worth a moment; uses that are further behind say so in the answer.
-        let reached = self.usage.wait_until_through(self.store.log_size());
+        let reached = trail.usage.wait_until_through(self.store.log_size());
         let _ = tokio::time::timeout(PATIENCE, reached).await;
-        if let Some(failure) = self.usage.failed() {
+        if let Some(failure) = trail.usage.failed() {
             return Err(ServiceError::Audit(failure));
         }
-        let (usage, through) = self.usage.application(id);
+        let (usage, through) = trail.usage.application(id);
         let log_size = self.store.log_size();
         let answer = UsageAnswer::of(&application, &usage, days, circumstances.now, through, log_size);
         let parameters = BTreeMap::from([

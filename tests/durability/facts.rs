@@ -101,6 +101,7 @@ pub async fn add_token_facts(log: &Path, client_id: &str) {
             token_kind: TokenKind::Jwt,
             system_user: None,
             token_expires_at: later,
+            node: None,
         }
         .into(),
         ApiCallDenied {

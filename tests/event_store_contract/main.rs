@@ -8,6 +8,7 @@ mod events;
 mod following;
 mod reading;
 
+mod kurrentdb;
 mod sqlite;
 
 use grantlog::event_store::{BoxFuture, EventStore};

@@ -131,6 +131,7 @@ async fn sessions_that_ran_out_while_no_server_ran_end_after_the_start() {
             token_kind: TokenKind::Jwt,
             system_user: None,
             token_expires_at: now.plus_seconds(token_left),
+            node: None,
         };
         (StreamName::api_calls(Some(application_id)), Event::from(event))
     };

@@ -270,6 +270,7 @@ impl ConstructedLog {
         let stopped = ServiceStopped {
             version: "0.1.0".into(),
             reason: "SIGTERM".into(),
+            node: None,
         };
         log.add(100 * DAY, service(), Actor::System, None, stopped).await;
         log.add(101 * DAY, service(), Actor::System, None, started(true, "b"))
@@ -421,5 +422,6 @@ fn started(clean: bool, config_digest: &str) -> ServiceStarted {
         store: "sqlite".into(),
         config_digest: config_digest.into(),
         clean,
+        node: None,
     }
 }

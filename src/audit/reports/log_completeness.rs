@@ -8,7 +8,8 @@ use super::{LogCheckpoint, ReportKind};
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::{self, DecodeError};
 use grantlog_projections::Event;
-use grantlog_projections::values::Timestamp;
+use grantlog_projections::service_run::{MAX_RUNNING_NODES, ServiceRun};
+use grantlog_projections::values::{NodeName, Timestamp};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -70,7 +71,8 @@ struct LogCompleteness {
     gaps: Table,
     refusals: BTreeMap<(&'static str, String), u64>,
     last: Option<(u64, Timestamp)>,
-    is_running: bool,
+    /// Which nodes are up; a server alone on its log has no name.
+    run: ServiceRun,
     /// Whether there was a start or a stop.
     has_run: bool,
     events: u64,
@@ -79,7 +81,8 @@ struct LogCompleteness {
     unclean: u64,
     refused: u64,
     throttled: u64,
-    config_digest: Option<String>,
+    /// Of each node's last start.
+    config_digests: BTreeMap<Option<NodeName>, String>,
 }
 
 impl LogCompleteness {
@@ -100,7 +103,7 @@ impl LogCompleteness {
             ),
             refusals: BTreeMap::new(),
             last: None,
-            is_running: false,
+            run: ServiceRun::default(),
             has_run: false,
             events: 0,
             starts: 0,
@@ -108,7 +111,7 @@ impl LogCompleteness {
             unclean: 0,
             refused: 0,
             throttled: 0,
-            config_digest: None,
+            config_digests: BTreeMap::new(),
         }
     }
 
@@ -164,28 +167,35 @@ impl Reading for LogCompleteness {
             return Ok(());
         }
         let recorded = codec::decode(stored)?;
-        let (index, envelope) = (recorded.index, recorded.envelope);
+        let (index, envelope) = (recorded.index, &recorded.envelope);
         let time = envelope.time;
         let is_in_period = self.parameters.is_in_period(time);
         self.events += u64::from(is_in_period);
         match &envelope.event {
             Event::ServiceStarted(data) => {
-                // What is before the very first start is made by it: no run has ended there.
-                let silence = match (self.is_running, self.has_run) {
+                // What is before the very first start is made by it: no run has ended there. As long as another node
+                // is up, that one would have written.
+                let was_running = self.run.is_running(data.node.as_ref());
+                let others = self.run.len() - usize::from(was_running);
+                let silence = match (was_running, self.has_run) {
+                    _ if others > 0 => Silence::Quiet,
                     (true, _) => Silence::Crashed,
                     (false, true) => Silence::Stopped,
                     (false, false) => Silence::Quiet,
                 };
                 self.between(time, silence);
-                let changed = self
-                    .config_digest
-                    .as_ref()
-                    .is_some_and(|before| *before != data.config_digest);
-                self.config_digest = Some(data.config_digest.clone());
+                let digest = data.config_digest.clone();
+                let before = self.config_digests.insert(data.node.clone(), digest);
+                let changed = before.is_some_and(|before| before != data.config_digest);
+                // As many as are remembered as up: the first of them goes, whichever that is.
+                if self.config_digests.len() > MAX_RUNNING_NODES {
+                    self.config_digests.pop_first();
+                }
                 if is_in_period {
                     self.starts += 1;
                     self.unclean += u64::from(!data.clean);
                     let mut detail = vec![format!("store {}", data.store)];
+                    detail.extend(data.node.iter().map(|node| format!("node {node}")));
                     if !data.clean {
                         detail.push("the run before ended without a stop".into());
                     }
@@ -200,21 +210,23 @@ impl Reading for LogCompleteness {
                         Cell::List(detail),
                     ]);
                 }
-                (self.is_running, self.has_run) = (true, true);
+                self.has_run = true;
             }
             Event::ServiceStopped(data) => {
                 self.between(time, Silence::Quiet);
                 if is_in_period {
+                    let node = data.node.iter().map(|node| format!("node {node}"));
+                    let detail = std::iter::once(data.reason.clone()).chain(node).collect();
                     self.stops += 1;
                     self.runs.row([
                         Cell::Number(index),
                         Cell::Time(time),
                         Cell::of("stop"),
                         Cell::of(&data.version),
-                        Cell::List(vec![data.reason.clone()]),
+                        Cell::List(detail),
                     ]);
                 }
-                (self.is_running, self.has_run) = (false, true);
+                self.has_run = true;
             }
             event => {
                 self.between(time, Silence::Quiet);
@@ -235,6 +247,7 @@ impl Reading for LogCompleteness {
                 }
             }
         }
+        self.run.apply(&recorded);
         self.last = Some((index, time));
         Ok(())
     }

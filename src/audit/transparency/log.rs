@@ -45,14 +45,27 @@ const LAST_CHECKPOINT: Duration = Duration::from_secs(2);
 pub struct TransparencySettings {
     /// The folder of its files.
     pub data_dir: PathBuf,
-    /// The file of its key, which is made when there is none.
+    /// The file of its key.
     pub key_file: PathBuf,
+    /// Who signs for it.
+    pub signers: Signers,
     /// Its name, when the operator has set one.
     pub origin: Option<String>,
     /// Its name when a key is made and the operator has set none.
     pub default_origin: String,
     /// A new checkpoint is made for whoever asks for the newest at most this often.
     pub publish_interval: Duration,
+}
+
+/// Who signs for a log, which says where its key comes from, and whether the files beside it belong to the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signers {
+    /// This server: it makes the key when there is none, and a key without the published checkpoints has lost them.
+    One,
+    /// All nodes that have the master key, of which the key is derived: a new node goes on where others are.
+    AllNodes,
+    /// All nodes that were given the key's file, which must be there.
+    AllWhoHaveTheFile,
 }
 
 /// Why a transparent log cannot answer.
@@ -704,7 +717,7 @@ async fn find(
     // The file is made before the key, so a key without the file has lost it, and with it what the world has seen:
     // this log could be an older one, and nobody could tell. A first start that was cut short has the file alone.
     let published = match known_key {
-        Some(_) => PublishedFile::open_existing(&published_path)
+        Some(_) if settings.signers == Signers::One => PublishedFile::open_existing(&published_path)
             .map_err(of_published)?
             .ok_or_else(|| {
                 format!(
@@ -714,7 +727,8 @@ async fn find(
                     settings.key_file.display()
                 )
             })?,
-        None => PublishedFile::open(&published_path).map_err(of_published)?,
+        // What other nodes have published is not known here, and does not have to be: their keys are this one.
+        _ => PublishedFile::open(&published_path).map_err(of_published)?,
     };
     let newest = published.newest().map_err(of_published)?;
     let key = find_key(settings, master_key, known_key, newest.is_some())?;
@@ -794,7 +808,13 @@ fn find_key(
         }
         None => {
             let name = settings.origin.as_ref().unwrap_or(&settings.default_origin);
-            LogKey::create(&settings.key_file, master_key, name).map_err(|error| error.to_string())?
+            let path = &settings.key_file;
+            match settings.signers {
+                Signers::One => LogKey::create(path, master_key, name),
+                Signers::AllNodes => LogKey::derive(path, master_key, name),
+                Signers::AllWhoHaveTheFile => Err(LogKeyError::Missing(path.clone())),
+            }
+            .map_err(|error| error.to_string())?
         }
     };
     match &settings.origin {
@@ -893,6 +913,7 @@ mod tests {
             TransparencySettings {
                 data_dir: self.folder.path().to_owned(),
                 key_file: self.folder.path().join("transparency.key"),
+                signers: Signers::One,
                 origin: None,
                 default_origin: "grantlog.example.com/audit".into(),
                 publish_interval: Duration::ZERO,

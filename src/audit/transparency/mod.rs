@@ -31,7 +31,7 @@ mod log;
 
 pub mod verify;
 
-pub use log::{EventProof, SignedCheckpoint, Transparency, TransparencyError, TransparencySettings};
+pub use log::{EventProof, SignedCheckpoint, Signers, Transparency, TransparencyError, TransparencySettings};
 pub use verifier::VerifierKey;
 
 use std::path::{Path, PathBuf};

@@ -16,6 +16,8 @@ const MAX_HOSTS: usize = 16;
 /// How long a node may take to tell who leads, in milliseconds, where the URL does not say: a dead one must not hold
 /// up the question to the next.
 const GOSSIP_TIMEOUT_MILLISECONDS: u32 = 1_000;
+/// Between finding a node and connecting to it, in milliseconds, where the URL does not say.
+const DISCOVERY_INTERVAL_MILLISECONDS: u32 = 5;
 /// The schemes, each also with `+discover`. The last are other names for the first.
 const SCHEMES: [&str; 4] = ["kurrentdb", "esdb", "kurrent", "kdb"];
 /// The parameters that are passed on.
@@ -139,8 +141,12 @@ impl KurrentDbUrl {
             .map_or(String::new(), |(name, password)| format!("{name}:{password}@"));
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("nodePreference", "leader");
-        // The supervision tries again by itself, and knows how long.
-        query.append_pair("maxDiscoverAttempts", "1");
+        // The supervision tries again by itself, and knows how long. To find a node and to connect to it are two
+        // attempts, with a pause between them in any case.
+        query.append_pair("maxDiscoverAttempts", "2");
+        if self.parameter("discoveryInterval").is_none() {
+            query.append_pair("discoveryInterval", &DISCOVERY_INTERVAL_MILLISECONDS.to_string());
+        }
         if self.parameter("gossipTimeout").is_none() {
             query.append_pair("gossipTimeout", &GOSSIP_TIMEOUT_MILLISECONDS.to_string());
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::audit::AuditIndex;
 use crate::audit::memory_log::{Fact, tokens};
-use crate::audit::transparency::{Transparency, TransparencySettings};
+use crate::audit::transparency::{Signers, Transparency, TransparencySettings};
 use crate::audit::usage::UsageProjection;
 use crate::credentials::sealing::MasterKey;
 use crate::credentials::signing_key::RsaBits;
@@ -18,6 +18,7 @@ use crate::service::keys::Keys;
 use crate::service::live_state::{CheckpointEvery, LiveState};
 use crate::service::sessions::SessionSettings;
 use crate::service::throttle::{Throttle, ThrottleSettings};
+use crate::service::trail::Trail;
 use grantlog_projections::values::{Audience, SigningAlgorithm, TokenLifetime};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -133,11 +134,16 @@ impl Scene {
         let transparency = TransparencySettings {
             data_dir: folder.path().to_owned(),
             key_file: file("transparency.key"),
+            signers: Signers::One,
             origin: None,
             default_origin: "grantlog.example.com/audit".into(),
             publish_interval: Duration::from_secs(1),
         };
-        let transparency = Transparency::open(transparency, &master_key, store.clone()).await;
+        let trail = Trail {
+            index: audit.unwrap(),
+            usage: usage.unwrap(),
+            transparency: Transparency::open(transparency, &master_key, store.clone()).await,
+        };
         let throttle = Throttle::new(ThrottleSettings {
             max_refusals_per_source: 100,
             max_failures: 100,
@@ -150,9 +156,7 @@ impl Scene {
             live.unwrap(),
             keys,
             master_key,
-            audit.unwrap(),
-            usage.unwrap(),
-            transparency,
+            Some(trail),
             throttle,
             Metrics::new(None),
         );
@@ -198,6 +202,7 @@ fn settings(retention: RetentionRules) -> ServiceSettings {
         default_overlap_seconds: 86_400,
         store_kind: "sqlite",
         config_digest: String::new(),
+        node: None,
     }
 }
 

@@ -45,6 +45,9 @@ pub struct Options {
     pub remember_ids: bool,
     /// After how many appends the server writes an event of its own, as the real one writes statistics.
     pub system_event_every: Option<u64>,
+    /// Whether TCP may take its time to acknowledge, as it does for the real server. The client leaves Nagle's
+    /// algorithm on, and the two of them together hold appends on a busy connection up for 40 ms each.
+    pub delayed_acknowledgements: bool,
 }
 
 impl Default for Options {
@@ -58,6 +61,7 @@ impl Default for Options {
             max_calls_per_connection: 100,
             remember_ids: true,
             system_event_every: None,
+            delayed_acknowledgements: false,
         }
     }
 }

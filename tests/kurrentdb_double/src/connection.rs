@@ -69,11 +69,16 @@ impl Handle {
 pub(crate) struct Connection {
     inner: TcpStream,
     handle: Arc<Handle>,
+    acknowledges_at_once: bool,
 }
 
 impl Connection {
-    pub(crate) fn new(inner: TcpStream, handle: Arc<Handle>) -> Connection {
-        Connection { inner, handle }
+    pub(crate) fn new(inner: TcpStream, handle: Arc<Handle>, acknowledges_at_once: bool) -> Connection {
+        Connection {
+            inner,
+            handle,
+            acknowledges_at_once,
+        }
     }
 
     pub(crate) fn handle(&self) -> Arc<Handle> {
@@ -94,7 +99,16 @@ impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match this.handle.poll_open(&this.handle.reader, context) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_read(context, buffer),
+            Poll::Ready(Ok(())) => {
+                let read = Pin::new(&mut this.inner).poll_read(context, buffer);
+                // The client leaves Nagle's algorithm on and writes an append in pieces: without an acknowledgement
+                // at once it waits up to 40 ms before it sends the next one. Not permanent, so after every read.
+                #[cfg(target_os = "linux")]
+                if this.acknowledges_at_once && read.is_ready() {
+                    let _ = this.inner.set_quickack(true);
+                }
+                read
+            }
             other => other,
         }
     }

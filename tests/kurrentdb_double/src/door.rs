@@ -35,6 +35,7 @@ pub(crate) struct Door {
     address: SocketAddr,
     /// Bound and never listening: keeps the port from everybody else while the door is shut.
     _reservation: Socket,
+    acknowledges_at_once: bool,
     inner: Mutex<Inner>,
     runtime: tokio::runtime::Handle,
 }
@@ -55,6 +56,7 @@ impl Door {
     /// Shut at first. What is accepted comes out of the receiver. A port of 0 takes any that is free.
     pub(crate) fn new(
         port: u16,
+        acknowledges_at_once: bool,
         runtime: &tokio::runtime::Handle,
     ) -> io::Result<(Arc<Door>, mpsc::Receiver<Connection>)> {
         let reservation = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
@@ -72,6 +74,7 @@ impl Door {
         let door = Door {
             address,
             _reservation: reservation,
+            acknowledges_at_once,
             inner: Mutex::new(inner),
             runtime: runtime.clone(),
         };
@@ -146,7 +149,7 @@ impl Door {
             Access::Held => handle.hold(),
             Access::Shut => handle.reset(),
         }
-        let connection = Connection::new(stream, Arc::clone(&handle));
+        let connection = Connection::new(stream, Arc::clone(&handle), self.acknowledges_at_once);
         if inner.access == Access::Shut {
             return None;
         }

@@ -118,7 +118,7 @@ impl EntranceInner {
             } else {
                 port_base + u16::try_from(node)?
             };
-            let (door, connections) = Door::new(port, &shared.runtime)?;
+            let (door, connections) = Door::new(port, !shared.options.delayed_acknowledgements, &shared.runtime)?;
             doors.push(door);
             to_be_served.push(connections);
         }

@@ -422,3 +422,89 @@ impl Reader<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::streams::read_req::{FilterOptions, filter_options};
+
+    fn event(data: &'static str, custom_metadata: &'static str) -> NewEvent {
+        NewEvent {
+            id: Uuid::new_v4(),
+            event_type: "happened".into(),
+            content_type: "application/json".into(),
+            data: data.into(),
+            custom_metadata: custom_metadata.into(),
+        }
+    }
+
+    fn on_prefix(prefix: &str) -> Filter {
+        let expression = filter_options::Expression {
+            regex: String::new(),
+            prefix: vec![prefix.to_owned()],
+        };
+        Filter::parse(&FilterOptions {
+            filter: Some(filter_options::Filter::StreamIdentifier(expression)),
+            window: None,
+            checkpoint_interval_multiplier: 1,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_logged_event_has_the_body_that_was_appended() {
+        let log = Log::default();
+        for (revision, (data, custom_metadata)) in [("", ""), ("body", ""), ("", "more"), ("body", "more")]
+            .into_iter()
+            .enumerate()
+        {
+            log.append("stream", ExpectedRevision::Any, &[event(data, custom_metadata)], false);
+            let logged = log.read().logged(revision).unwrap();
+            assert_eq!((logged.revision, &logged.data[..]), (revision as u64, data.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn an_index_finds_what_looking_at_every_event_finds() {
+        let log = Log::default();
+        let append = |streams: &[&str]| {
+            for stream in streams {
+                log.append(stream, ExpectedRevision::Any, &[event("", "")], false);
+            }
+        };
+        append(&["a.1", "b.1", "b.2", "a.2"]);
+        // Made when it is first asked for, and kept up with what is appended later.
+        let indexed = log.select(Some(on_prefix("a.")));
+        assert!(matches!(indexed, Selection::Indexed(0)));
+        append(&["b.1", "a.1", "b.3"]);
+        let filtered = Selection::Filtered(on_prefix("a."));
+        let reader = log.read();
+        for end in 0..=reader.len() {
+            assert_eq!(
+                reader.previous(&indexed, end),
+                reader.previous(&filtered, end),
+                "before {end}"
+            );
+            for from in 0..end {
+                assert_eq!(
+                    reader.next(&indexed, from, end),
+                    reader.next(&filtered, from, end),
+                    "{from} to {end}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn filters_beyond_those_that_have_an_index_still_filter() {
+        let log = Log::default();
+        for number in 0..INDEXED_FILTERS {
+            assert!(matches!(
+                log.select(Some(on_prefix(&number.to_string()))),
+                Selection::Indexed(_)
+            ));
+        }
+        assert!(matches!(log.select(Some(on_prefix("more"))), Selection::Filtered(_)));
+        assert!(matches!(log.select(Some(on_prefix("0"))), Selection::Indexed(0)));
+    }
+}

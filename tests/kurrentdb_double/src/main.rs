@@ -40,6 +40,11 @@ struct Arguments {
     /// How long it takes to find another leader, in milliseconds.
     #[arg(long, default_value_t = 1000, value_name = "MILLISECONDS")]
     election_delay: u64,
+
+    /// Let TCP take its time to acknowledge, as it does for the real server: with the client's use of Nagle's
+    /// algorithm, appends on a busy connection then wait up to 40 ms each.
+    #[arg(long)]
+    delayed_acknowledgements: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -60,6 +65,7 @@ fn main() -> anyhow::Result<()> {
         },
         max_append_bytes: arguments.max_append_bytes,
         election_delay: Duration::from_millis(arguments.election_delay),
+        delayed_acknowledgements: arguments.delayed_acknowledgements,
         ..Options::default()
     })?;
     let mut out = std::io::stdout().lock();

@@ -3,29 +3,12 @@
 use std::time::Duration;
 
 use eventstore::{
-    AppendToStreamOptions, Client, CurrentRevision, Error, EventData, Position, ReadAllOptions, ReadStreamOptions,
-    StreamPosition, StreamState, SubscribeToAllOptions, SubscriptionEvent, SubscriptionFilter,
+    CurrentRevision, Error, EventData, Position, ReadAllOptions, ReadStreamOptions, StreamPosition, StreamState,
+    SubscribeToAllOptions, SubscribeToStreamOptions, SubscriptionEvent, SubscriptionFilter,
 };
 use grantlog_kurrentdb_double::{Cluster, Options, Security};
-use uuid::Uuid;
 
-fn client(connection_string: &str) -> Client {
-    Client::new(connection_string.parse().unwrap()).unwrap()
-}
-
-fn one_node() -> (Cluster, Client) {
-    let cluster = Cluster::start(Options::default()).unwrap();
-    let client = client(&cluster.connection_string());
-    (cluster, client)
-}
-
-fn event(body: &str) -> EventData {
-    EventData::binary("happened", body.to_owned().into()).id(Uuid::new_v4())
-}
-
-fn expecting(state: StreamState) -> AppendToStreamOptions {
-    AppendToStreamOptions::default().stream_state(state)
-}
+use crate::{client, event, expecting, one_node};
 
 #[tokio::test]
 async fn what_is_appended_is_read_forwards_and_backwards() {
@@ -292,6 +275,33 @@ async fn a_subscription_from_the_end_is_caught_up_at_once() {
         .await
         .unwrap();
     assert_eq!(subscription.next().await.unwrap().get_original_event().data, "behind");
+}
+
+#[tokio::test]
+async fn a_stream_is_followed_from_behind_the_revision_that_is_named() {
+    let (_cluster, client) = one_node();
+    let events = vec![event("a"), event("b"), event("c")];
+    client
+        .append_to_stream("stream", &expecting(StreamState::NoStream), events)
+        .await
+        .unwrap();
+    client
+        .append_to_stream("other", &expecting(StreamState::NoStream), event("x"))
+        .await
+        .unwrap();
+    let options = SubscribeToStreamOptions::default().start_from(StreamPosition::Position(0));
+    let mut subscription = client.subscribe_to_stream("stream", &options).await;
+    assert_eq!(subscription.next().await.unwrap().get_original_event().data, "b");
+    assert_eq!(subscription.next().await.unwrap().get_original_event().data, "c");
+    let SubscriptionEvent::CaughtUp(Some(caught_up)) = subscription.next_subscription_event().await.unwrap() else {
+        panic!("to be caught up was expected")
+    };
+    assert_eq!(caught_up.stream_revision, Some(2));
+    client
+        .append_to_stream("stream", &expecting(StreamState::StreamRevision(2)), event("d"))
+        .await
+        .unwrap();
+    assert_eq!(subscription.next().await.unwrap().get_original_event().data, "d");
 }
 
 #[tokio::test]
