@@ -7,6 +7,8 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY projections projections
 COPY bench bench
+# Not built; Cargo wants every member of the workspace.
+COPY tests/kurrentdb_double tests/kurrentdb_double
 COPY src src
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \

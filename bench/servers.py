@@ -33,7 +33,8 @@ def build():
     """Builds the product and the bench as they are released."""
     say("building (release) …")
     subprocess.run(
-        ["cargo", "build", "--release", "--quiet", "--package", "grantlog", "--package", "bench"],
+        ["cargo", "build", "--release", "--quiet", "--package", "grantlog", "--package", "bench"]
+        + ["--package", "grantlog-kurrentdb-double"],
         cwd=REPOSITORY,
         check=True,
     )

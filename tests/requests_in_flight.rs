@@ -245,7 +245,7 @@ impl Scene {
         };
         let trail = Trail {
             index: audit,
-            usage: usage,
+            usage,
             transparency: Transparency::open(transparency, &master_key, store.clone()).await,
         };
         let throttle = Throttle::new(ThrottleSettings {

@@ -460,7 +460,11 @@ impl TelemetryConfig {
                 LogFormat::Text,
                 &[("text", LogFormat::Text), ("json", LogFormat::Json)],
             ),
-            log_filter: settings.text("telemetry.log_filter", "info,actix_server=warn".to_owned(), log_filter),
+            log_filter: settings.text(
+                "telemetry.log_filter",
+                "info,actix_server=warn,kurrentdb=off".to_owned(),
+                log_filter,
+            ),
             otlp_endpoint: settings.optional_text("telemetry.otlp_endpoint", otlp_endpoint),
             service_name: settings.text("telemetry.service_name", "grantlog".to_owned(), |text| {
                 word(text, MAX_SERVICE_NAME_CHARACTERS)

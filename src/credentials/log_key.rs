@@ -231,6 +231,22 @@ mod tests {
     }
 
     #[test]
+    fn all_who_have_the_master_key_derive_the_same_key_for_a_name_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (master, other) = (MasterKey::generate().unwrap(), MasterKey::generate().unwrap());
+        let one = LogKey::derive(&path("one"), &master, NAME).unwrap();
+        let same = LogKey::derive(&path("same"), &master, NAME).unwrap();
+        assert_eq!((one.public(), one.sign("text")), (same.public(), same.sign("text")));
+        assert_eq!(LogKey::load(&path("one"), &master).unwrap().public(), one.public());
+        let renamed = LogKey::derive(&path("renamed"), &master, "other.example.com/audit").unwrap();
+        let of_other = LogKey::derive(&path("of_other"), &other, NAME).unwrap();
+        for different in [renamed, of_other] {
+            assert_ne!(different.public().public_key, one.public().public_key);
+        }
+    }
+
+    #[test]
     fn debug_does_not_show_the_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("transparency.key");

@@ -34,8 +34,10 @@ use super::{
     StoredEvent, Subscription,
 };
 use eventstore::{Error, Position};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -124,6 +126,14 @@ pub enum OpenError {
         /// What the system says.
         source: io::Error,
     },
+    /// A certificate or key that store.url names.
+    #[error("store.url names {path}, which cannot be used: {why}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// It is not the log that this node knows.
     #[error(
         "the KurrentDB at {url} does not hold the log that this node has read: {why}. If it is meant to be another \
@@ -177,6 +187,13 @@ impl KurrentDbEventStore {
             path: options.positions.clone(),
             source,
         };
+        for path in options.url.files() {
+            // The client would try again and again, and not say why.
+            pem_of(path).map_err(|why| OpenError::Certificate {
+                path: path.to_owned(),
+                why,
+            })?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("kurrentdb")
@@ -335,6 +352,16 @@ impl KurrentDbEventStore {
             .spawn(reading)
             .await
             .unwrap_or_else(|error| T::failed(&error.to_string()))
+    }
+}
+
+/// That a file holds certificates or a key, in PEM.
+fn pem_of(path: &Path) -> Result<(), String> {
+    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    let certificates = CertificateDer::pem_slice_iter(&text).filter(Result::is_ok).count();
+    match certificates > 0 || PrivateKeyDer::from_pem_slice(&text).is_ok() {
+        true => Ok(()),
+        false => Err("it holds neither a certificate nor a private key in PEM".to_owned()),
     }
 }
 

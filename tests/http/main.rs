@@ -49,6 +49,8 @@ mod transparency;
 
 mod health;
 
+mod node_roles;
+
 mod lockout;
 
 mod origin;

@@ -6,6 +6,7 @@
 mod events;
 
 mod copying;
+mod kurrentdb;
 mod sqlite;
 
 mod misbehaving;

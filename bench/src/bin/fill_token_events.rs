@@ -11,6 +11,7 @@ use bench::zipf::Zipf;
 use chrono::Utc;
 use clap::Parser;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use grantlog::event_store::kurrentdb::{KurrentDbEventStore, KurrentDbOptions, KurrentDbUrl};
 use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use grantlog::event_store::{Append, Direction, EventStore, ExpectedRevision, MAX_EVENTS_PER_READ, codec};
 use grantlog_projections::Event;
@@ -20,7 +21,6 @@ use grantlog_projections::recorded_event::Envelope;
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{Actor, Audience, KeyId, SigningAlgorithm, Source, StreamName, Timestamp};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,9 +34,12 @@ const LIFETIME_SECONDS: i64 = 3_600;
 
 #[derive(Parser)]
 struct Arguments {
-    /// The log, `events.db` in the data folder.
+    /// The log: `events.db` in the data folder, or the connection string of a KurrentDB.
     #[arg(long)]
-    log: PathBuf,
+    log: String,
+    /// The prefix of its streams in a KurrentDB.
+    #[arg(long, default_value = "grantlog.")]
+    stream_prefix: String,
     /// How many events to add.
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
@@ -48,7 +51,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let store: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(SqliteOptions::new(arguments.log))?);
+    let store = open(&arguments).await?;
     let (applications, key) = what_is_there(&*store).await?;
     let issuer = Audience::parse(&arguments.issuer)?;
     let mut random = Random::default();
@@ -89,6 +92,21 @@ async fn main() -> anyhow::Result<()> {
     });
     println!("{report}");
     Ok(())
+}
+
+async fn open(arguments: &Arguments) -> anyhow::Result<Arc<dyn EventStore>> {
+    if !KurrentDbUrl::is_meant_by(&arguments.log) {
+        return Ok(Arc::new(SqliteEventStore::open(SqliteOptions::new(&arguments.log))?));
+    }
+    let folder = std::env::temp_dir().join(format!("fill-{}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    let options = KurrentDbOptions {
+        stream_prefix: arguments.stream_prefix.clone(),
+        ..KurrentDbOptions::new(KurrentDbUrl::parse(&arguments.log)?, folder.join("positions.db"))
+    };
+    let store = KurrentDbEventStore::open(options).await;
+    std::fs::remove_dir_all(&folder)?;
+    Ok(Arc::new(store?))
 }
 
 struct Key {

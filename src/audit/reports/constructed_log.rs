@@ -279,6 +279,25 @@ impl ConstructedLog {
         log
     }
 
+    pub async fn node_starts(&self, seconds: i64, node: &str, clean: bool) {
+        let fact = ServiceStarted {
+            node: NodeName::parse(node).ok(),
+            ..started(clean, node)
+        };
+        self.add(seconds, StreamName::service(), Actor::System, None, fact)
+            .await;
+    }
+
+    pub async fn node_stops(&self, seconds: i64, node: &str) {
+        let fact = ServiceStopped {
+            version: "0.1.0".into(),
+            reason: "SIGTERM".into(),
+            node: NodeName::parse(node).ok(),
+        };
+        self.add(seconds, StreamName::service(), Actor::System, None, fact)
+            .await;
+    }
+
     pub async fn add(
         &self,
         seconds: i64,

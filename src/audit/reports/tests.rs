@@ -445,6 +445,35 @@ async fn starts_stops_crashes_and_silences_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_node_that_stops_while_another_is_up_is_no_interruption() {
+    let log = ConstructedLog::empty();
+    for (seconds, node) in [(0, "a"), (10, "b")] {
+        log.node_starts(seconds, node, true).await;
+    }
+    log.node_stops(20, "a").await;
+    log.node_starts(60, "a", true).await;
+    // The second one crashed: the first went on.
+    log.node_starts(90, "b", false).await;
+    let complete = report(&log, "log-completeness", &[]).await;
+    assert_eq!(values(&complete, "gaps", "why"), [""; 0]);
+    assert_eq!(figure(&complete, "Runs that ended without a stop"), "1");
+    let details = values(&complete, "runs", "detail");
+    assert!(
+        details[0].contains("node a") && details[2].contains("node a"),
+        "{details:?}"
+    );
+    assert!(
+        !details.concat().contains("another configuration"),
+        "each node has its own"
+    );
+    log.node_stops(100, "a").await;
+    log.node_stops(110, "b").await;
+    log.node_starts(500, "b", true).await;
+    let complete = report(&log, "log-completeness", &[]).await;
+    assert_eq!(values(&complete, "gaps", "why"), ["stopped"], "nobody was up");
+}
+
+#[tokio::test]
 async fn before_the_very_first_start_nothing_was_stopped() {
     let log = ConstructedLog::empty();
     log.first_start().await;

@@ -938,6 +938,32 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_new_node_with_the_key_of_the_others_goes_on_where_they_are() {
+        let (here, there) = (Folder::new(), Folder::new());
+        let log = here.published(3).await;
+        std::fs::copy(here.settings().key_file, there.settings().key_file).unwrap();
+        let settings = TransparencySettings {
+            signers: Signers::AllWhoHaveTheFile,
+            ..there.settings()
+        };
+        let node = Transparency::open(settings, &here.master, log.clone()).await;
+        assert_eq!(node.latest().await.unwrap().size, 3);
+        node.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_not_given_the_file_of_the_key_makes_none() {
+        let folder = Folder::new();
+        let settings = TransparencySettings {
+            signers: Signers::AllWhoHaveTheFile,
+            ..folder.settings()
+        };
+        let node = Transparency::open(settings, &folder.master, MemoryLog::of(&tokens(3))).await;
+        assert!(refused(&node).await.contains("there is no key"));
+        assert!(!folder.settings().key_file.exists());
+    }
+
     async fn root_of(log: &MemoryLog, size: u64) -> Hash {
         let mut range = CompactRange::default();
         while range.size() < size {

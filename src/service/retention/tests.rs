@@ -19,7 +19,8 @@ use crate::service::live_state::{CheckpointEvery, LiveState};
 use crate::service::sessions::SessionSettings;
 use crate::service::throttle::{Throttle, ThrottleSettings};
 use crate::service::trail::Trail;
-use grantlog_projections::values::{Audience, SigningAlgorithm, TokenLifetime};
+use grantlog_projections::values::{Audience, NodeName, SigningAlgorithm, TokenLifetime};
+use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -82,6 +83,35 @@ async fn a_hold_cannot_promise_what_has_been_removed() {
     assert_eq!(place(ever).await.unwrap().from_index, 16);
 }
 
+#[tokio::test]
+async fn of_several_nodes_one_decides_what_all_prune() {
+    let rules = RetentionRules {
+        index_after_seconds: Some(86_400 * 365),
+        ..RetentionRules::default()
+    };
+    let scene = Scene::new(RetentionRules::default(), &[(64, 400 * 24), (48, 1)]).await;
+    let mut nodes = Vec::new();
+    for (name, rules) in [("a", rules), ("b", rules), ("c", RetentionRules::default())] {
+        let folder = scene.folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        nodes.push(service(&scene.store, &folder, rules, NodeName::parse(name).ok()).await);
+    }
+    for retained in futures_util::future::join_all(nodes[..2].iter().map(Service::retain)).await {
+        retained.unwrap();
+    }
+    nodes[2].retain().await.unwrap();
+    for node in &nodes {
+        node.retain().await.unwrap();
+        assert_eq!(node.index().unwrap().pruned_through(), 64);
+    }
+    let log = scene.store.read_all(0, Direction::Forwards, MAX_EVENTS_PER_READ);
+    let log = log.await.unwrap();
+    let pruned = log
+        .iter()
+        .filter(|event| codec::peek_type(&event.bytes) == Some("IndexPruned"));
+    assert_eq!(pruned.count(), 1, "it is on the record once");
+}
+
 #[test]
 fn the_index_is_pruned_when_enough_is_due() {
     let retention = Retention::default();
@@ -95,7 +125,7 @@ fn the_index_is_pruned_when_enough_is_due() {
 struct Scene {
     service: Service,
     store: Arc<dyn EventStore>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Scene {
@@ -121,49 +151,10 @@ impl Scene {
             };
             store.append_to_stream(append).await.unwrap();
         }
-        let master_key = Arc::new(MasterKey::generate().unwrap());
-        let keys = Arc::new(Keys::new(master_key.clone()));
-        let every = CheckpointEvery {
-            events: 1_000,
-            time: Duration::from_secs(60),
-        };
-        let checkpoint = Checkpoint::open(&file("projections.db")).unwrap();
-        let live = LiveState::open(store.clone(), Some(checkpoint), every, keys.clone()).await;
-        let audit = AuditIndex::open_in_segments_of(UNIT as usize, &file("audit.db"), store.clone()).await;
-        let usage = UsageProjection::open(&file("usage.db"), store.clone()).await;
-        let transparency = TransparencySettings {
-            data_dir: folder.path().to_owned(),
-            key_file: file("transparency.key"),
-            signers: Signers::One,
-            origin: None,
-            default_origin: "grantlog.example.com/audit".into(),
-            publish_interval: Duration::from_secs(1),
-        };
-        let trail = Trail {
-            index: audit.unwrap(),
-            usage: usage.unwrap(),
-            transparency: Transparency::open(transparency, &master_key, store.clone()).await,
-        };
-        let throttle = Throttle::new(ThrottleSettings {
-            max_refusals_per_source: 100,
-            max_failures: 100,
-            window: Duration::from_secs(60),
-            max_tracked: 100,
-        });
-        let service = Service::new(
-            settings(retention),
-            store.clone(),
-            live.unwrap(),
-            keys,
-            master_key,
-            Some(trail),
-            throttle,
-            Metrics::new(None),
-        );
         Self {
-            service,
+            service: service(&store, folder.path(), retention, None).await,
             store,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -175,6 +166,59 @@ impl Scene {
             .filter(|event| codec::peek_type(&event.bytes) == Some("EventRemoved"))
             .count()
     }
+}
+
+/// A service with its files in this folder.
+async fn service(
+    store: &Arc<dyn EventStore>,
+    folder: &Path,
+    retention: RetentionRules,
+    node: Option<NodeName>,
+) -> Service {
+    let file = |name: &str| folder.join(name);
+    let master_key = Arc::new(MasterKey::generate().unwrap());
+    let keys = Arc::new(Keys::new(master_key.clone()));
+    let every = CheckpointEvery {
+        events: 1_000,
+        time: Duration::from_secs(60),
+    };
+    let checkpoint = Checkpoint::open(&file("projections.db")).unwrap();
+    let live = LiveState::open(store.clone(), Some(checkpoint), every, keys.clone()).await;
+    let audit = AuditIndex::open_in_segments_of(UNIT as usize, &file("audit.db"), store.clone()).await;
+    let usage = UsageProjection::open(&file("usage.db"), store.clone()).await;
+    let transparency = TransparencySettings {
+        data_dir: folder.to_owned(),
+        key_file: file("transparency.key"),
+        signers: Signers::One,
+        origin: None,
+        default_origin: "grantlog.example.com/audit".into(),
+        publish_interval: Duration::from_secs(1),
+    };
+    let trail = Trail {
+        index: audit.unwrap(),
+        usage: usage.unwrap(),
+        transparency: Transparency::open(transparency, &master_key, store.clone()).await,
+    };
+    let throttle = Throttle::new(ThrottleSettings {
+        max_refusals_per_source: 100,
+        max_failures: 100,
+        window: Duration::from_secs(60),
+        max_tracked: 100,
+    });
+    let settings = ServiceSettings {
+        node,
+        ..settings(retention)
+    };
+    Service::new(
+        settings,
+        store.clone(),
+        live.unwrap(),
+        keys,
+        master_key,
+        Some(trail),
+        throttle,
+        Metrics::new(None),
+    )
 }
 
 fn settings(retention: RetentionRules) -> ServiceSettings {

@@ -165,7 +165,7 @@ async fn concurrent_changes_that_saw_the_same_revision_have_one_winner() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn concurrent_changes_without_if_match_all_happen_or_say_that_they_did_not() {
+async fn concurrent_changes_without_if_match_happen_or_say_that_they_did_not_and_are_never_merged() {
     let scene = Scene::start().await;
     let application = scene.register("contended", json!({})).await;
     let path = application.path();
@@ -189,7 +189,7 @@ async fn concurrent_changes_without_if_match_all_happen_or_say_that_they_did_not
             "p{number}: no change is lost and none half done"
         );
     }
-    assert!(changed >= 5);
+    assert!(changed >= 1, "one is always the first");
     assert_eq!(shown["revision"], changed);
     let log = scene.log().await;
     let events: Vec<u64> = log
