@@ -38,7 +38,14 @@ async fn whatever_a_client_was_told_is_in_the_log_once_however_nodes_are_killed(
                 false => None,
             };
             let count = 8 + random.below(17);
-            load.push(Clients::start(&http, &server.url, &applications, count, administrator, &mut random));
+            load.push(Clients::start(
+                &http,
+                &server.url,
+                &applications,
+                count,
+                administrator,
+                &mut random,
+            ));
         }
         tokio::time::sleep(random.millis(20, 400)).await;
         let server = servers[victim].take().expect("it runs");
@@ -72,7 +79,10 @@ async fn whatever_a_client_was_told_is_in_the_log_once_however_nodes_are_killed(
         log.events.len()
     );
     assert!(told.tokens.len() > rounds * 10 && told.changes.len() > rounds / 2);
-    assert_eq!(told.unavailable, 0, "a kill is no reason for the others to be unavailable");
+    assert_eq!(
+        told.unavailable, 0,
+        "a kill is no reason for the others to be unavailable"
+    );
     for server in servers.into_iter().flatten() {
         assert_eq!(tokio::task::block_in_place(|| server.stop()).code(), Some(0));
     }

@@ -128,7 +128,14 @@ async fn whatever_becomes_of_the_leader_no_token_lacks_its_event_and_no_event_is
     let load: Vec<Clients> = [0, 1]
         .map(|at| {
             let url = &two.servers[at].url;
-            Clients::start(&two.http, url, &applications, CLIENTS, administrator.take(), &mut random)
+            Clients::start(
+                &two.http,
+                url,
+                &applications,
+                CLIENTS,
+                administrator.take(),
+                &mut random,
+            )
         })
         .into();
     let mut times = Vec::new();
@@ -158,7 +165,11 @@ async fn whatever_becomes_of_the_leader_no_token_lacks_its_event_and_no_event_is
     }
 
     let ids: Vec<_> = cluster.log().iter().map(|event| event.id).collect();
-    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "an event is there twice");
+    assert_eq!(
+        ids.iter().collect::<HashSet<_>>().len(),
+        ids.len(),
+        "an event is there twice"
+    );
     let log: Log = two.site.log().await;
     check(&log, &told).unwrap_or_else(|problems| panic!("{problems}\n{times:?}"));
     // Both count every event as the double does, one after the other.
@@ -174,7 +185,10 @@ async fn whatever_becomes_of_the_leader_no_token_lacks_its_event_and_no_event_is
     );
     assert!(told.tokens.len() > rounds && told.changes.len() > rounds / 2);
     assert_eq!(told.broken_off, 0, "no Grantlog node has gone");
-    assert!(cluster.repeated_appends() > 0, "no append was made again: the faults missed");
+    assert!(
+        cluster.repeated_appends() > 0,
+        "no append was made again: the faults missed"
+    );
     for server in two.servers {
         assert_eq!(tokio::task::block_in_place(|| server.stop()).code(), Some(0));
     }
@@ -189,7 +203,9 @@ async fn without_a_majority_nothing_is_granted_and_with_it_tokens_flow_again() {
     let secret = text(&made, "client_secret");
     let ask = async |at: usize| {
         let url = &two.servers[at].url;
-        request_token(&two.http, url, "probe", secret, &[("audience", AUDIENCE)]).await.0
+        request_token(&two.http, url, "probe", secret, &[("audience", AUDIENCE)])
+            .await
+            .0
     };
     for at in [0, 1] {
         until("tokens flow", async || ask(at).await == StatusCode::OK).await;

@@ -57,11 +57,7 @@ async fn two_nodes_that_start_at_once_over_an_empty_log_make_one_administrator_a
     for (at, server) in two.servers.iter().enumerate() {
         let (status, listed) = two.administrator(at).await.get("/admin/applications").await;
         assert_eq!(status, StatusCode::OK, "{listed}");
-        assert_eq!(
-            listed["applications"].as_array().map(Vec::len),
-            Some(2),
-            "{listed}"
-        );
+        assert_eq!(listed["applications"].as_array().map(Vec::len), Some(2), "{listed}");
         let keys = reqwest::get(format!("{}/.well-known/jwks.json", server.url)).await;
         published.push(keys.expect("keys").text().await.expect("keys"));
     }
@@ -74,7 +70,10 @@ async fn an_application_disabled_on_one_node_is_refused_on_the_other_within_200_
     let two = Two::on(Site::anywhere(), "").await;
     let administrator = two.administrator(0).await;
     let made = register(&administrator, "orders").await;
-    let (path, secret) = (format!("/admin/applications/{}", text(&made, "id")), text(&made, "client_secret"));
+    let (path, secret) = (
+        format!("/admin/applications/{}", text(&made, "id")),
+        text(&made, "client_secret"),
+    );
     let other = &two.servers[1];
     let mut times = Vec::new();
     let mut in_a_row = 0;
@@ -148,8 +147,11 @@ async fn a_token_of_one_node_is_accepted_by_the_other_until_it_is_revoked_on_eit
             told["active"] == true
         };
         let verify = async |server: &RunningServer| {
-            let request = two.http.get(format!("{}/verify", server.url)).bearer_auth(&token);
-            request.send().await.expect("an answer").status()
+            let request = two
+                .http
+                .get(format!("{}/verify", server.url))
+                .query(&[("audience", AUDIENCE)]);
+            request.bearer_auth(&token).send().await.expect("an answer").status()
         };
         assert!(introspect(issuer).await);
         assert!(introspect(other).await);
@@ -228,14 +230,21 @@ async fn concurrent_changes_on_two_nodes_conflict_or_follow_one_another_and_neve
         _ => None,
     });
     let history: Vec<(u64, Value)> = history.collect();
-    assert_eq!(history.len(), changed.len(), "every 200 is in the history, and nothing else is");
+    assert_eq!(
+        history.len(),
+        changed.len(),
+        "every 200 is in the history, and nothing else is"
+    );
     let mut before = None;
     for ((revision, name), (in_log, event)) in changed.iter().zip(&history) {
         assert_eq!(revision, in_log, "{name}");
         let text = event.to_string();
         assert!(text.contains(&format!("\"{name}\"")), "{name} is not in {text}");
         if let Some(before) = before.replace(name.clone()) {
-            assert!(text.contains(&format!("\"{before}\"")), "{name} was made of {before}: {text}");
+            assert!(
+                text.contains(&format!("\"{before}\"")),
+                "{name} was made of {before}: {text}"
+            );
         }
     }
     println!("{} changes and {} conflicts", changed.len(), refused.len());
@@ -286,11 +295,22 @@ async fn audit_verify_passes_on_both_nodes_and_gives_the_same_root() {
     let mut keys = Vec::new();
     for (node, server) in two.nodes.iter().zip(&two.servers) {
         let online = tokio::task::block_in_place(|| {
-            let key = node.command(&["audit", "verifier-key"]).output().expect("the binary runs");
+            let key = node
+                .command(&["audit", "verifier-key"])
+                .output()
+                .expect("the binary runs");
             assert!(key.status.success(), "{key:?}");
             let key = String::from_utf8(key.stdout).expect("UTF-8").trim().to_owned();
             let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_grantlog"));
-            command.args(["audit", "verify", "--json", "--url", &server.url, "--verifier-key", &key]);
+            command.args([
+                "audit",
+                "verify",
+                "--json",
+                "--url",
+                &server.url,
+                "--verifier-key",
+                &key,
+            ]);
             keys.push(key);
             verified(command)
         });

@@ -37,15 +37,29 @@ async fn stops(http: &Client, server: &RunningServer, since: Instant, secret: &s
             break body;
         }
         let waited = since.elapsed();
-        assert!(waited < MAX_STALENESS + LATE, "it says that it is ready after {waited:?}: {body}");
+        assert!(
+            waited < MAX_STALENESS + LATE,
+            "it says that it is ready after {waited:?}: {body}"
+        );
         tokio::time::sleep(crate::site::LOOK_EVERY).await;
     };
     println!("not ready {:?} after it was cut off", since.elapsed());
-    assert!(body["reasons"].to_string().contains("store.max_staleness_seconds"), "{body}");
+    assert!(
+        body["reasons"].to_string().contains("store.max_staleness_seconds"),
+        "{body}"
+    );
     // Refused at once, without another try.
     let asked = Instant::now();
-    let form = [("grant_type", "client_credentials"), ("client_id", "orders"), ("client_secret", secret)];
-    let answer = http.post(format!("{}/connect/token", server.url)).form(&form).send().await;
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "orders"),
+        ("client_secret", secret),
+    ];
+    let answer = http
+        .post(format!("{}/connect/token", server.url))
+        .form(&form)
+        .send()
+        .await;
     let answer = answer.expect("an answer");
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.headers().contains_key(RETRY_AFTER));
@@ -74,7 +88,9 @@ async fn a_node_behind(cut: Cut) {
     // From now on it cannot record anything, so it grants nothing, whether it has noticed already or not.
     let (http, url, held) = (two.http.clone(), lost.url.clone(), secret.to_owned());
     let in_between = tokio::spawn(async move {
-        request_token(&http, &url, "orders", &held, &[("audience", AUDIENCE)]).await.0
+        request_token(&http, &url, "orders", &held, &[("audience", AUDIENCE)])
+            .await
+            .0
     });
     stops(&two.http, lost, since, secret).await;
 
@@ -87,16 +103,28 @@ async fn a_node_behind(cut: Cut) {
     assert_eq!(status, StatusCode::OK, "{body}");
     let (status, body) = readiness(&two.http, other).await;
     assert_eq!(status, StatusCode::OK, "{body}");
-    assert_eq!(ask(&two.http, lost, "orders", secret).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        ask(&two.http, lost, "orders", secret).await,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
 
     two.nodes[1].entrance().heal();
     ready(&two.http, lost).await;
     println!("ready {:?} after it was cut off", since.elapsed());
-    let in_between = tokio::time::timeout(PATIENCE, in_between).await.expect("an answer").expect("no panic");
+    let in_between = tokio::time::timeout(PATIENCE, in_between)
+        .await
+        .expect("an answer")
+        .expect("no panic");
     // It was not answered before the node was healed, or with a 503.
-    assert!([StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE].contains(&in_between), "{in_between}");
+    assert!(
+        [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE].contains(&in_between),
+        "{in_between}"
+    );
     let told = ask(&two.http, lost, "leaving", text(&leaving, "client_secret")).await;
-    assert!(told.is_client_error(), "what was changed meanwhile holds as soon as it is ready: {told}");
+    assert!(
+        told.is_client_error(),
+        "what was changed meanwhile holds as soon as it is ready: {told}"
+    );
     assert_eq!(ask(&two.http, lost, "orders", secret).await, StatusCode::OK);
     two.same_checkpoint().await;
 }
@@ -128,9 +156,8 @@ async fn nodes_that_hear_nothing_while_appends_go_through_stop_as_well_and_come_
     let before = cluster.log().len();
     // Something that they do not hear of.
     let (http, url, held) = (two.http.clone(), two.servers[0].url.clone(), secret.to_owned());
-    let unheard = tokio::spawn(async move {
-        request_token(&http, &url, "orders", &held, &[("audience", AUDIENCE)]).await
-    });
+    let unheard =
+        tokio::spawn(async move { request_token(&http, &url, "orders", &held, &[("audience", AUDIENCE)]).await });
     until("the append goes through", async || cluster.log().len() > before).await;
     for server in &two.servers {
         stops(&two.http, server, since, secret).await;
@@ -143,7 +170,10 @@ async fn nodes_that_hear_nothing_while_appends_go_through_stop_as_well_and_come_
         assert_eq!(ask(&two.http, server, "orders", secret).await, StatusCode::OK);
     }
     let (status, body) = unheard.await.expect("no panic");
-    assert!([StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE].contains(&status), "{status} {body}");
+    assert!(
+        [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE].contains(&status),
+        "{status} {body}"
+    );
     two.same_checkpoint().await;
 }
 
@@ -159,7 +189,14 @@ async fn subscriptions_that_the_server_ends_under_load_lose_nothing() {
     let mut load = Vec::new();
     for server in &two.servers {
         let administrator = administrator.take();
-        load.push(Clients::start(&two.http, &server.url, &applications, 8, administrator, &mut random));
+        load.push(Clients::start(
+            &two.http,
+            &server.url,
+            &applications,
+            8,
+            administrator,
+            &mut random,
+        ));
     }
     let times = rounds(20);
     for _ in 0..times {
@@ -174,5 +211,8 @@ async fn subscriptions_that_the_server_ends_under_load_lose_nothing() {
     two.same_checkpoint().await;
     assert!(told.tokens.len() > times, "{}", told.tokens.len());
     assert_eq!(told.unavailable, 0, "it takes a moment to subscribe anew, and no more");
-    println!("{} tokens while subscriptions were ended {times} times", told.tokens.len());
+    println!(
+        "{} tokens while subscriptions were ended {times} times",
+        told.tokens.len()
+    );
 }

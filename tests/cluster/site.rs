@@ -6,12 +6,12 @@ use crate::running_server::{Administrator, RunningServer, Start};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use grantlog::audit::transparency::merkle::{CompactRange, leaf_hash};
-use grantlog::event_store::StoredEvent;
 use grantlog::event_store::kurrentdb::{KurrentDbEventStore, KurrentDbOptions, KurrentDbUrl};
+use grantlog::event_store::{EventStore, StoredEvent};
 use grantlog_kurrentdb_double::{Cluster, Entrance, Options};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,6 +92,7 @@ impl Site {
             entrance,
             config: format!("{CONFIG}\n[node]\nname = {name:?}\n"),
             store: format!("[store]\nstream_prefix = {:?}\nurl = {url:?}\n", self.prefix),
+            url,
             master_key: self.master_key.clone(),
         }
     }
@@ -134,6 +135,21 @@ impl Site {
         let mut log = Log::default();
         self.read_on(&mut log).await.expect("a log as it must be");
         log
+    }
+
+    /// How many events the log has.
+    pub async fn size(&self) -> u64 {
+        match &self.double {
+            Some(double) => {
+                let events = double.log();
+                let ours = events.iter().filter(|event| event.stream.starts_with(&self.prefix));
+                ours.count() as u64
+            }
+            None => {
+                let store = KurrentDbEventStore::open_read_only(self.options()).await;
+                store.expect("the log opens").log_size()
+            }
+        }
     }
 
     /// Waits until these nodes show the checkpoint of the whole log, and gives its root.
@@ -241,6 +257,7 @@ pub struct Node {
     entrance: Option<Entrance>,
     config: String,
     store: String,
+    url: String,
     master_key: String,
 }
 
@@ -257,6 +274,24 @@ impl Node {
         self.config.push_str(lines);
         self.config.push('\n');
         self
+    }
+
+    /// The same server on an SQLite file.
+    pub fn on_sqlite(&self, file: &Path) -> Self {
+        let url = format!("sqlite:{}", file.display());
+        Self {
+            data: self.data.clone(),
+            entrance: None,
+            config: self.config.clone(),
+            store: format!("[store]\nurl = {url:?}\n"),
+            url,
+            master_key: self.master_key.clone(),
+        }
+    }
+
+    /// Its `store.url`.
+    pub fn url(&self) -> String {
+        self.url.clone()
     }
 
     pub fn entrance(&self) -> &Entrance {

@@ -74,9 +74,7 @@ impl Log {
         match self.bytes.get(next as usize) {
             Some(known) if *known == stored.bytes => Ok(()),
             Some(_) => Err(format!("event {next} is another one now")),
-            None if stored.index != next => {
-                Err(format!("instead of event {next} there is event {}", stored.index))
-            }
+            None if stored.index != next => Err(format!("instead of event {next} there is event {}", stored.index)),
             None => {
                 let recorded = codec::decode(&stored).map_err(|error| error.to_string())?;
                 self.add(recorded, stored.bytes)
