@@ -386,9 +386,19 @@ impl<T> OnceFailed for Result<T, CallError> {
 async fn keep_fresh(log: Arc<Log>, reading: Arc<Reading>, renew: Arc<Notify>) {
     let interval = (log.freshness.max_staleness() / 5).min(LONGEST_PROBE_INTERVAL);
     let mut position = log.position.subscribe();
+    // What had been heard from subscriptions when a question remained without an answer.
+    let mut doubtful = None;
     while log.end.borrow().is_none() {
         let asked = Instant::now();
-        if let Ok(newest) = reading.newest(PROBE_DEADLINE.min(log.freshness.max_staleness())).await {
+        let heard = log.heard.load(Ordering::Relaxed);
+        let probe = reading.newest(PROBE_DEADLINE.min(log.freshness.max_staleness())).await;
+        if probe.is_err() {
+            doubtful.get_or_insert(heard);
+        } else if doubtful.take() == Some(log.heard.load(Ordering::Relaxed)) {
+            // Most likely it is with a server that is silent, which would not be noticed before the next event.
+            renew.notify_one();
+        }
+        if let Ok(newest) = probe {
             let (here, there) = (*position.borrow_and_update(), newest);
             if there.map_or((0, 0), order) < here.map_or((0, 0), order) && is_lost(&log, &reading, here).await {
                 return log.fail(
@@ -397,10 +407,11 @@ async fn keep_fresh(log: Arc<Log>, reading: Arc<Reading>, renew: Arc<Notify>) {
                         .to_owned(),
                 );
             }
+            let before = log.heard.load(Ordering::Relaxed);
             let comes_there = position.wait_for(|at| at.map_or((0, 0), order) >= there.map_or((0, 0), order));
             match tokio::time::timeout(STALL, comes_there).await {
                 Ok(_) => log.freshness.heard_at(asked),
-                Err(_) if *log.position.borrow() == here => renew.notify_one(),
+                Err(_) if log.heard.load(Ordering::Relaxed) == before => renew.notify_one(),
                 // It is behind, and on its way.
                 Err(_) => {}
             }

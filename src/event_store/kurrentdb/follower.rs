@@ -20,6 +20,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -123,10 +124,22 @@ impl Follower {
         runtime.block_on(async {
             tokio::select! {
                 over = self.follow() => over,
-                () = self.renew.notified() => Over::Broken("it does not deliver what there is".to_owned()),
+                () = self.is_to_be_renewed() => Over::Broken("it does not deliver what there is".to_owned()),
                 _ = end.wait_for(Option::is_some) => Over::Ended,
             }
         })
+    }
+
+    /// Told by somebody who has waited for it. What is said before the cluster has confirmed this subscription was
+    /// meant for the one before it.
+    async fn is_to_be_renewed(&self) {
+        let before = self.log.heard.load(Ordering::Relaxed);
+        loop {
+            self.renew.notified().await;
+            if self.log.heard.load(Ordering::Relaxed) != before {
+                return;
+            }
+        }
     }
 
     async fn follow(&self) -> Over {
@@ -156,6 +169,9 @@ impl Follower {
                     }
                 }
             };
+            if ready.is_ok() {
+                self.log.heard.fetch_add(1, Ordering::Relaxed);
+            }
             match ready {
                 Err(error) => {
                     // What was read before it broke is read.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
@@ -31,6 +31,8 @@ pub(super) struct Log {
     pub(super) positions: Positions,
     /// Where the follower is.
     pub(super) position: watch::Sender<Option<Position>>,
+    /// Messages of subscriptions so far, confirmations and places among them where nothing of this log was found.
+    pub(super) heard: AtomicU64,
     pub(super) freshness: Freshness,
     /// What every stream of this log begins with.
     pub(super) prefix: String,
@@ -126,6 +128,7 @@ impl Log {
             tail: Tail::default(),
             positions,
             position: watch::Sender::new(position),
+            heard: AtomicU64::new(0),
             freshness,
             prefix,
             heads: Mutex::new(LruCache::new(MAX_REMEMBERED_STREAMS)),
