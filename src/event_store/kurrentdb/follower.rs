@@ -31,7 +31,7 @@ use tracing::span;
 /// Events that are taken in at once.
 const MAX_BATCH_EVENTS: usize = 512;
 /// A subscription must be confirmed within this time.
-const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(5);
+const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(2);
 /// Before a subscription is begun anew; doubled while that fails.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause.
@@ -143,13 +143,15 @@ impl Follower {
     }
 
     async fn follow(&self) -> Over {
-        let mut subscription = match self.subscribe().await {
-            Ok(subscription) => subscription,
-            Err(error) => return Over::Broken(error.to_string()),
+        let confirmed_by = tokio::time::Instant::now() + CONFIRMATION_DEADLINE;
+        let mut subscription = match tokio::time::timeout_at(confirmed_by, self.subscribe()).await {
+            Ok(Ok(subscription)) => subscription,
+            Ok(Err(error)) => return Over::Broken(error.to_string()),
+            Err(_) => return Over::Broken("nobody has taken it in time".to_owned()),
         };
         let mut last = *self.log.position.borrow();
         let mut batch: Vec<RecordedEvent> = Vec::with_capacity(MAX_BATCH_EVENTS);
-        let mut deadline = Some(tokio::time::Instant::now() + CONFIRMATION_DEADLINE);
+        let mut deadline = Some(confirmed_by);
         loop {
             // It must never be dropped unfinished, or the client subscribes anew.
             let mut next = pin!(subscription.next_subscription_event());

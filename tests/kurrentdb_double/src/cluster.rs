@@ -13,7 +13,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::append::Pending;
-use crate::door::Access;
+use crate::door::{Access, Closing};
 use crate::entrance::{Entrance, EntranceInner};
 use crate::faults::{Delay, Faults, Loss, UnderWay};
 use crate::log::{Appended, ExpectedRevision, Log, LoggedEvent, NewEvent};
@@ -376,11 +376,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for entrance in self.shared.lock().entrances.drain(..) {
-            for door in &entrance.doors {
-                let _ = door.set(Access::Shut);
-            }
-        }
+        let entrances: Vec<_> = self.shared.lock().entrances.drain(..).collect();
+        let doors = entrances.iter().flat_map(|entrance| &entrance.doors);
+        let closing: Vec<Closing> = doors.filter_map(|door| door.set(Access::Shut).ok()).collect();
+        closing.into_iter().for_each(Closing::wait);
         if let Some(runtime) = self.runtime.take() {
             // Also where waiting is not allowed, as in a test that is asynchronous.
             runtime.shutdown_background();
@@ -520,11 +519,10 @@ impl Shared {
         of_node.power = power;
         self.settle(&mut state);
         let entrances = state.entrances.clone();
-        for entrance in entrances {
-            entrance.apply(node, power);
-        }
+        let closing: Vec<Closing> = entrances.iter().map(|entrance| entrance.apply(node, power)).collect();
         self.run_pending(&mut state);
         drop(state);
+        closing.into_iter().for_each(Closing::wait);
         self.touch();
     }
 

@@ -52,6 +52,20 @@ struct Listening {
     ended: std_mpsc::Receiver<()>,
 }
 
+/// A door that is being shut: from the end of the wait on nobody is let in. Whoever waits must hold no lock that those
+/// who are served may want: the listener ends on their threads.
+#[must_use]
+pub(crate) struct Closing(Option<std_mpsc::Receiver<()>>);
+
+impl Closing {
+    pub(crate) fn wait(self) {
+        if let Some(ended) = self.0 {
+            // Answers by being dropped with the task.
+            let _ = ended.recv_timeout(CLOSING);
+        }
+    }
+}
+
 impl Door {
     /// Shut at first. What is accepted comes out of the receiver. A port of 0 takes any that is free.
     pub(crate) fn new(
@@ -85,8 +99,8 @@ impl Door {
         self.address
     }
 
-    /// Done when it returns: from then on nobody is let in who should not be.
-    pub(crate) fn set(self: &Arc<Door>, access: Access) -> io::Result<()> {
+    /// Done when what it returns has been waited for: from then on nobody is let in who should not be.
+    pub(crate) fn set(self: &Arc<Door>, access: Access) -> io::Result<Closing> {
         let mut inner = self.lock();
         inner.access = access;
         for connection in inner.connections.iter().filter_map(Weak::upgrade) {
@@ -99,10 +113,8 @@ impl Door {
         match (access, inner.listening.is_some()) {
             (Access::Shut, true) => {
                 if let Some(listening) = inner.listening.take() {
-                    drop(inner);
                     listening.task.abort();
-                    // Answers by being dropped with the task.
-                    let _ = listening.ended.recv_timeout(CLOSING);
+                    return Ok(Closing(Some(listening.ended)));
                 }
             }
             (Access::Open | Access::Held, false) => {
@@ -117,7 +129,7 @@ impl Door {
             }
             _ => {}
         }
-        Ok(())
+        Ok(Closing(None))
     }
 
     /// Resets what is connected now; new connections are as welcome as before.

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cluster::{Power, Shared};
 use crate::connection::Connection;
-use crate::door::{Access, Door};
+use crate::door::{Access, Closing, Door};
 use crate::service::NodeService;
 use crate::tls::{Stream, as_parameter};
 
@@ -91,9 +91,12 @@ impl Entrance {
         let Some(shared) = self.shared.upgrade() else { return };
         let state = shared.lock();
         *self.inner.cut.lock().unwrap_or_else(PoisonError::into_inner) = cut;
-        for (node, of_node) in state.nodes.iter().enumerate() {
-            self.inner.apply(node, of_node.power);
-        }
+        let nodes = state.nodes.iter().enumerate();
+        let closing: Vec<Closing> = nodes
+            .map(|(node, of_node)| self.inner.apply(node, of_node.power))
+            .collect();
+        drop(state);
+        closing.into_iter().for_each(Closing::wait);
     }
 }
 
@@ -138,10 +141,10 @@ impl EntranceInner {
         }
         let mut state = shared.lock();
         state.entrances.push(Arc::clone(&inner));
-        for (node, of_node) in state.nodes.iter().enumerate() {
-            inner.apply(node, of_node.power);
-        }
+        let nodes = state.nodes.iter().enumerate();
+        let closing: Vec<Closing> = nodes.map(|(node, of_node)| inner.apply(node, of_node.power)).collect();
         drop(state);
+        closing.into_iter().for_each(Closing::wait);
         let credentials = shared.options.security.user.as_ref();
         let credentials = credentials
             .map(|(user, password)| format!("{user}:{password}@"))
@@ -159,15 +162,16 @@ impl EntranceInner {
     }
 
     /// Brings a node's address in line with the state of the node and of this entrance.
-    pub(crate) fn apply(&self, node: usize, power: Power) {
+    pub(crate) fn apply(&self, node: usize, power: Power) -> Closing {
         let cut = *self.cut.lock().unwrap_or_else(PoisonError::into_inner);
         let access = match (power, cut) {
             (Power::Killed, _) | (_, Some(Cut::Reset)) => Access::Shut,
             (Power::Paused, _) | (_, Some(Cut::BlackHole)) => Access::Held,
             (Power::Up, None) => Access::Open,
         };
-        if let Err(error) = self.doors[node].set(access) {
-            panic!("node {node} cannot listen at entrance {} any more: {error}", self.name);
+        match self.doors[node].set(access) {
+            Ok(closing) => closing,
+            Err(error) => panic!("node {node} cannot listen at entrance {} any more: {error}", self.name),
         }
     }
 }
