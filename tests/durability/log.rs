@@ -1,7 +1,8 @@
 //! The event log of a data folder, read with the library and looked at from all sides.
+#![allow(dead_code)] // other test targets use a part of this
 
 use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
-use grantlog::event_store::{Direction, EventStore, MAX_EVENTS_PER_READ, codec};
+use grantlog::event_store::{Direction, EventStore, MAX_EVENTS_PER_READ, StoredEvent, codec};
 use grantlog_projections::recorded_event::RecordedEvent;
 use grantlog_projections::{Event, values::StreamName};
 use std::collections::HashMap;
@@ -32,34 +33,58 @@ impl Log {
     /// and revisions dense, every event readable, none twice, and what was read before still there.
     pub async fn read_on(&mut self, path: &Path) -> Result<(), String> {
         let store = SqliteEventStore::open_read_only(SqliteOptions::new(path)).map_err(|error| error.to_string())?;
-        let mut next = self.events.len().saturating_sub(1);
+        self.read_from(&store).await
+    }
+
+    /// The same from a log that is open.
+    pub async fn read_from(&mut self, store: &dyn EventStore) -> Result<(), String> {
+        let mut next = self.events.len().saturating_sub(1) as u64;
         if store.log_size() < self.events.len() as u64 {
-            return Err(format!(
-                "the log had {} events and has {}",
-                self.events.len(),
-                store.log_size()
-            ));
+            return Err(self.has_shrunk(store.log_size()));
         }
-        while (next as u64) < store.log_size() {
-            let read = store
-                .read_all(next as u64, Direction::Forwards, MAX_EVENTS_PER_READ)
-                .await;
+        while next < store.log_size() {
+            let read = store.read_all(next, Direction::Forwards, MAX_EVENTS_PER_READ).await;
             for stored in read.map_err(|error| error.to_string())? {
-                match self.bytes.get(next) {
-                    Some(known) if *known == stored.bytes => {}
-                    Some(_) => return Err(format!("event {next} is another one now")),
-                    None => {
-                        if stored.index != next as u64 {
-                            return Err(format!("instead of event {next} there is event {}", stored.index));
-                        }
-                        let recorded = codec::decode(&stored).map_err(|error| error.to_string())?;
-                        self.add(recorded, stored.bytes)?;
-                    }
-                }
+                self.meet(next, stored)?;
                 next += 1;
             }
         }
         Ok(())
+    }
+
+    /// The same of a whole log that is given.
+    pub fn take_in(&mut self, whole: impl Iterator<Item = StoredEvent>) -> Result<(), String> {
+        let mut size = 0;
+        for stored in whole {
+            self.meet(size, stored)?;
+            size += 1;
+        }
+        match size < self.events.len() as u64 {
+            true => Err(self.has_shrunk(size)),
+            false => Ok(()),
+        }
+    }
+
+    fn has_shrunk(&self, size: u64) -> String {
+        format!("the log had {} events and has {size}", self.events.len())
+    }
+
+    /// An event that is known already must be the same, another one is the next.
+    fn meet(&mut self, next: u64, stored: StoredEvent) -> Result<(), String> {
+        match self.bytes.get(next as usize) {
+            Some(known) if *known == stored.bytes => Ok(()),
+            Some(_) => Err(format!("event {next} is another one now")),
+            None if stored.index != next => Err(format!("instead of event {next} there is event {}", stored.index)),
+            None => {
+                let recorded = codec::decode(&stored).map_err(|error| error.to_string())?;
+                self.add(recorded, stored.bytes)
+            }
+        }
+    }
+
+    /// The stored bytes of every event.
+    pub fn bytes(&self) -> &[Arc<[u8]>] {
+        &self.bytes
     }
 
     /// Whether it begins with all of the other.

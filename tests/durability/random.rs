@@ -1,5 +1,6 @@
 //! Chance that can be repeated: the same seed makes the same choices. What the threads of a server and its
 //! clients make of them differs from run to run, so a seed brings a run back near, not exactly.
+#![allow(dead_code)] // other test targets use a part of this
 
 use std::time::{Duration, SystemTime};
 

@@ -1,5 +1,6 @@
 //! The API behind all servers of this test run. It remembers whose calls have reached it, byte for byte as they came,
 //! so that nothing has reached it that is not in the log.
+#![allow(dead_code)] // other test targets have no API behind them
 
 use crate::told::RequestName;
 use std::collections::HashMap;

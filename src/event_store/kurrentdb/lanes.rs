@@ -42,6 +42,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// An append with an expectation whose events are not read so soon after it was accepted may be a repeat: its events
 /// are looked for.
 const REPEAT_PATIENCE: Duration = Duration::from_millis(100);
+/// How long an append that came second waits for this node to read what came first.
+const WINNER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// All lanes.
 pub(super) struct Lanes {
@@ -232,13 +234,30 @@ impl Lane {
         let refused = match outcome {
             Ok(Written::Yes) if expected == ExpectedRevision::Any => return,
             Ok(Written::Yes) => return self.look_for_a_repeat(expected, events, &awaited),
-            Ok(Written::Conflict(actual)) => AppendError::WrongExpectedRevision { expected, actual },
+            Ok(Written::Conflict(actual)) => return self.refuse(expected, actual, awaited),
             Ok(Written::Never(error)) => error,
             Err(unknown) => AppendError::Indeterminate(unknown),
         };
         for (id, number) in awaited {
             log.settle(id, number, Err(refused.clone()));
         }
+    }
+
+    /// Somebody else came first. Whoever is told so looks next at who it was, so it is told when this node has read
+    /// that, which may be another node's.
+    fn refuse(&self, expected: ExpectedRevision, actual: Option<u64>, awaited: Vec<(uuid::Uuid, u64)>) {
+        let (lanes, stream) = (self.lanes.clone(), self.stream.clone());
+        self.lanes.runtime.spawn(async move {
+            if let Some(revision) = actual {
+                let read = lanes.reading.is_there(&stream, revision);
+                // Late or not, that it came second is known.
+                let _ = tokio::time::timeout(WINNER_PATIENCE, read).await;
+            }
+            for (id, number) in awaited {
+                let refused = AppendError::WrongExpectedRevision { expected, actual };
+                lanes.log.settle(id, number, Err(refused));
+            }
+        });
     }
 
     /// Writes behind whatever the stream has.

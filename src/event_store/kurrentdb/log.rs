@@ -152,9 +152,9 @@ impl Log {
             .collect();
         self.remember_heads(events);
         self.tail.push(stored);
-        // In this order: whoever has seen the event finds what follows from it.
-        self.position.send_replace(Some(last.position));
+        // In this order: whoever waits for a position finds that everything up to there can be read.
         self.size.send_replace(first_index + events.len() as u64);
+        self.position.send_replace(Some(last.position));
         self.answer(events, first_index);
         Ok(())
     }

@@ -124,6 +124,17 @@ impl Reading {
         Ok(found)
     }
 
+    /// Waits until this node has read the event that a stream has at this revision, wherever it was written.
+    pub(super) async fn is_there(&self, stream: &str, revision: u64) -> Result<(), ReadError> {
+        let events = self.tried(|client| self.events_of(client, stream, revision, 1)).await?;
+        let Some(event) = events.first() else { return Ok(()) };
+        let mut position = self.log.position.subscribe();
+        let is_read = position.wait_for(|read| read.is_some_and(|read| order(read) >= order(event.position)));
+        // The log, which keeps the sender, is here.
+        let _ = is_read.await;
+        Ok(())
+    }
+
     /// The last revision of a stream in the cluster, `None` when there is no such stream.
     pub(super) async fn head_of(&self, stream: &str, deadline: Instant) -> Result<Option<u64>, String> {
         loop {

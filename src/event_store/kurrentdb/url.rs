@@ -135,9 +135,12 @@ impl KurrentDbUrl {
 
     fn settings(&self, hosts: &[(String, u16)]) -> Result<ClientSettings, InvalidKurrentDbUrl> {
         let hosts: Vec<String> = hosts.iter().map(|(name, port)| format!("{name}:{port}")).collect();
+        // The client does not decode these, and goes with them where calls are not ours: to ask who leads. A server
+        // answers that to those without a name, and not to those with a wrong one.
         let user = self
             .user
             .as_ref()
+            .filter(|(name, password)| !name.contains('%') && !password.contains('%'))
             .map_or(String::new(), |(name, password)| format!("{name}:{password}@"));
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("nodePreference", "leader");

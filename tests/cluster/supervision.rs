@@ -1,0 +1,532 @@
+//! What the official client does wrong (`tests/kurrentdb_double/tests/double/client_defects.rs` shows each), and that
+//! the store survives it: the same cluster, the same faults, and no client in sight.
+
+use crate::running_server::request_token;
+use crate::site::{LOOK_EVERY, PATIENCE, Site, readiness, ready, until};
+use grantlog::event_store::kurrentdb::{KurrentDbEventStore, KurrentDbOptions, KurrentDbUrl, OpenError};
+use grantlog::event_store::{
+    Append, AppendError, Appended, Direction, EventStore, EventToAppend, ExpectedRevision, MAX_EVENT_BYTES,
+};
+use grantlog_kurrentdb_double::{
+    Cluster, Code, Cut, ExpectedRevision as Expecting, Loss, NewEvent, Options, Security, Status, UnderWay,
+};
+use reqwest::StatusCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Appends may wait this long for a cluster that is being repaired.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(40);
+/// What a loaded machine may take to notice.
+const LATE: Duration = Duration::from_secs(3);
+
+/// A data folder, of which only the positions matter here.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn options(&self, url: &str) -> KurrentDbOptions {
+        let url = KurrentDbUrl::parse(url).expect("a connection string");
+        KurrentDbOptions {
+            append_timeout: APPEND_TIMEOUT,
+            ..KurrentDbOptions::new(url, self.0.path().join("positions.db"))
+        }
+    }
+
+    async fn open(&self, url: &str) -> KurrentDbEventStore {
+        KurrentDbEventStore::open(self.options(url))
+            .await
+            .expect("the log opens")
+    }
+}
+
+fn cluster(nodes: usize) -> Cluster {
+    Cluster::start(Options {
+        nodes,
+        election_delay: Duration::from_millis(300),
+        ..Options::default()
+    })
+    .expect("the double starts")
+}
+
+fn event(bytes: usize) -> EventToAppend {
+    let id = Uuid::now_v7();
+    EventToAppend {
+        id,
+        event_type: "TokenIssued",
+        bytes: format!(r#"{{"id":"{id}","padding":"{}"}}"#, "x".repeat(bytes))
+            .into_bytes()
+            .into(),
+    }
+}
+
+fn one(stream: &str, expected: ExpectedRevision, event: EventToAppend) -> Append {
+    Append {
+        stream: stream.to_owned(),
+        expected,
+        events: vec![event],
+    }
+}
+
+async fn append(store: &dyn EventStore, stream: &str) -> Result<Appended, AppendError> {
+    store
+        .append_to_stream(one(stream, ExpectedRevision::Any, event(10)))
+        .await
+}
+
+/// All events are there, once, at their places, in the store's eyes and in the cluster's.
+async fn is_whole(store: &dyn EventStore, cluster: &Cluster, size: u64) {
+    let in_cluster: Vec<_> = cluster
+        .log()
+        .into_iter()
+        .filter(|event| event.stream.starts_with("grantlog."))
+        .collect();
+    assert_eq!((store.log_size(), in_cluster.len() as u64), (size, size));
+    let read = store
+        .read_all(0, Direction::Forwards, in_cluster.len().max(1))
+        .await
+        .expect("it can be read");
+    for (at, (read, written)) in read.iter().zip(&in_cluster).enumerate() {
+        assert_eq!((read.index, &read.bytes[..]), (at as u64, &written.data[..]));
+    }
+    assert_eq!(read.len(), in_cluster.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_opened_before_the_cluster_is_up_opens_when_it_is() {
+    let cluster = cluster(1);
+    let url = cluster.connection_string();
+    cluster.kill(0, UnderWay::NotCommitted);
+    let folder = Folder::new();
+    let impatient = KurrentDbOptions {
+        connect_timeout: Duration::from_millis(500),
+        ..folder.options(&url)
+    };
+    let refused = KurrentDbEventStore::open(impatient)
+        .await
+        .err()
+        .expect("there is no cluster");
+    assert!(matches!(refused, OpenError::Unreachable { .. }), "{refused}");
+
+    let options = folder.options(&url);
+    let opening = tokio::spawn(KurrentDbEventStore::open(options));
+    // Long enough for the first connections to fail.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(!opening.is_finished());
+    cluster.restart(0);
+    let store = opening.await.expect("no panic").expect("the log opens");
+    append(&store, "stream").await.unwrap();
+    is_whole(&store, &cluster, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_gone_is_replaced_by_the_one_that_gossip_names() {
+    let cluster = cluster(3);
+    let store = Folder::new().open(&cluster.connection_string()).await;
+    append(&store, "stream").await.unwrap();
+    for (round, under_way) in [UnderWay::NotCommitted, UnderWay::Committed].into_iter().enumerate() {
+        let killed = cluster.kill_leader(under_way);
+        append(&store, "stream").await.unwrap();
+        assert_eq!(store.read_stream("stream", 0, 10).await.unwrap().len(), round + 2);
+        cluster.restart(killed);
+    }
+    is_whole(&store, &cluster, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_demoted_names_the_new_one_and_one_that_is_silent_is_left() {
+    let cluster = cluster(3);
+    let store = Folder::new().open(&cluster.connection_string()).await;
+    append(&store, "stream").await.unwrap();
+    for _ in 0..3 {
+        cluster.demote_leader();
+        append(&store, "stream").await.unwrap();
+    }
+    let silent = cluster.wait_for_leader();
+    cluster.pause(silent);
+    append(&store, "stream").await.unwrap();
+    cluster.resume(silent);
+    is_whole(&store, &cluster, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_whose_answer_is_lost_is_made_again_and_written_once() {
+    let cluster = cluster(1);
+    let store = Arc::new(Folder::new().open(&cluster.connection_string()).await);
+    append(&*store, "stream").await.unwrap();
+    let expectations = [ExpectedRevision::Any, ExpectedRevision::Exact(1), ExpectedRevision::Any];
+    for (before, (expected, loss)) in expectations
+        .into_iter()
+        .zip([Loss::Reset, Loss::Silence, Loss::Reset])
+        .enumerate()
+    {
+        // As long as nothing is read back, the answer alone could tell that the event is there.
+        cluster.stall_subscriptions();
+        cluster.lose_answers(1, loss);
+        let appending = store.append_to_stream(one("stream", expected, event(10)));
+        let appending = tokio::spawn(appending);
+        until("it is made again and recognised", async || {
+            cluster.repeated_appends() as usize > before
+        })
+        .await;
+        cluster.release_subscriptions();
+        let appended = appending.await.expect("no panic").unwrap();
+        assert_eq!(appended.revision, before as u64 + 1);
+    }
+    is_whole(&*store, &cluster, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_append_harms_none_of_those_beside_it() {
+    let cluster = Cluster::start(Options {
+        max_append_bytes: 8 * 1024,
+        ..Options::default()
+    })
+    .expect("the double starts");
+    let store = Arc::new(Folder::new().open(&cluster.connection_string()).await);
+    append(&*store, "stream").await.unwrap();
+    // The first calls meet a server that is not ready.
+    cluster.refuse_appends(3, Status::new(Code::Unavailable, "not now"));
+    let mut appends = Vec::new();
+    for round in 0..60 {
+        let (expected, bytes) = match round % 6 {
+            0 => (ExpectedRevision::Exact(1_000), 10),
+            1 => (ExpectedRevision::NoStream, 10),
+            // More than this server takes.
+            2 => (ExpectedRevision::Exact(0), 20 * 1024),
+            _ => (ExpectedRevision::Any, 10),
+        };
+        let stream = if round % 2 == 0 { "stream" } else { "stream-2" };
+        let append = one(stream, expected, event(bytes));
+        let (store, is_good) = (store.clone(), expected == ExpectedRevision::Any);
+        appends.push((
+            is_good,
+            tokio::spawn(async move { store.append_to_stream(append).await }),
+        ));
+    }
+    let mut good = 1;
+    for (is_good, appended) in appends {
+        match appended.await.expect("no panic") {
+            Ok(_) => good += 1,
+            Err(error) => assert!(
+                !is_good
+                    && matches!(
+                        error,
+                        AppendError::WrongExpectedRevision { .. } | AppendError::OutOfBounds(_)
+                    ),
+                "{error}"
+            ),
+        }
+    }
+    assert!(
+        (31..=32).contains(&good),
+        "{good}: one of those that expect no stream may be the first in it"
+    );
+    is_whole(&*store, &cluster, good).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_write_between_is_passed_over_and_not_counted() {
+    let cluster = cluster(1);
+    let folder = Folder::new();
+    let noise = |count: usize| {
+        for _ in 0..count / 500 {
+            let of_server: Vec<NewEvent> = (0..500).map(|_| foreign("{}")).collect();
+            cluster.append("$stats", Expecting::Any, &of_server);
+            cluster.append("another-application", Expecting::Any, &[foreign("{}")]);
+        }
+    };
+    noise(20_000);
+    let store = folder.open(&cluster.connection_string()).await;
+    for _ in 0..3 {
+        append(&store, "stream").await.unwrap();
+        noise(20_000);
+    }
+    append(&store, "stream").await.unwrap();
+    noise(20_000);
+    is_whole(&store, &cluster, 4).await;
+    until("it knows that it has read all", async || store.cut_off().is_none()).await;
+    store.close().await;
+    drop(store);
+    let store = folder.open(&cluster.connection_string()).await;
+    append(&store, "stream").await.unwrap();
+    is_whole(&store, &cluster, 5).await;
+}
+
+fn foreign(data: &str) -> NewEvent {
+    NewEvent {
+        id: Uuid::now_v7(),
+        event_type: "SomethingElse".to_owned(),
+        content_type: "application/json".to_owned(),
+        data: data.to_owned().into(),
+        custom_metadata: Default::default(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_the_one_that_comes_second_is_told_so_when_it_can_read_what_came_first() {
+    let cluster = cluster(1);
+    let (here, there) = (Folder::new(), Folder::new());
+    let url = cluster.connection_string();
+    let stores = [here.open(&url).await, there.open(&url).await];
+    for round in 0..50 {
+        let stream = format!("stream-{round}");
+        let append = |at: usize| stores[at].append_to_stream(one(&stream, ExpectedRevision::NoStream, event(10)));
+        let (one, other) = tokio::join!(append(0), append(1));
+        for (store, outcome) in stores.iter().zip([&one, &other]) {
+            if let Err(error) = outcome {
+                assert!(
+                    matches!(error, AppendError::WrongExpectedRevision { actual: Some(0), .. }),
+                    "{error}"
+                );
+                assert_eq!(store.read_stream(&stream, 0, 10).await.unwrap().len(), 1);
+            }
+        }
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_to_a_silent_server_ends_and_the_node_says_that_it_is_cut_off() {
+    let cluster = cluster(1);
+    let entrance = cluster.entrance("silent").expect("an entrance");
+    let folder = Folder::new();
+    let options = KurrentDbOptions {
+        append_timeout: Duration::from_secs(1),
+        max_staleness: Duration::from_secs(1),
+        ..folder.options(&entrance.connection_string())
+    };
+    let store = KurrentDbEventStore::open(options).await.expect("the log opens");
+    append(&store, "stream").await.unwrap();
+    assert_eq!(store.cut_off(), None);
+    entrance.cut(Cut::BlackHole);
+    let since = Instant::now();
+    let unknown = append(&store, "stream").await.unwrap_err();
+    assert!(matches!(unknown, AppendError::Indeterminate(_)), "{unknown}");
+    assert!(since.elapsed() < Duration::from_secs(1) + LATE, "{:?}", since.elapsed());
+    until("it says so", async || store.cut_off().is_some()).await;
+    let why = store.cut_off().expect("it is cut off");
+    assert!(why.contains("store.max_staleness_seconds"), "{why}");
+    // Reads are tried again and again, and end all the same.
+    let read = tokio::time::timeout(2 * PATIENCE, store.read_stream("stream", 0, 10)).await;
+    read.expect("it ends").unwrap_err();
+    entrance.heal();
+    until("it is well again", async || {
+        store.cut_off().is_none() && append(&store, "stream").await.is_ok()
+    })
+    .await;
+    assert_eq!(store.failure(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_and_a_user_whose_name_and_password_need_encoding_open_the_log_and_nothing_else_does() {
+    let (name, password) = ("gr@nt/log", "p%20a/ss:w\u{f6}rd?#&+@ ");
+    let cluster = Cluster::start(Options {
+        nodes: 3,
+        election_delay: Duration::from_millis(300),
+        security: Security {
+            tls: true,
+            user: Some((name.to_owned(), password.to_owned())),
+        },
+        ..Options::default()
+    })
+    .expect("the double starts");
+    let hosts: Vec<String> = cluster
+        .main_entrance()
+        .addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let authority = cluster.certificate_authority().expect("there is TLS");
+    let encoded =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let url = |user: &str, more: &str| {
+        format!(
+            "kurrentdb://{user}{}?tls=true&tlsCAFile={}{more}",
+            hosts.join(","),
+            authority.display()
+        )
+    };
+    let with_password = url(&format!("{}:{}@", encoded(name), encoded(password)), "");
+    let folder = Folder::new();
+    let store = folder.open(&with_password).await;
+    append(&store, "stream").await.unwrap();
+    let killed = cluster.kill_leader(UnderWay::NotCommitted);
+    append(&store, "stream").await.unwrap();
+    cluster.restart(killed);
+    is_whole(&store, &cluster, 2).await;
+    store.close().await;
+    drop(store);
+
+    let (certificate, key) = cluster.user_certificate().expect("there is TLS");
+    let files = format!("&userCertFile={}&userKeyFile={}", certificate.display(), key.display());
+    let store = folder.open(&url("", &files)).await;
+    append(&store, "stream").await.unwrap();
+    store.close().await;
+    drop(store);
+
+    let wrong = url(&format!("{}:{}@", encoded(name), encoded("guessed")), "");
+    let refused = KurrentDbEventStore::open(folder.options(&wrong))
+        .await
+        .err()
+        .expect("nobody is let in");
+    assert!(matches!(refused, OpenError::AccessDenied { .. }), "{refused}");
+    assert!(!refused.to_string().contains("guessed"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn positions_of_another_log_are_not_believed() {
+    let folder = Folder::new();
+    {
+        let cluster = cluster(1);
+        let store = folder.open(&cluster.connection_string()).await;
+        for _ in 0..10 {
+            append(&store, "stream").await.unwrap();
+        }
+        store.close().await;
+    }
+    // A log that is shorter, one that is longer, and one that is empty.
+    for (events, bytes) in [(3, 10), (30, 77), (0, 0)] {
+        let other = cluster(1);
+        let writer = Folder::new().open(&other.connection_string()).await;
+        for _ in 0..events {
+            let append = one("stream", ExpectedRevision::Any, event(bytes));
+            writer.append_to_stream(append).await.unwrap();
+        }
+        let refused = KurrentDbEventStore::open(folder.options(&other.connection_string()))
+            .await
+            .err();
+        let refused = refused.unwrap_or_else(|| panic!("a log of {events} events was taken for the one of 10"));
+        assert!(matches!(refused, OpenError::AnotherLog { .. }), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_rolled_back_while_it_is_followed_is_noticed() {
+    let before = cluster(1);
+    let port = before.main_entrance().addresses()[0].port();
+    let store = Folder::new().open(&before.connection_string()).await;
+    for _ in 0..10 {
+        append(&store, "stream").await.unwrap();
+    }
+    drop(before);
+    // The server is back at its place, and with the log of an old backup.
+    let begun = Instant::now();
+    let _after = loop {
+        match Cluster::start(Options {
+            port_base: port,
+            ..Options::default()
+        }) {
+            Ok(cluster) => break cluster,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error:#}"),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    let why = tokio::time::timeout(PATIENCE, store.failed())
+        .await
+        .expect("it is noticed");
+    assert!(why.contains("restored from a backup"), "{why}");
+    append(&store, "stream").await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_grantlog_cannot_have_written_to_its_streams_stops_it_with_a_message() {
+    let cluster = cluster(1);
+    let folder = Folder::new();
+    let store = folder.open(&cluster.connection_string()).await;
+    append(&store, "stream").await.unwrap();
+    let large = format!("\"{}\"", "x".repeat(MAX_EVENT_BYTES));
+    cluster.append("grantlog.foreign", Expecting::Any, &[foreign(&large)]);
+    let why = tokio::time::timeout(PATIENCE, store.failed())
+        .await
+        .expect("it is noticed");
+    assert!(
+        why.contains("grantlog.foreign") && why.contains("nobody else may write"),
+        "{why}"
+    );
+    drop(store);
+    let refused = KurrentDbEventStore::open(folder.options(&cluster.connection_string()))
+        .await
+        .err();
+    let refused = refused.expect("it does not open either").to_string();
+    assert!(refused.contains("grantlog.foreign"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_that_the_server_has_ended_cost_no_processor_and_are_begun_anew() {
+    /// For so long it is measured.
+    const MEASURED: Duration = Duration::from_secs(2);
+    /// Hundredths of a second, as Linux counts them: a thread that spins takes most of the 200, even on a loaded
+    /// machine many more than these; one that waits takes none.
+    const MOST_TICKS: u64 = 20;
+    let site = Site::on_double(Options::default());
+    let node = site.node("one");
+    let server = node.start();
+    let http = reqwest::Client::new();
+    let cluster = site.double();
+    let (client_id, secret) = server.administrator();
+    for _ in 0..3 {
+        cluster.end_subscriptions();
+        // Each needs an append that the follower reads back.
+        let (status, told) = request_token(&http, &server.url, &client_id, &secret, &[]).await;
+        assert_eq!(status, StatusCode::OK, "{told}");
+    }
+    cluster.end_subscriptions();
+    let before = follower_ticks(server.pid());
+    tokio::time::sleep(MEASURED).await;
+    let spent = follower_ticks(server.pid()) - before;
+    assert!(
+        spent <= MOST_TICKS,
+        "its follower has used {spent} ticks of {MEASURED:?}"
+    );
+    ready(&http, &server).await;
+    assert_eq!(tokio::task::block_in_place(|| server.stop()).code(), Some(0));
+}
+
+/// What the follower's thread of a process has used of a processor.
+fn follower_ticks(pid: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let of_follower = threads.flatten().find_map(|thread| {
+        let name = std::fs::read_to_string(thread.path().join("comm")).ok()?;
+        // Linux keeps 15 characters.
+        "kurrentdb-follower".starts_with(name.trim()).then_some(())?;
+        (name.trim().len() > "kurrentdb".len()).then_some(())?;
+        let stat = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        // proc_pid_stat(5): utime and stime are the 14th and 15th, the state behind the name is the 3rd.
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    });
+    of_follower.expect("it has a follower")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_somebody_else_among_its_own_takes_a_node_out_of_service_and_it_says_why() {
+    let site = Site::on_double(Options::default());
+    let node = site.node("one");
+    let server = node.start();
+    let http = reqwest::Client::new();
+    ready(&http, &server).await;
+    let ours = site.double().log();
+    let stream = ours.last().expect("its own events").stream.to_string();
+    let prefix = stream.split_once('.').expect("a prefix").0;
+    let foreign = foreign(r#"{"hello": "world"}"#);
+    site.double()
+        .append(&format!("{prefix}.foreign"), Expecting::Any, &[foreign]);
+    let mut told = serde_json::Value::Null;
+    until("it is not ready", async || {
+        let (status, body) = readiness(&http, &server).await;
+        told = body;
+        status == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    println!("{told}");
+    let place = (ours.len()).to_string();
+    assert!(
+        told["reasons"].to_string().contains(&place),
+        "the event's index is named: {told}"
+    );
+}
