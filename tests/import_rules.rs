@@ -79,7 +79,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("priority", &[]),
     ("outgoing", &[]),
     ("rebuildable", &[]),
-    ("config", &["credentials", "forwarding", "gateway", "outgoing"]),
+    (
+        "config",
+        &["credentials", "event_store", "forwarding", "gateway", "outgoing"],
+    ),
     ("telemetry", &["config"]),
     ("metrics", &[]),
 ];
@@ -140,7 +143,12 @@ const FORBIDDEN: &[Forbidden] = &[
             "cli",
             "main",
         ],
-        words: &["SqliteEventStore", "SqliteOptions"],
+        words: &[
+            "SqliteEventStore",
+            "SqliteOptions",
+            "KurrentDbEventStore",
+            "KurrentDbOptions",
+        ],
         why: "startup alone names a concrete store",
     },
     Forbidden {

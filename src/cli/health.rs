@@ -4,7 +4,7 @@ use crate::cli::connection::Server;
 use crate::cli::exchange::Exchange;
 use crate::cli::{CliError, Console, GlobalOptions};
 use clap::Args;
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde::Deserialize;
 
 const EXAMPLES: &str = "\
@@ -34,12 +34,12 @@ impl HealthArguments {
         let exchange = Exchange::new(&server)?;
         let request = exchange.request(Method::GET, exchange.url(&["health", "ready"]));
         let answer = exchange.send(request).await?;
-        let answer = match answer.status {
-            // What else would say so has no such body.
-            StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE => answer,
-            _ => return Err(answer.refusal()),
+        // A server that is not ready answers a failure, with the same body; what else answers one has another.
+        let readiness: Readiness = match answer.parse() {
+            Ok(readiness) => readiness,
+            Err(error) if answer.status.is_success() => return Err(error),
+            Err(_) => return Err(answer.refusal()),
         };
-        let readiness: Readiness = answer.parse()?;
         if options.remote.json {
             console.json(&answer.body)?;
         }

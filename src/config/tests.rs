@@ -73,8 +73,14 @@ fn the_example_names_every_key_with_its_default_and_explains_it() {
 
 #[test]
 fn a_kurrentdb_is_named_by_its_connection_string_and_its_password_is_shown_nowhere() {
-    let variable = |url: &str| [("GRANTLOG__STORE__URL".to_owned(), url.to_owned())].into_iter();
-    let load = |url: &str| Config::load(None, variable(url), CliOverrides::default());
+    let load = |url: &str| {
+        let variables = [
+            ("GRANTLOG__STORE__URL", url),
+            ("GRANTLOG__KEYS__MASTER_KEY_FILE", "master.key"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Config::load(None, variables.into_iter(), CliOverrides::default())
+    };
     let config = load("esdb://svc:hush@a:1,b:2?tls=true").unwrap();
     assert_eq!(config.store.location.kind(), "kurrentdb");
     assert_eq!(config.store.location.to_string(), "esdb://***:***@a:1,b:2");

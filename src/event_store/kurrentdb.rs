@@ -16,6 +16,7 @@ mod follower;
 mod freshness;
 mod lanes;
 mod log;
+mod nodelay;
 mod positions;
 mod reading;
 mod url;

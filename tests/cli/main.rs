@@ -9,6 +9,7 @@ mod app;
 mod audit;
 mod audit_forwarding;
 mod connection;
+mod health;
 mod inventory;
 mod key;
 mod report;

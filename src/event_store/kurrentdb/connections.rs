@@ -4,6 +4,7 @@
 //! (the project's tests show both). So a client here lives until the first call that fails for another reason than
 //! the call itself; the next one is made anew, asks the cluster who leads, and connects there.
 
+use super::nodelay::send_at_once;
 use super::url::KurrentDbUrl;
 use eventstore::{Authentication, Client, ClientSettings, Endpoint, Error};
 use std::fmt;
@@ -28,6 +29,8 @@ pub(super) struct Connections {
     current: Mutex<Current>,
     /// Clients made so far; each has its number.
     made: AtomicU64,
+    /// The newest client that has made a call.
+    seen_well: AtomicU64,
     trouble: std::sync::Mutex<Trouble>,
 }
 
@@ -91,6 +94,7 @@ impl Connections {
             runtime,
             current: Mutex::default(),
             made: AtomicU64::new(0),
+            seen_well: AtomicU64::new(0),
             trouble: std::sync::Mutex::default(),
         }
     }
@@ -125,7 +129,7 @@ impl Connections {
             .unwrap_or_else(|_| Err(CallError::Broken(format!("no answer within {deadline:?}"))));
         match &outcome {
             Err(CallError::Broken(why)) => self.discard(number, why).await,
-            Ok(_) | Err(CallError::Refused(_)) => self.went_well(),
+            Ok(_) | Err(CallError::Refused(_)) => self.went_well(number),
         }
         outcome
     }
@@ -214,7 +218,11 @@ impl Connections {
         current.client.take_if(|connected| connected.number <= number);
     }
 
-    fn went_well(&self) {
+    fn went_well(&self, number: u64) {
+        if self.seen_well.fetch_max(number, Ordering::Relaxed) < number {
+            // Its connection is there now.
+            self.runtime.spawn_blocking(send_at_once);
+        }
         let mut trouble = self.trouble();
         if trouble.failures > 0 {
             tracing::info!(url = %self.url, "connected to the KurrentDB again");
