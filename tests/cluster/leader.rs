@@ -63,7 +63,11 @@ impl Fault {
         let mut to_restart = None;
         match self {
             Self::Killed(under_way) => {
+                // So that there are appends under way, of whose end nobody is told.
+                cluster.hold_appends();
+                until("appends are under way", async || cluster.appends_under_way() > 0).await;
                 to_restart = Some(cluster.kill_leader(under_way));
+                cluster.release_appends();
                 tokio::task::block_in_place(|| cluster.wait_for_leader());
             }
             Self::Demoted => {
@@ -185,10 +189,6 @@ async fn whatever_becomes_of_the_leader_no_token_lacks_its_event_and_no_event_is
     );
     assert!(told.tokens.len() > rounds && told.changes.len() > rounds / 2);
     assert_eq!(told.broken_off, 0, "no Grantlog node has gone");
-    assert!(
-        cluster.repeated_appends() > 0,
-        "no append was made again: the faults missed"
-    );
     for server in two.servers {
         assert_eq!(tokio::task::block_in_place(|| server.stop()).code(), Some(0));
     }
