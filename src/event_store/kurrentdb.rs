@@ -22,12 +22,12 @@ mod reading;
 mod url;
 
 use self::connections::{CallError, Connections};
-use self::follower::Follower;
+use self::follower::{Follower, LOST, LOST_PATIENCE};
 use self::freshness::Freshness;
 use self::lanes::Lanes;
 use self::log::Log;
-use self::positions::{Positions, order};
-use self::reading::Reading;
+use self::positions::{Positions, reaches};
+use self::reading::{Reading, Unread};
 use super::end::End;
 use super::tail::{Followed, LogSubscription, Tail};
 use super::{
@@ -35,10 +35,8 @@ use super::{
     StoredEvent, Subscription,
 };
 use eventstore::{Error, Position};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -55,6 +53,8 @@ const LONGEST_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// A subscription that does not come to where the cluster was within this time, nor any nearer, is begun anew.
 const STALL: Duration = Duration::from_secs(1);
+/// Between two looks of a start at how far it is.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(10);
 /// How often a start that takes long says so.
 const SAY_EVERY: Duration = Duration::from_secs(2);
 /// How often it is looked whether appends have waited for too long.
@@ -146,6 +146,14 @@ pub enum OpenError {
         /// What differs.
         why: String,
     },
+    /// It cannot be gone on with.
+    #[error("the log of the KurrentDB at {url} cannot be followed: {why}")]
+    Failed {
+        /// Where it is.
+        url: KurrentDbUrl,
+        /// Why not.
+        why: String,
+    },
     /// No threads.
     #[error("no threads for the KurrentDB: {0}")]
     Threads(io::Error),
@@ -188,13 +196,11 @@ impl KurrentDbEventStore {
             path: options.positions.clone(),
             source,
         };
-        for path in options.url.files() {
-            // The client would try again and again, and not say why.
-            pem_of(path).map_err(|why| OpenError::Certificate {
-                path: path.to_owned(),
-                why,
-            })?;
-        }
+        // The client would try again and again, and not say why.
+        options
+            .url
+            .check_files()
+            .map_err(|(path, why)| OpenError::Certificate { path, why })?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("kurrentdb")
@@ -209,6 +215,9 @@ impl KurrentDbEventStore {
             freshness,
         );
         let log = Arc::new(log.map_err(of_positions)?);
+        if let Some(id) = log.positions.last_id() {
+            log.set_last_id(id);
+        }
         let connections = Arc::new(Connections::new(options.url.clone(), handle.clone()));
         let reading = Arc::new(Reading::new(log.clone(), connections.clone()));
         let lanes = Arc::new(Lanes::new(
@@ -227,7 +236,6 @@ impl KurrentDbEventStore {
             runtime: Some(runtime),
             follower_is_gone,
         };
-        let newest = store.reached(&options).await?;
         store.is_the_same_log(&options).await?;
 
         let renew = Arc::new(Notify::new());
@@ -243,91 +251,94 @@ impl KurrentDbEventStore {
             let _ = thread.join();
             drop(gone);
         });
-        store.caught_up(newest, &options).await?;
-        log.freshness.heard_at(Instant::now());
+        store.caught_up(&options).await?;
         handle.spawn(keep_fresh(log.clone(), reading, renew));
         handle.spawn(give_up_late(log));
         Ok(store)
     }
 
-    /// Waits until the cluster answers, and says where its newest event of this log is.
-    async fn reached(&self, options: &KurrentDbOptions) -> Result<Option<Position>, OpenError> {
+    /// Waits until the cluster answers. The last event that this node has read must still be where it was.
+    async fn is_the_same_log(&self, options: &KurrentDbOptions) -> Result<(), OpenError> {
         let began = Instant::now();
+        let (last, id) = (self.log_size().checked_sub(1), self.log.last_id());
         loop {
-            let why = match self
-                .on_runtime(|reading| async move { reading.newest(PROBE_DEADLINE).await })
-                .await
-            {
-                Ok(newest) => return Ok(newest),
-                Err(CallError::Refused(Error::AccessDenied)) => {
-                    return Err(OpenError::AccessDenied {
-                        url: options.url.clone(),
-                    });
+            let asked = self.on_runtime(move |reading| async move {
+                // Nobody knows a better reason for a failure than the cheapest question has.
+                reading.end_of_all(PROBE_DEADLINE).await?;
+                match last {
+                    Some(last) => reading
+                        .has(last, id)
+                        .await
+                        .map_err(|ReadError(why)| CallError::Broken(why)),
+                    None => Ok(true),
                 }
-                Err(error) => error.to_string(),
+            });
+            let (error, why) = match asked.await {
+                Ok(true) => return Ok(()),
+                // A leader that is new may not show it yet.
+                Ok(false) => {
+                    let why = "the last event that this node has read is not there".to_owned();
+                    let url = options.url.clone();
+                    (OpenError::AnotherLog { url, why: why.clone() }, why)
+                }
+                Err(CallError::Refused(Error::AccessDenied)) => {
+                    let url = options.url.clone();
+                    (OpenError::AccessDenied { url }, "access denied".to_owned())
+                }
+                Err(error) => {
+                    let (url, waited, why) = (options.url.clone(), options.connect_timeout, error.to_string());
+                    let unreachable = OpenError::Unreachable {
+                        url,
+                        waited,
+                        why: why.clone(),
+                    };
+                    (unreachable, why)
+                }
             };
             if began.elapsed() >= options.connect_timeout {
-                return Err(OpenError::Unreachable {
-                    url: options.url.clone(),
-                    waited: options.connect_timeout,
-                    why,
-                });
+                return Err(error);
             }
+            tracing::debug!(why, "the KurrentDB is asked again");
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// The last event that this node has read must still be where it was.
-    async fn is_the_same_log(&self, options: &KurrentDbOptions) -> Result<(), OpenError> {
-        let size = self.log_size();
-        let Some(last) = size.checked_sub(1) else { return Ok(()) };
-        let read = self
-            .on_runtime(move |reading| async move { reading.range(last, size).await })
-            .await;
-        read.map(drop).map_err(|ReadError(why)| OpenError::AnotherLog {
-            url: options.url.clone(),
-            why,
-        })
-    }
-
-    /// Waits until everything is read that there was at the start.
-    async fn caught_up(&self, newest: Option<Position>, options: &KurrentDbOptions) -> Result<(), OpenError> {
-        let Some(newest) = newest else { return Ok(()) };
-        let began = Instant::now();
-        let (mut said, mut moved, mut size) = (began, began, self.log_size());
-        let from = size;
-        while self
-            .log
-            .position
-            .borrow()
-            .is_none_or(|position| order(position) < order(newest))
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            if let Some(End::Failed(why)) = &*self.log.end.borrow() {
-                return Err(OpenError::AnotherLog {
-                    url: options.url.clone(),
-                    why: why.clone(),
-                });
+    /// Waits until this node has read all that there is. Others may write meanwhile, so what counts is a moment that
+    /// is not long ago.
+    async fn caught_up(&self, options: &KurrentDbOptions) -> Result<(), OpenError> {
+        let (began, from) = (Instant::now(), self.log_size());
+        let mut progress = Progress::new(self.log.through());
+        loop {
+            let asked = Instant::now();
+            let end = self.on_runtime(|reading| async move { reading.end_of_all(PROBE_DEADLINE).await });
+            let why = match end.await {
+                Ok(end) => loop {
+                    if reaches(self.log.through(), end) {
+                        self.log.freshness.heard_at(asked);
+                        break None;
+                    }
+                    let asked = Instant::now();
+                    let unread = self.on_runtime(|reading| async move { reading.next_unread(PROBE_DEADLINE).await });
+                    match unread.await {
+                        Ok(None) => {
+                            self.log.freshness.heard_at(asked);
+                            break None;
+                        }
+                        Ok(Some(_)) => {}
+                        Err(error) => break Some(error.to_string()),
+                    }
+                    self.still_on_its_way(&mut progress, from, began, options)?;
+                    tokio::time::sleep(CATCH_UP_PAUSE).await;
+                },
+                Err(error) => Some(error.to_string()),
+            };
+            if why.is_none() && self.log.freshness.age(Instant::now()) < options.max_staleness / 2 {
+                break;
             }
-            let now = Instant::now();
-            if self.log_size() != size {
-                (size, moved) = (self.log_size(), now);
-            } else if now.duration_since(moved) >= options.connect_timeout {
-                return Err(OpenError::Unreachable {
-                    url: options.url.clone(),
-                    waited: options.connect_timeout,
-                    why: format!("nothing came behind event {size}"),
-                });
+            if let Some(why) = why {
+                progress.why = why;
             }
-            if now.duration_since(said) >= SAY_EVERY {
-                said = now;
-                let rate = (size - from) as f64 / began.elapsed().as_secs_f64();
-                tracing::info!(
-                    events = size,
-                    events_per_second = rate as u64,
-                    "reading the log from the KurrentDB"
-                );
-            }
+            self.still_on_its_way(&mut progress, from, began, options)?;
         }
         tracing::info!(
             from,
@@ -335,6 +346,41 @@ impl KurrentDbEventStore {
             milliseconds = began.elapsed().as_millis(),
             "the log of the KurrentDB is read"
         );
+        Ok(())
+    }
+
+    /// Says how far it is, and gives up when it does not go on.
+    fn still_on_its_way(
+        &self,
+        progress: &mut Progress,
+        from: u64,
+        began: Instant,
+        options: &KurrentDbOptions,
+    ) -> Result<(), OpenError> {
+        let url = options.url.clone();
+        if let Some(End::Failed(why)) = &*self.log.end.borrow() {
+            return Err(OpenError::Failed { url, why: why.clone() });
+        }
+        let now = Instant::now();
+        if self.log.through() != progress.through {
+            (progress.through, progress.moved) = (self.log.through(), now);
+        } else if now.duration_since(progress.moved) >= options.connect_timeout {
+            return Err(OpenError::Unreachable {
+                url,
+                waited: options.connect_timeout,
+                why: progress.why.clone(),
+            });
+        }
+        if now.duration_since(progress.said) >= SAY_EVERY {
+            progress.said = now;
+            let size = self.log_size();
+            let rate = (size - from) as f64 / began.elapsed().as_secs_f64();
+            tracing::info!(
+                events = size,
+                events_per_second = rate as u64,
+                "reading the log from the KurrentDB"
+            );
+        }
         Ok(())
     }
 
@@ -356,16 +402,6 @@ impl KurrentDbEventStore {
     }
 }
 
-/// That a file holds certificates or a key, in PEM.
-fn pem_of(path: &Path) -> Result<(), String> {
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
-    let certificates = CertificateDer::pem_slice_iter(&text).filter(Result::is_ok).count();
-    match certificates > 0 || PrivateKeyDer::from_pem_slice(&text).is_ok() {
-        true => Ok(()),
-        false => Err("it holds neither a certificate nor a private key in PEM".to_owned()),
-    }
-}
-
 /// What a read is answered with that could not be made.
 trait OnceFailed {
     fn failed(why: &str) -> Self;
@@ -383,53 +419,87 @@ impl<T> OnceFailed for Result<T, CallError> {
     }
 }
 
-/// Asks the leader again and again where the log's end is, and looks whether this node comes there.
+/// How a start that takes long is going.
+struct Progress {
+    through: Option<Position>,
+    moved: Instant,
+    said: Instant,
+    why: String,
+}
+
+impl Progress {
+    fn new(through: Option<Position>) -> Self {
+        Self {
+            through,
+            moved: Instant::now(),
+            said: Instant::now(),
+            why: "its subscription does not come there".to_owned(),
+        }
+    }
+}
+
+/// Asks the leader again and again how far the cluster is, and looks whether this node comes there.
 async fn keep_fresh(log: Arc<Log>, reading: Arc<Reading>, renew: Arc<Notify>) {
     let interval = (log.freshness.max_staleness() / 5).min(LONGEST_PROBE_INTERVAL);
-    let mut position = log.position.subscribe();
+    let deadline = PROBE_DEADLINE.min(log.freshness.max_staleness());
+    let mut lost_since = None;
     // What had been heard from subscriptions when a question remained without an answer.
     let mut doubtful = None;
     while log.end.borrow().is_none() {
         let asked = Instant::now();
         let heard = log.heard.load(Ordering::Relaxed);
-        let probe = reading.newest(PROBE_DEADLINE.min(log.freshness.max_staleness())).await;
-        if probe.is_err() {
+        let end = reading.end_of_all(deadline).await;
+        if end.is_err() {
             doubtful.get_or_insert(heard);
         } else if doubtful.take() == Some(log.heard.load(Ordering::Relaxed)) {
             // Most likely it is with a server that is silent, which would not be noticed before the next event.
             renew.notify_one();
         }
-        if let Ok(newest) = probe {
-            let (here, there) = (*position.borrow_and_update(), newest);
-            if there.map_or((0, 0), order) < here.map_or((0, 0), order) && is_lost(&log, &reading, here).await {
-                return log.fail(
-                    "the KurrentDB no longer has the newest event that this node has read: it was restored from a \
-                     backup, or its log was truncated. See docs/cluster.md"
-                        .to_owned(),
-                );
+        match end {
+            // It knows less than this node: nothing that it says is news.
+            Ok(end) if !reaches(end, *log.position.borrow()) => {
+                let since = *lost_since.get_or_insert(asked);
+                if since.elapsed() > LOST_PATIENCE {
+                    return log.fail(LOST.to_owned());
+                }
             }
-            let before = log.heard.load(Ordering::Relaxed);
-            let comes_there = position.wait_for(|at| at.map_or((0, 0), order) >= there.map_or((0, 0), order));
-            match tokio::time::timeout(STALL, comes_there).await {
-                Ok(_) => log.freshness.heard_at(asked),
-                Err(_) if log.heard.load(Ordering::Relaxed) == before => renew.notify_one(),
-                // It is behind, and on its way.
-                Err(_) => {}
+            Ok(end) => {
+                lost_since = None;
+                look_whether_it_comes_to(end, asked, &log, &reading, deadline, &renew).await;
             }
+            Err(_) => {}
         }
         tokio::time::sleep(interval.saturating_sub(asked.elapsed()).max(interval / 4)).await;
     }
 }
 
-/// Whether the event at this position is not in the cluster any more. A node that has just become the leader may
-/// answer with less than it has.
-async fn is_lost(log: &Log, reading: &Reading, position: Option<Position>) -> bool {
-    let Some(position) = position else { return false };
-    tokio::time::sleep(STALL).await;
-    let newest = reading.newest(PROBE_DEADLINE).await;
-    let is_behind = matches!(&newest, Ok(newest) if newest.map_or((0, 0), order) < order(position));
-    let last = log.positions.count().saturating_sub(1);
-    is_behind && reading.is_missing(last).await
+/// Everything that was there when it was asked is before this end. What is there of others need not have been looked at.
+async fn look_whether_it_comes_to(
+    end: Option<Position>,
+    asked: Instant,
+    log: &Log,
+    reading: &Reading,
+    deadline: Duration,
+    renew: &Notify,
+) {
+    let mut looked_through = log.looked_through.subscribe();
+    let heard = log.heard.load(Ordering::Relaxed);
+    if reaches(log.through(), end) {
+        return log.freshness.heard_at(asked);
+    }
+    let asked_again = Instant::now();
+    match reading.next_unread(deadline).await {
+        Ok(None) => return log.freshness.heard_at(asked_again),
+        Ok(Some(_)) => {}
+        Err(_) => return,
+    }
+    let comes_there = looked_through.wait_for(|through| reaches(*through, end));
+    match tokio::time::timeout(STALL, comes_there).await {
+        Ok(_) => log.freshness.heard_at(asked),
+        Err(_) if log.heard.load(Ordering::Relaxed) == heard => renew.notify_one(),
+        // It is behind, and on its way.
+        Err(_) => {}
+    }
 }
 
 async fn give_up_late(log: Arc<Log>) {
@@ -470,7 +540,7 @@ impl EventStore for KurrentDbEventStore {
             }
         };
         Box::pin(self.on_runtime(move |reading| async move {
-            let mut events = reading.range(first, end).await?;
+            let mut events = reading.range(first, end).await.map_err(ReadError::from)?;
             if direction == Direction::Backwards {
                 events.reverse();
             }
@@ -551,7 +621,7 @@ impl EventStore for KurrentDbEventStore {
     }
 
     fn queue_depth(&self) -> u64 {
-        self.log.open.load(Ordering::Relaxed) as u64
+        self.log.open.appends.load(Ordering::Relaxed) as u64
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
@@ -611,19 +681,29 @@ impl Followed for FollowedLog {
     fn read_on(&self, from: u64, limit: usize, size: u64) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
         let end = from.saturating_add(limit as u64).min(size);
         Box::pin(async move {
+            let mut missing_since = None;
             loop {
                 let Some(runtime) = &self.runtime else {
                     return Err(ReadError("it is closed".to_owned()));
                 };
                 let reading = self.reading.clone();
                 let read = runtime.spawn(async move { reading.range(from, end).await });
-                let why = match read.await {
+                let unread = match read.await {
                     Ok(Ok(events)) => return Ok(events),
-                    Ok(Err(ReadError(why))) => why,
+                    Ok(Err(unread)) => unread,
                     Err(ended) => return Err(ReadError(ended.to_string())),
                 };
+                let why = ReadError::from(unread.clone());
                 if matches!(*self.log.end.borrow(), Some(End::Closed | End::Failed(_))) {
-                    return Err(ReadError(why));
+                    return Err(why);
+                }
+                // A leader that is new may not show it yet.
+                if matches!(unread, Unread::Missing(_)) {
+                    let since = *missing_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > LOST_PATIENCE {
+                        self.log.fail(why.0.clone());
+                        return Err(why);
+                    }
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }

@@ -18,6 +18,8 @@ use tonic::Code;
 
 /// Before the second client in a row is made; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// A call that had less time than this and did not make it may have been good.
+const JUDGING_DEADLINE: Duration = Duration::from_secs(1);
 /// The longest pause before a client is made.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -78,6 +80,16 @@ impl fmt::Display for CallError {
     }
 }
 
+/// Makes a client, when the files that it needs are in order at this moment.
+pub(super) fn client<E: fmt::Display>(
+    url: &KurrentDbUrl,
+    make: impl FnOnce() -> Result<Client, E>,
+) -> Result<Client, String> {
+    url.check_files()
+        .map_err(|(path, why)| format!("{}: {why}", path.display()))?;
+    make().map_err(|error| error.to_string())
+}
+
 /// Whether a status is about the call itself (the client has another version of the type than the rest of us).
 fn is_final(status: i32) -> bool {
     [Code::InvalidArgument, Code::OutOfRange, Code::FailedPrecondition]
@@ -128,6 +140,8 @@ impl Connections {
             .await
             .unwrap_or_else(|_| Err(CallError::Broken(format!("no answer within {deadline:?}"))));
         match &outcome {
+            // Whoever has hardly any time left says nothing about the connection that others use.
+            Err(CallError::Broken(_)) if deadline < JUDGING_DEADLINE => {}
             Err(CallError::Broken(why)) => self.discard(number, why).await,
             Ok(_) | Err(CallError::Refused(_)) => self.went_well(number),
         }
@@ -184,10 +198,11 @@ impl Connections {
         let settings = self.settings()?;
         let runtime = self.runtime.clone();
         // It reads certificates from disk.
-        let made = tokio::task::spawn_blocking(move || Client::with_runtime_handle(runtime, settings)).await;
-        let client = match made {
+        let url = self.url.clone();
+        let made = tokio::task::spawn_blocking(move || client(&url, || Client::with_runtime_handle(runtime, settings)));
+        let client = match made.await {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return Err(CallError::Broken(error.to_string())),
+            Ok(Err(error)) => return Err(CallError::Broken(error)),
             Err(panicked) => return Err(CallError::Broken(format!("no client can be made: {panicked}"))),
         };
         let connected = Connected {

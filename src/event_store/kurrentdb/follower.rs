@@ -6,14 +6,14 @@
 //! client logs: before each of these rounds it warns of "an unknown subscription message". That unwinds the thread
 //! out of the client, without a panic's message, and the subscription is begun anew behind the last event.
 
-use super::connections::{CallError, Connections};
+use super::connections::{CallError, Connections, client};
 use super::log::Log;
 use super::positions::order;
 use super::reading::FILTER_WINDOW;
 use crate::event_store::MAX_EVENT_BYTES;
 use eventstore::{
-    Client, Position, RecordedEvent, StreamPosition, SubscribeToAllOptions, Subscription, SubscriptionEvent,
-    SubscriptionFilter,
+    Client, Position, ReadAllOptions, RecordedEvent, StreamPosition, SubscribeToAllOptions, Subscription,
+    SubscriptionEvent, SubscriptionFilter,
 };
 use std::fmt;
 use std::future::poll_fn;
@@ -36,6 +36,12 @@ const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// So long a cluster may lack what this node has read before that is believed: much longer than it takes to elect a
+/// leader, and for one to show all that was acknowledged. The node is cut off meanwhile.
+pub(super) const LOST_PATIENCE: Duration = Duration::from_secs(30);
+/// What the operator is told then.
+pub(super) const LOST: &str = "the KurrentDB no longer has the newest event that this node has read: it was restored \
+     from a backup, or its log was truncated. See docs/cluster.md";
 /// How often it is looked whether the thread is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -54,6 +60,8 @@ enum Over {
     Ended,
     /// Begin anew.
     Broken(String),
+    /// The last event that was read is not there, or is another one. A leader that is new may not show it yet.
+    Lost,
     /// It makes no sense to go on.
     Failed(String),
 }
@@ -72,8 +80,9 @@ impl Follower {
     fn run(self) {
         let listener = Dispatch::new(Listener);
         let mut pause = FIRST_PAUSE;
+        let mut lost_since = None;
         loop {
-            let before = *self.log.position.borrow();
+            let before = self.log.through();
             let over = catch_unwind(AssertUnwindSafe(|| {
                 dispatcher::with_default(&listener, || self.follow_once())
             }));
@@ -84,6 +93,14 @@ impl Follower {
                     break;
                 }
                 Ok(Over::Broken(why)) => why,
+                Ok(Over::Lost) => {
+                    let since = *lost_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > LOST_PATIENCE {
+                        self.log.fail(LOST.to_owned());
+                        break;
+                    }
+                    "the leader does not have the last event that was read".to_owned()
+                }
                 Err(unwound) if unwound.is::<OrderlyEnd>() => "the server has ended it".to_owned(),
                 Err(_) => {
                     self.log.fail("its follower panicked: this is a bug".to_owned());
@@ -91,13 +108,14 @@ impl Follower {
                 }
             };
             tracing::warn!(url = %self.connections.url(), why, "the subscription to the KurrentDB is begun anew");
-            if *self.log.position.borrow() != before {
+            if self.log.through() != before {
                 pause = FIRST_PAUSE;
+                lost_since = None;
             }
             self.rest(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        if let Err(error) = self.log.positions.vouch(true) {
+        if let Err(error) = self.log.vouch(true) {
             tracing::warn!(%error, "where events are in the KurrentDB was not saved: the next start looks for them again");
         }
     }
@@ -146,7 +164,7 @@ impl Follower {
         let confirmed_by = tokio::time::Instant::now() + CONFIRMATION_DEADLINE;
         let mut subscription = match tokio::time::timeout_at(confirmed_by, self.subscribe()).await {
             Ok(Ok(subscription)) => subscription,
-            Ok(Err(error)) => return Over::Broken(error.to_string()),
+            Ok(Err(over)) => return over,
             Err(_) => return Over::Broken("nobody has taken it in time".to_owned()),
         };
         let mut last = *self.log.position.borrow();
@@ -198,25 +216,64 @@ impl Follower {
                         return over;
                     }
                 }
+                Ok(SubscriptionEvent::Checkpoint(position)) => {
+                    deadline = None;
+                    // In this order: what stands before it is read.
+                    if let Err(over) = self.take_in(&mut batch) {
+                        return over;
+                    }
+                    self.log.looked_through(position);
+                }
                 Ok(_) => deadline = None,
             }
         }
     }
 
-    async fn subscribe(&self) -> Result<Subscription, CallError> {
-        let settings = self.connections.settings()?;
-        let client = Client::new(settings).map_err(|error| CallError::Broken(error.to_string()))?;
-        let from = match *self.log.position.borrow() {
-            Some(position) => StreamPosition::Position(position),
-            None => StreamPosition::Start,
-        };
-        let mut options = SubscribeToAllOptions::default()
+    async fn subscribe(&self) -> Result<Subscription, Over> {
+        let broken = |error: CallError| Over::Broken(error.to_string());
+        let settings = self.connections.settings().map_err(broken)?;
+        let client = client(self.connections.url(), || Client::new(settings)).map_err(Over::Broken)?;
+        match self.has_the_last(&client).await {
+            Ok(true) => {}
+            Ok(false) => return Err(Over::Lost),
+            Err(error) => return Err(broken(self.connections.judge(error))),
+        }
+        let from = self
+            .log
+            .through()
+            .map_or(StreamPosition::Start, StreamPosition::Position);
+        let options = SubscribeToAllOptions::default()
             .position(from)
             .filter(self.filter.clone().max(FILTER_WINDOW));
-        if let Some(authentication) = self.connections.authentication() {
-            options = options.authenticated(authentication.clone());
-        }
+        let options = match self.connections.authentication() {
+            Some(authentication) => options.authenticated(authentication.clone()),
+            None => options,
+        };
         Ok(client.subscribe_to_all(&options).await)
+    }
+
+    /// Whether the last event that was read is where it was. Positions are places in the log's bytes: in a log that
+    /// was rolled back and written to since, another event can be there.
+    async fn has_the_last(&self, client: &Client) -> eventstore::Result<bool> {
+        let Some(position) = *self.log.position.borrow() else {
+            return Ok(true);
+        };
+        let options = ReadAllOptions::default()
+            .position(StreamPosition::Position(position))
+            .forwards()
+            .filter(self.filter.clone())
+            .max_count(1)
+            .deadline(CONFIRMATION_DEADLINE);
+        let options = match self.connections.authentication() {
+            Some(authentication) => options.authenticated(authentication.clone()),
+            None => options,
+        };
+        let mut reading = client.read_all(&options).await?;
+        let found = reading.next().await?;
+        Ok(found
+            .as_ref()
+            .map(|event| event.get_original_event())
+            .is_some_and(|event| event.position == position && self.log.last_id().is_none_or(|id| id == event.id)))
     }
 
     /// Whether the event is news. `Err` when it cannot be one of this log.
@@ -246,7 +303,7 @@ impl Follower {
         };
         self.log.take_in(batch).map_err(failed)?;
         batch.clear();
-        self.log.positions.vouch(false).map_err(failed)
+        self.log.vouch(false).map_err(failed)
     }
 }
 

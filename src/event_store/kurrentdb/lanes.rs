@@ -115,9 +115,9 @@ impl Lanes {
         }
         let bytes = append.events.iter().map(|event| event.bytes.len()).sum();
         let (reply, answer) = answers::answer();
-        let open = self.log.open.fetch_add(1, Ordering::Relaxed) + 1;
-        let open_bytes = self.log.open_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let place = Place::new(self.log.clone(), bytes, reply);
+        let open = self.log.open.appends.fetch_add(1, Ordering::Relaxed) + 1;
+        let open_bytes = self.log.open.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let place = Place::new(self.log.open.clone(), bytes, reply);
         if open > self.queue_capacity || open_bytes > MAX_OPEN_BYTES {
             drop(place);
             return Err(AppendError::Overloaded);
@@ -149,7 +149,7 @@ impl Lanes {
         *self.is_open.write().unwrap_or_else(PoisonError::into_inner) = false;
         loop {
             let idle = self.idle.notified();
-            if self.log.open.load(Ordering::Relaxed) == 0 {
+            if self.log.open.appends.load(Ordering::Relaxed) == 0 {
                 return;
             }
             // An answer that comes from the follower tells nobody here.
@@ -166,14 +166,14 @@ struct Lane {
 
 impl Lane {
     async fn work(self) {
-        while let Some(batch) = self.next_batch() {
-            self.write(batch).await;
+        while let Some((expected, batch)) = self.next_batch() {
+            self.write(expected, batch).await;
         }
     }
 
     /// What goes into the next call: an append with an expectation alone, of others as many as there are. `None`
     /// when nothing waits, and then the lane is no more.
-    fn next_batch(&self) -> Option<Vec<Queued>> {
+    fn next_batch(&self) -> Option<(ExpectedRevision, Vec<Queued>)> {
         let mut waiting = self.lanes.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = waiting.get_mut(&self.stream)?;
         let Some(first) = lane.pop_front() else {
@@ -182,9 +182,10 @@ impl Lane {
             return None;
         };
         let (mut events, mut bytes) = (first.append.events.len(), first.bytes);
+        let expected = first.append.expected;
         let mut batch = vec![first];
-        if batch[0].append.expected != ExpectedRevision::Any {
-            return Some(batch);
+        if expected != ExpectedRevision::Any {
+            return Some((expected, batch));
         }
         while let Some(next) = lane.front() {
             events += next.append.events.len();
@@ -195,17 +196,27 @@ impl Lane {
             }
             batch.extend(lane.pop_front());
         }
-        Some(batch)
+        Some((expected, batch))
     }
 
-    async fn write(&self, batch: Vec<Queued>) {
+    async fn write(&self, expected: ExpectedRevision, batch: Vec<Queued>) {
         let log = &self.lanes.log;
-        let expected = batch[0].append.expected;
-        let deadline = batch[0].deadline;
         let mut events = Vec::new();
         let mut awaited = Vec::with_capacity(batch.len());
         let sent = Instant::now();
+        let mut deadline = sent;
         for queued in batch {
+            // Nothing of it is written yet, and nothing is to be.
+            if log.end.borrow().is_some() {
+                queued.place.answer(Err(log.refusal()));
+                continue;
+            }
+            if queued.deadline <= sent {
+                queued.place.answer(Err(AppendError::Overloaded));
+                continue;
+            }
+            // Each of them is given up at its own time.
+            deadline = deadline.max(queued.deadline);
             let Some(last) = queued.append.events.last() else {
                 continue;
             };
@@ -215,7 +226,7 @@ impl Lane {
             let waits = Awaited {
                 number,
                 count,
-                sent,
+                sent: (expected == ExpectedRevision::Any).then_some(sent),
                 deadline: queued.deadline,
                 reply: queued.place,
             };
@@ -224,6 +235,9 @@ impl Lane {
                 let together = Together { at, of: count };
                 (event, together)
             }));
+        }
+        if awaited.is_empty() {
+            return;
         }
         let is_open = || awaited.iter().any(|(id, number)| log.is_awaited(*id, *number));
         let outcome = match expected {
@@ -279,8 +293,12 @@ impl Lane {
             };
             match self.write_at(head, events, deadline, &is_open).await? {
                 // Somebody else has written: the call has not and never will.
-                Written::Conflict(actual) if actual != head => log.set_head(&self.stream, actual),
-                Written::Conflict(_) => tokio::time::sleep(RETRY_PAUSE).await,
+                Written::Conflict(actual) if actual > head => log.set_head(&self.stream, actual),
+                // What was there is not there any more: an earlier leader had shown what it then lost.
+                Written::Conflict(actual) => {
+                    log.correct_head(&self.stream, head, actual);
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
                 written => return Ok(written),
             }
         }
@@ -300,7 +318,7 @@ impl Lane {
                 return Err("the KurrentDB did not answer in time".to_owned());
             }
             let began = Instant::now();
-            match self.call(head, events, left.min(CALL_DEADLINE)).await {
+            match self.call(head, events, left.min(CALL_DEADLINE), is_open).await {
                 Ok(written) => {
                     self.lanes
                         .log
@@ -334,6 +352,7 @@ impl Lane {
         head: Option<u64>,
         events: &[(EventToAppend, Together)],
         deadline: Duration,
+        is_open: &impl Fn() -> bool,
     ) -> Result<WriteResult, CallError> {
         let state = head.map_or(StreamState::NoStream, StreamState::StreamRevision);
         let mut options = AppendToStreamOptions::default().stream_state(state).deadline(deadline);
@@ -345,8 +364,12 @@ impl Lane {
             .map(|(event, together)| to_data(event, *together))
             .collect();
         let stream = format!("{}{}", self.lanes.log.prefix, self.stream);
-        // Never closed: it lives as long as the lanes.
-        let _permit = self.lanes.calls.acquire().await.ok();
+        let Ok(_permit) = tokio::time::timeout(deadline, self.lanes.calls.acquire()).await else {
+            return Err(CallError::Broken("too many calls are under way".to_owned()));
+        };
+        if !is_open() {
+            return Err(CallError::Broken("nobody waits for it any more".to_owned()));
+        }
         self.lanes
             .connections
             .call(deadline, |client| async move {
@@ -370,7 +393,7 @@ impl Lane {
             let log = &lanes.log;
             tokio::time::sleep(REPEAT_PATIENCE).await;
             let first_revision = match expected {
-                ExpectedRevision::Exact(revision) => revision + 1,
+                ExpectedRevision::Exact(revision) => revision.saturating_add(1),
                 ExpectedRevision::NoStream | ExpectedRevision::Any => 0,
             };
             while log.is_awaited(id, number) {

@@ -1,7 +1,7 @@
 //! What the parts of the store share: how far this node has read, what it waits for, and how fresh that is.
 
 use super::freshness::Freshness;
-use super::positions::Positions;
+use super::positions::{Positions, order};
 use crate::event_store::answers::{Reply, WakeUps};
 use crate::event_store::end::End;
 use crate::event_store::tail::Tail;
@@ -29,8 +29,11 @@ pub(super) struct Log {
     pub(super) end: watch::Sender<Option<End>>,
     pub(super) tail: Tail,
     pub(super) positions: Positions,
-    /// Where the follower is.
+    /// The last event that was read, and where it is.
     pub(super) position: watch::Sender<Option<Position>>,
+    last_id: Mutex<Option<Uuid>>,
+    /// How far `$all` was looked through: at least as far as that, for much of it is not this log's.
+    pub(super) looked_through: watch::Sender<Option<Position>>,
     /// Messages of subscriptions so far, confirmations and places among them where nothing of this log was found.
     pub(super) heard: AtomicU64,
     pub(super) freshness: Freshness,
@@ -40,10 +43,16 @@ pub(super) struct Log {
     heads: Mutex<LruCache<Box<str>, Option<u64>>>,
     /// Appends that are answered when their last event is read, by its id.
     awaited: Mutex<HashMap<Uuid, Vec<Awaited>>>,
+    pub(super) open: Arc<Open>,
+}
+
+/// What is under way.
+#[derive(Default)]
+pub(super) struct Open {
     /// Appends that have not been answered.
-    pub(super) open: AtomicUsize,
+    pub(super) appends: AtomicUsize,
     /// Bytes of their events.
-    pub(super) open_bytes: AtomicUsize,
+    pub(super) bytes: AtomicUsize,
 }
 
 /// An append that somebody waits for.
@@ -52,8 +61,9 @@ pub(super) struct Awaited {
     pub(super) number: u64,
     /// How many events it has.
     pub(super) count: usize,
-    /// When it was sent first: whoever reads it has read all that was committed before.
-    pub(super) sent: Instant,
+    /// When it was sent first: whoever reads it has read all that was committed before. `None` when it may be a
+    /// repeat of one that was sent before that.
+    pub(super) sent: Option<Instant>,
     /// When its outcome counts as unknown.
     pub(super) deadline: Instant,
     pub(super) reply: Place,
@@ -61,16 +71,17 @@ pub(super) struct Awaited {
 
 /// A place in the queue and whom to answer. The place is free when this is dropped.
 pub(super) struct Place {
-    log: Arc<Log>,
+    /// Not the log: that keeps places.
+    open: Arc<Open>,
     bytes: usize,
     reply: Option<Reply>,
 }
 
 impl Place {
     /// Takes a place; the caller has counted it.
-    pub(super) fn new(log: Arc<Log>, bytes: usize, reply: Reply) -> Self {
+    pub(super) fn new(open: Arc<Open>, bytes: usize, reply: Reply) -> Self {
         Self {
-            log,
+            open,
             bytes,
             reply: Some(reply),
         }
@@ -92,8 +103,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.log.open.fetch_sub(1, Ordering::Relaxed);
-        self.log.open_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.open.appends.fetch_sub(1, Ordering::Relaxed);
+        self.open.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -128,13 +139,14 @@ impl Log {
             tail: Tail::default(),
             positions,
             position: watch::Sender::new(position),
+            last_id: Mutex::default(),
+            looked_through: watch::Sender::new(position),
             heard: AtomicU64::new(0),
             freshness,
             prefix,
             heads: Mutex::new(LruCache::new(MAX_REMEMBERED_STREAMS)),
             awaited: Mutex::default(),
-            open: AtomicUsize::new(0),
-            open_bytes: AtomicUsize::new(0),
+            open: Arc::default(),
         })
     }
 
@@ -155,11 +167,47 @@ impl Log {
             .collect();
         self.remember_heads(events);
         self.tail.push(stored);
+        *lock(&self.last_id) = Some(last.id);
         // In this order: whoever waits for a position finds that everything up to there can be read.
         self.size.send_replace(first_index + events.len() as u64);
         self.position.send_replace(Some(last.position));
+        self.looked_through(last.position);
         self.answer(events, first_index);
         Ok(())
+    }
+
+    /// Everything of this log up to this position is read.
+    pub(super) fn looked_through(&self, position: Position) {
+        self.looked_through.send_if_modified(|through| {
+            let is_further = through.is_none_or(|through| order(through) < order(position));
+            if is_further {
+                *through = Some(position);
+            }
+            is_further
+        });
+    }
+
+    /// How far `$all` was looked through.
+    pub(super) fn through(&self) -> Option<Position> {
+        *self.looked_through.borrow()
+    }
+
+    /// The id of the last event that was read.
+    pub(super) fn last_id(&self) -> Option<Uuid> {
+        *lock(&self.last_id)
+    }
+
+    /// What the last event is, for a log whose file remembers it.
+    pub(super) fn set_last_id(&self, id: Uuid) {
+        *lock(&self.last_id) = Some(id);
+    }
+
+    /// Makes the file of positions vouch for what is there.
+    pub(super) fn vouch(&self, in_any_case: bool) -> io::Result<()> {
+        match self.last_id() {
+            Some(id) => self.positions.vouch(id, in_any_case),
+            None => Ok(()),
+        }
     }
 
     /// Why appends are no longer accepted.
@@ -172,11 +220,12 @@ impl Log {
         self.end.send_if_modified(|end| {
             let is_first = end.is_none();
             if is_first {
-                *end = Some(End::Failed(why));
+                *end = Some(End::Failed(why.clone()));
             }
             is_first
         });
-        self.give_up(|_| true, &self.refusal());
+        // They are on their way, and may have arrived.
+        self.give_up(|_| true, &AppendError::Indeterminate(why));
     }
 
     /// The last revision of a stream, as far as this node remembers; `Some(None)`: there is no such stream.
@@ -193,6 +242,16 @@ impl Log {
             None => {
                 heads.insert(stream.into(), head);
             }
+        }
+    }
+
+    /// The stream does not end where this node believed, or does so no longer: what a leader said that was replaced
+    /// need not hold.
+    pub(super) fn correct_head(&self, stream: &str, wrong: Option<u64>, head: Option<u64>) {
+        let mut heads = lock(&self.heads);
+        match heads.get_mut(stream) {
+            Some(known) if *known == wrong => *known = head,
+            _ => {}
         }
     }
 
@@ -268,7 +327,9 @@ impl Log {
             for found in all.get_mut().extract_if(.., |awaited| {
                 awaited.count == together.of && together.at + 1 == together.of
             }) {
-                self.freshness.heard_at(found.sent);
+                if let Some(sent) = found.sent {
+                    self.freshness.heard_at(sent);
+                }
                 let appended = Appended {
                     first_index: (index + 1).saturating_sub(together.of as u64),
                     last_index: index,

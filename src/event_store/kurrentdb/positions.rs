@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use uuid::Uuid;
 
 const HEADER_BYTES: u64 = 64;
 const RECORD_BYTES: u64 = 16;
@@ -26,6 +27,8 @@ pub(super) struct Positions {
     count: AtomicU64,
     /// How many of them the header vouches for.
     vouched: AtomicU64,
+    /// The id of the last of those that were there when the file was opened.
+    last_id: Option<Uuid>,
     vouching: Mutex<()>,
 }
 
@@ -59,20 +62,27 @@ impl Positions {
         }
         let expected = header_of(prefix, 0);
         let mut count = 0;
+        let mut last_id = None;
         if is_whole && header[..40] == expected[..40] {
             count = number(&header[40..48]);
             let length = file.metadata()?.len();
             if (length - HEADER_BYTES) / RECORD_BYTES < count {
                 count = 0;
             }
+            last_id = Uuid::from_slice(&header[48..64]).ok().filter(|_| count > 0);
         }
         // Another prefix is another log; records that nobody vouches for are forgotten.
         file.set_len(HEADER_BYTES + count * RECORD_BYTES)?;
-        file.write_all_at(&header_of(prefix, count), 0)?;
+        let mut anew = header_of(prefix, count);
+        if let Some(id) = last_id {
+            anew[48..64].copy_from_slice(id.as_bytes());
+        }
+        file.write_all_at(&anew, 0)?;
         Ok(Self {
             file,
             count: AtomicU64::new(count),
             vouched: AtomicU64::new(count),
+            last_id,
             vouching: Mutex::new(()),
         })
     }
@@ -80,6 +90,11 @@ impl Positions {
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
+    }
+
+    /// The id of the last event that was there when the file was opened.
+    pub(super) fn last_id(&self) -> Option<Uuid> {
+        self.last_id
     }
 
     /// Adds those of the next events. One thread alone does that.
@@ -97,7 +112,11 @@ impl Positions {
 
     /// Where the event with this index is, which must be one of those that are there.
     pub(super) fn get(&self, index: u64) -> io::Result<Position> {
-        Ok(self.range(index, 1)?[0])
+        let range = self.range(index, 1)?;
+        range
+            .first()
+            .copied()
+            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     /// Where events are, from this index on.
@@ -128,8 +147,9 @@ impl Positions {
         Ok((low < self.count() && self.get(low)? == position).then_some(low))
     }
 
-    /// Makes the header vouch for what is there, when that is much or somebody wants it. It waits for the disk.
-    pub(super) fn vouch(&self, in_any_case: bool) -> io::Result<()> {
+    /// Makes the header vouch for what is there, when that is much or somebody wants it. The last event has this id.
+    /// It waits for the disk.
+    pub(super) fn vouch(&self, last_id: Uuid, in_any_case: bool) -> io::Result<()> {
         let count = self.count();
         let vouched = self.vouched.load(Ordering::Relaxed);
         if count == vouched || (!in_any_case && count - vouched < VOUCH_EVERY) {
@@ -137,13 +157,17 @@ impl Positions {
         }
         let _vouching = self.vouching.lock().unwrap_or_else(PoisonError::into_inner);
         self.file.sync_data()?;
-        self.file.write_all_at(&count.to_le_bytes(), 40)?;
+        // In one piece, so that they are of one moment.
+        let mut vouched = [0; 24];
+        vouched[..8].copy_from_slice(&count.to_le_bytes());
+        vouched[8..].copy_from_slice(last_id.as_bytes());
+        self.file.write_all_at(&vouched, 40)?;
         self.vouched.store(count, Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// The kind of file, the log that it belongs to, and how many records it has.
+/// The kind of file, the log that it belongs to, and how many records it has; the id of the last event follows.
 fn header_of(prefix: &str, count: u64) -> [u8; HEADER_BYTES as usize] {
     use sha2::{Digest, Sha256};
     let mut header = [0; HEADER_BYTES as usize];
@@ -151,6 +175,11 @@ fn header_of(prefix: &str, count: u64) -> [u8; HEADER_BYTES as usize] {
     header[8..40].copy_from_slice(&Sha256::digest(prefix));
     header[40..48].copy_from_slice(&count.to_le_bytes());
     header
+}
+
+/// Whether one is at least as far as the other.
+pub(super) fn reaches(one: Option<Position>, other: Option<Position>) -> bool {
+    one.map_or((0, 0), order) >= other.map_or((0, 0), order)
 }
 
 /// Positions as they follow one another.
@@ -172,7 +201,7 @@ struct Unnamed {
 
 impl Unnamed {
     fn beside(path: &Path) -> io::Result<Self> {
-        let name: PathBuf = path.with_extension(format!("{}.copy", uuid::Uuid::now_v7()));
+        let name: PathBuf = path.with_extension(format!("{}.copy", Uuid::now_v7()));
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -187,6 +216,8 @@ impl Unnamed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ID: Uuid = Uuid::from_u128(7);
 
     fn at(commit: u64) -> Position {
         Position {
@@ -220,12 +251,12 @@ mod tests {
         let (_folder, path) = folder();
         let positions = Positions::open(&path, "grantlog.").unwrap();
         positions.append(&[at(1), at(2)]).unwrap();
-        positions.vouch(true).unwrap();
+        positions.vouch(ID, true).unwrap();
         positions.append(&[at(3)]).unwrap();
-        positions.vouch(false).unwrap();
+        positions.vouch(ID, false).unwrap();
         drop(positions);
         let again = Positions::open(&path, "grantlog.").unwrap();
-        assert_eq!(again.count(), 2);
+        assert_eq!((again.count(), again.last_id()), (2, Some(ID)));
         again.append(&[at(4)]).unwrap();
         assert_eq!(again.get(2).unwrap(), at(4));
     }
@@ -235,7 +266,7 @@ mod tests {
         let (_folder, path) = folder();
         let positions = Positions::open(&path, "grantlog.").unwrap();
         positions.append(&[at(1)]).unwrap();
-        positions.vouch(true).unwrap();
+        positions.vouch(ID, true).unwrap();
         drop(positions);
         assert_eq!(Positions::open(&path, "other.").unwrap().count(), 0);
         std::fs::write(&path, b"nonsense").unwrap();
@@ -247,10 +278,10 @@ mod tests {
         let (folder, path) = folder();
         let positions = Positions::open(&path, "grantlog.").unwrap();
         positions.append(&[at(1)]).unwrap();
-        positions.vouch(true).unwrap();
+        positions.vouch(ID, true).unwrap();
         let copy = Positions::copy_of(&path, "grantlog.").unwrap();
         copy.append(&[at(2)]).unwrap();
-        copy.vouch(true).unwrap();
+        copy.vouch(ID, true).unwrap();
         assert_eq!((copy.count(), positions.count()), (2, 1));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(

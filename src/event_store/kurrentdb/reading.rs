@@ -29,6 +29,30 @@ const MAX_GAP: u64 = 16;
 /// Events that the server looks at before it says how far it is, when none of them is of this log.
 pub(super) const FILTER_WINDOW: u32 = 4_096;
 
+/// Why events could not be read.
+#[derive(Debug, Clone)]
+pub(super) enum Unread {
+    /// The cluster answers, and does not have this event where it was.
+    Missing(u64),
+    /// The cluster could not be asked.
+    Failed(String),
+}
+
+impl From<Unread> for ReadError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Missing(index) => missing(index),
+            Unread::Failed(why) => Self(why),
+        }
+    }
+}
+
+impl From<ReadError> for Unread {
+    fn from(ReadError(why): ReadError) -> Self {
+        Self::Failed(why)
+    }
+}
+
 /// Reads the log.
 pub(super) struct Reading {
     log: Arc<Log>,
@@ -46,7 +70,7 @@ impl Reading {
     }
 
     /// The events with these indexes, which the log must have.
-    pub(super) async fn range(&self, first: u64, end: u64) -> Result<Vec<StoredEvent>, ReadError> {
+    pub(super) async fn range(&self, first: u64, end: u64) -> Result<Vec<StoredEvent>, Unread> {
         let count = usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX);
         if count == 0 {
             return Ok(Vec::new());
@@ -64,12 +88,12 @@ impl Reading {
             .zip(first..)
             .map(|((event, position), index)| match event.position == *position {
                 true => Ok(stored(&event, index)),
-                false => Err(missing(index)),
+                false => Err(Unread::Missing(index)),
             })
             .collect::<Result<Vec<_>, _>>()
             .and_then(|events| match events.len() == count {
                 true => Ok(events),
-                false => Err(missing(first + events.len() as u64)),
+                false => Err(Unread::Missing(first + events.len() as u64)),
             })
     }
 
@@ -87,7 +111,7 @@ impl Reading {
         }
         let runs = runs(indexes);
         let mut found: Vec<StoredEvent> = stream::iter(runs)
-            .map(|(first, end)| self.range(first, end))
+            .map(|(first, end)| async move { self.range(first, end).await.map_err(ReadError::from) })
             .buffered(MAX_READS)
             .try_concat()
             .await?;
@@ -156,7 +180,8 @@ impl Reading {
         }
     }
 
-    /// Where an append is whose events have these ids and begin at this revision; `None` when no append was so.
+    /// Where an append is whose events have these ids and begin at this revision; `None` when the events are there and
+    /// no append was so. An error while they are not there, or this node has not read them.
     pub(super) async fn find_append(
         &self,
         stream: &str,
@@ -166,37 +191,63 @@ impl Reading {
         let events = self
             .tried(|client| self.events_of(client, stream, first_revision, ids.len()))
             .await?;
-        let is_it = events.len() == ids.len()
-            && events.iter().zip(ids).enumerate().all(|(at, (event, id))| {
-                let together = Together { at, of: ids.len() };
-                event.id == *id && Together::of(event) == together
-            });
-        let (true, Some(first), Some(last)) = (is_it, events.first(), events.last()) else {
-            return Ok(None);
+        let are_there = events.len() == ids.len() && events.iter().zip(ids).all(|(event, id)| event.id == *id);
+        let (true, Some(first), Some(last)) = (are_there, events.first(), events.last()) else {
+            // A leader that is new may show less than was acknowledged.
+            return Err(ReadError("the events are not there yet".to_owned()));
         };
+        let is_one = events.iter().enumerate().all(|(at, event)| {
+            let together = Together { at, of: ids.len() };
+            Together::of(event) == together
+        });
+        if !is_one {
+            return Ok(None);
+        }
         match self.log.positions.find(first.position).map_err(failed)? {
             Some(index) => Ok(Some(appended(index, ids.len(), last.revision))),
             None => Err(ReadError("this node has not read it yet".to_owned())),
         }
     }
 
-    /// Where the newest event of the log is in the cluster, `None` when there is none.
-    pub(super) async fn newest(&self, deadline: Duration) -> Result<Option<Position>, CallError> {
+    /// Where the next event of this log is that this node has not read, `None` when it has read all. What there is of
+    /// others in `$all` is not looked at twice, so that this stays cheap beside a busy neighbour.
+    pub(super) async fn next_unread(&self, deadline: Duration) -> Result<Option<Position>, CallError> {
+        let (read, through) = (*self.log.position.borrow(), self.log.through());
+        let from = through.map_or(StreamPosition::Start, StreamPosition::Position);
+        let read = read.map_or((0, 0), order);
+        self.connections
+            .call(deadline, |client| async move {
+                // The event at the position that it begins with is one of them.
+                let options = self.of_all().forwards().position(from).max_count(2);
+                let mut reading = client.read_all(&options).await?;
+                while let Some(event) = reading.next().await? {
+                    let position = event.get_original_event().position;
+                    if order(position) > read {
+                        return Ok(Some(position));
+                    }
+                }
+                Ok(None)
+            })
+            .await
+    }
+
+    /// Where the newest event of all is in the cluster, whoever's it is.
+    pub(super) async fn end_of_all(&self, deadline: Duration) -> Result<Option<Position>, CallError> {
         let read = self.connections.call(deadline, |client| async move {
-            let options = self.of_all().backwards().position(StreamPosition::End).max_count(1);
+            let options = self.anything().backwards().position(StreamPosition::End).max_count(1);
             let mut reading = client.read_all(&options).await?;
             reading.next().await
         });
         Ok(read.await?.map(|event| event.get_original_event().position))
     }
 
-    /// Whether the cluster does not have this event any more where it was.
-    pub(super) async fn is_missing(&self, index: u64) -> bool {
-        let Ok(positions) = self.log.positions.range(index, 1) else {
-            return false;
-        };
-        let found = self.tried(|client| self.events_at(client, &positions)).await;
-        found.is_ok_and(|events| events.first().map(|event| event.position) != positions.first().copied())
+    /// Whether the cluster has the event with this index where it was, and it is the one with this id.
+    pub(super) async fn has(&self, index: u64, id: Option<Uuid>) -> Result<bool, ReadError> {
+        let positions = self.log.positions.range(index, 1).map_err(failed)?;
+        let found = self.tried(|client| self.events_at(client, &positions)).await?;
+        Ok(found.first().is_some_and(|event| {
+            Some(event.position) == positions.first().copied() && id.is_none_or(|id| id == event.id)
+        }))
     }
 
     /// What selects the events of this log.
@@ -281,7 +332,11 @@ impl Reading {
     }
 
     fn of_all(&self) -> ReadAllOptions {
-        let options = ReadAllOptions::default().filter(self.filter()).deadline(READ_DEADLINE);
+        self.anything().filter(self.filter())
+    }
+
+    fn anything(&self) -> ReadAllOptions {
+        let options = ReadAllOptions::default().deadline(READ_DEADLINE);
         match self.connections.authentication() {
             Some(authentication) => options.authenticated(authentication.clone()),
             None => options,
@@ -312,7 +367,9 @@ fn runs(indexes: &[u64]) -> Vec<(u64, u64)> {
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for index in sorted {
         match runs.last_mut() {
-            Some((_, end)) if index <= *end + MAX_GAP => *end = (*end).max(index + 1),
+            Some((first, end)) if index <= *end + MAX_GAP && index - *first < MAX_EVENTS_PER_READ as u64 => {
+                *end = (*end).max(index + 1);
+            }
             _ => runs.push((index, index + 1)),
         }
     }
@@ -339,5 +396,11 @@ mod tests {
         assert_eq!(runs(&[7]), [(7, 8)]);
         assert_eq!(runs(&[20, 3, 4, 3, 1_000]), [(3, 21), (1_000, 1_001)]);
         assert_eq!(runs(&[0, 17, 35]), [(0, 18), (35, 36)]);
+        let far_apart: Vec<u64> = (0..4_096).map(|number| number * 17).collect();
+        assert!(
+            runs(&far_apart)
+                .iter()
+                .all(|(first, end)| end - first <= MAX_EVENTS_PER_READ as u64)
+        );
     }
 }

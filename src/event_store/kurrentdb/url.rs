@@ -3,8 +3,10 @@
 
 use eventstore::{Authentication, ClientSettings, Credentials};
 use percent_encoding::percent_decode_str;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use url::form_urlencoded;
 
 /// The port that a host has when the URL names none.
@@ -69,7 +71,9 @@ impl KurrentDbUrl {
         let (user, hosts) = match place.rsplit_once('@') {
             None => (None, place),
             Some((user, hosts)) => match user.split_once(':') {
-                Some((name, password)) if !name.is_empty() => (Some((name.to_owned(), password.to_owned())), hosts),
+                Some((name, password)) if !name.is_empty() && is_encoded(name) && is_encoded(password) => {
+                    (Some((name.to_owned(), password.to_owned())), hosts)
+                }
                 _ => return invalid("before the @ it must have user:password, each percent-encoded"),
             },
         };
@@ -99,12 +103,19 @@ impl KurrentDbUrl {
         self.parameter("tls").is_none_or(|tls| tls == "true")
     }
 
-    /// The files that it names; they are read when a connection is made.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        ["tlsCAFile", "userCertFile", "userKeyFile"]
-            .into_iter()
-            .filter_map(|name| self.parameter(name))
-            .map(Path::new)
+    /// That the files which it names can be read and hold what they should. The client would say nothing, or panic.
+    pub(super) fn check_files(&self) -> Result<(), (PathBuf, String)> {
+        for (parameter, is_key) in [("tlsCAFile", false), ("userCertFile", false), ("userKeyFile", true)] {
+            let Some(path) = self.parameter(parameter).map(Path::new) else {
+                continue;
+            };
+            let checked = match is_key {
+                true => PrivateKeyDer::from_pem_file(path).map(drop),
+                false => certificates(path),
+            };
+            checked.map_err(|error| (path.to_owned(), format!("it is no {parameter}: {error}")))?;
+        }
+        Ok(())
     }
 
     /// What the client is made with. It is always the leader that is asked: nobody else knows what is committed.
@@ -164,6 +175,20 @@ impl KurrentDbUrl {
                 }
             })
     }
+}
+
+/// At least one certificate, and none that is broken.
+fn certificates(path: &Path) -> Result<(), pem::Error> {
+    let found = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
+    match found.is_empty() {
+        true => Err(pem::Error::NoItemsFound),
+        false => Ok(()),
+    }
+}
+
+/// RFC 3986 §3.2.1: what else a URL is made of would be taken for that.
+fn is_encoded(text: &str) -> bool {
+    !text.contains(['/', '?', '#', ',', '@', ':', '[', ']', '\\'])
 }
 
 fn host(text: &str) -> Result<(String, u16), InvalidKurrentDbUrl> {
@@ -257,6 +282,9 @@ mod tests {
             ("kurrentdb://h:99999", "host:port"),
             ("kurrentdb://h/path", "host:port"),
             ("kurrentdb://user@h", "user:password"),
+            ("kurrentdb://svc:/hush@h:1", "percent-encoded"),
+            ("kurrentdb://svc:12/hush@h", "percent-encoded"),
+            ("kurrentdb://svc:12#x@db:2113", "percent-encoded"),
             ("kurrentdb://h?tls=yes", "true or false"),
             ("kurrentdb://h?tlsVerifyCert=false", "tlsCAFile"),
             ("kurrentdb://h?nodePreference=follower", "leader"),
