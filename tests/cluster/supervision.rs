@@ -397,9 +397,11 @@ async fn positions_of_another_log_are_not_believed() {
             let append = one("stream", ExpectedRevision::Any, event(bytes));
             writer.append_to_stream(append).await.unwrap();
         }
-        let refused = KurrentDbEventStore::open(folder.options(&other.connection_string()))
-            .await
-            .err();
+        let options = KurrentDbOptions {
+            connect_timeout: Duration::from_secs(1),
+            ..folder.options(&other.connection_string())
+        };
+        let refused = KurrentDbEventStore::open(options).await.err();
         let refused = refused.unwrap_or_else(|| panic!("a log of {events} events was taken for the one of 10"));
         assert!(matches!(refused, OpenError::AnotherLog { .. }), "{refused}");
     }

@@ -20,8 +20,8 @@ use tonic::Code;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// A call that had less time than this and did not make it may have been good.
 const JUDGING_DEADLINE: Duration = Duration::from_secs(1);
-/// The longest pause before a client is made.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause before a client is made: a small part of what the shortest call has.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Makes clients, one at a time.
 pub(super) struct Connections {
