@@ -294,6 +294,19 @@ impl Service {
         })
     }
 
+    /// Waits until the state has all that the log had before. Whoever commands may know what another node has answered
+    /// meanwhile: that there is nothing to do, or no such thing, must not be said of a state from before that.
+    async fn state_of_now(&self) -> Result<(), ServiceError> {
+        if let Some(reason) = self.store.cut_off() {
+            return Err(ServiceError::CutOff(reason));
+        }
+        let Some(last) = self.store.log_size().checked_sub(1) else {
+            return Ok(());
+        };
+        let reached = self.live.reached(last).await;
+        reached.map_err(|late| ServiceError::Busy(format!("{late}, so it was not done")))
+    }
+
     /// Whether the service can do its work.
     pub fn readiness(&self) -> Readiness {
         let mut reasons = Vec::from_iter(self.out_of_date());
