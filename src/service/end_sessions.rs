@@ -27,9 +27,14 @@ const TURN_SECONDS: i64 = 10;
 const MAX_TURNS: usize = 64;
 
 impl Service {
-    /// Records the end of sessions whose time is over, wherever the server was when it came.
+    /// Records the end of sessions whose time is over, wherever the server was when it came. On an old state they may
+    /// seem to be over that others have used, or ended: then it is for later.
     pub async fn end_sessions_that_are_over(&self) -> Result<(), ServiceError> {
         self.sessions.forget(self.live.position());
+        if self.out_of_date().is_some() {
+            return Ok(());
+        }
+        self.state_of_now().await?;
         loop {
             let circumstances = Circumstances::of_system();
             let over = {
