@@ -322,6 +322,16 @@ def test_nginx_finds_the_nodes_and_sends_the_trail_to_those_that_have_it():
             assert [known[name] for name in names] == [address(node, network) for node in of_role], upstream
 
 
+def test_nginx_sends_reported_calls_to_the_node_that_finds_their_tokens_at_once():
+    [upstream] = re.findall(r"location = /audit/api-calls \{\s*proxy_pass http://(\w+);", NGINX_CONF)
+    [servers] = re.findall(rf"upstream {upstream} \{{(.*?)\}}", NGINX_CONF, re.DOTALL)
+    [first, *others] = re.findall(r"server ([\w-]+):(.*?);", servers)
+    for of_role in (NODES, CLUSTER_NODES):
+        node = dict(zip(NODES, of_role))[first[0]]
+        assert "audit" in json.loads(environment(node)["GRANTLOG__NODE__ROLES"])
+    assert others and all(line.endswith(" backup") for _, line in others)
+
+
 def test_nginx_drops_idle_connections_before_the_nodes_do():
     kept = {int(seconds) for seconds in re.findall(r"keepalive_timeout (\d+)s", NGINX_CONF)}
     assert max(kept) < CONFIG["server"]["keep_alive_seconds"]
