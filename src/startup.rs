@@ -313,7 +313,7 @@ pub async fn migrate(
             ServeError::Part(format!("{side}: {error}. No server may run on either log while it is copied").into())
         }
     };
-    if from == to {
+    if is_one_log(from, to) {
         return Err(ServeError::Part("--from and --to name the same log".into()));
     }
     let is_needed = [from, to]
@@ -343,6 +343,25 @@ pub async fn migrate(
     source.close().await;
     target.close().await;
     migrated.map_err(ServeError::part)
+}
+
+/// Whether both name one log, as far as the names tell: streams have the same prefix in both, so two lists that share a
+/// host do, in whatever order and with whatever scheme or user.
+fn is_one_log(one: &StoreLocation, other: &StoreLocation) -> bool {
+    match (one, other) {
+        (StoreLocation::KurrentDb(one), StoreLocation::KurrentDb(other)) => {
+            let (one, other) = (hosts(one), hosts(other));
+            one.iter().any(|host| other.contains(host))
+        }
+        _ => one == other,
+    }
+}
+
+/// `host:port` of each, of the URL as it is shown: `scheme://***:***@host:port,host:port`.
+fn hosts(url: &KurrentDbUrl) -> Vec<String> {
+    let shown = url.to_string();
+    let hosts = shown.rsplit(['/', '@']).next().unwrap_or_default();
+    hosts.split(',').map(str::to_ascii_lowercase).collect()
 }
 
 /// Opens a log that nobody else is to write to meanwhile, and says how it treats appends. Its bounds are not those of

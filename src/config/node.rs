@@ -168,7 +168,7 @@ impl StoreTraits {
     ) {
         if self.is_shared && matches!(master_key, MasterKeySource::DataFolder(_)) {
             let message = "all nodes on this store need the same master key, and one that each made for itself would not \
-                           be: make it once (`grantlog key master > master.key`), and give it to each of them by \
+                           be: make it once (`(umask 077; grantlog key master > master.key)`), and give it to each of them by \
                            keys.master_key_file or GRANTLOG__KEYS__MASTER_KEY";
             settings.contradiction(origins.store.clone(), message.to_owned());
         }
@@ -265,7 +265,8 @@ mod tests {
         let of_folder = MasterKeySource::DataFolder(PathBuf::from("data/master.key"));
         let error = checked(SHARED, &of_folder, (false, false));
         assert!(
-            error.contains("`grantlog key master > master.key`") && error.contains("GRANTLOG__KEYS__MASTER_KEY"),
+            error.contains("`(umask 077; grantlog key master > master.key)`")
+                && error.contains("GRANTLOG__KEYS__MASTER_KEY"),
             "{error}"
         );
         let of_file = MasterKeySource::File(PathBuf::from("/run/secrets/master.key"));
