@@ -39,6 +39,8 @@ async fn a_node_for_tokens_alone_keeps_nothing_for_auditors_and_says_who_does() 
         "/audit/retention",
         "/checkpoint",
         "/tile/0/000",
+        "/%61udit/events",
+        "/ti%6ce/0/000",
     ] {
         assert_is_for_another(&ask(&server, Method::GET, path).await, "audit", path);
     }
@@ -122,6 +124,9 @@ async fn a_node_for_the_trail_alone_answers_auditors_and_leaves_tokens_and_chang
         (Method::GET, "/verify"),
         (Method::POST, "/admin/applications"),
         (Method::POST, "/audit/api-calls"),
+        (Method::POST, "/%63onnect/token"),
+        (Method::POST, "/%61dmin/applications"),
+        (Method::POST, "/audit/api%2Dcalls"),
     ] {
         assert_is_for_another(&ask(&server, method, path).await, "token", path);
     }
