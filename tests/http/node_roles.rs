@@ -181,6 +181,24 @@ async fn a_first_secret_that_was_kept_becomes_the_profile_only_when_the_log_has_
     Administrator::of(&server).await;
 }
 
+#[tokio::test]
+async fn a_first_secret_that_was_kept_is_registered_when_the_log_has_none() {
+    let (folder, of_another) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = start(of_another.path(), "");
+    let kept = std::fs::read_to_string(server.data_dir.join("admin.json")).unwrap();
+    assert!(server.stop().success());
+    // As after a start whose registration did not come to an end.
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("admin.json.unproven"), &kept).unwrap();
+    let server = start(folder.path(), "");
+    let secret = |text: &str| serde_json::from_str::<Value>(text).unwrap()["client_secret"].clone();
+    let profile = std::fs::read_to_string(server.data_dir.join("admin.json")).unwrap();
+    assert_eq!(secret(&profile), secret(&kept));
+    assert!(!data.join("admin.json.unproven").exists());
+    Administrator::of(&server).await;
+}
+
 #[test]
 fn a_server_whose_master_key_did_not_seal_the_signing_keys_does_not_start_and_says_why() {
     let folder = tempfile::tempdir().unwrap();
