@@ -20,8 +20,9 @@ use tonic::Code;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// A call that had less time than this and did not make it may have been good.
 const JUDGING_DEADLINE: Duration = Duration::from_secs(1);
-/// The longest pause before a client is made.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause before a client is made: whoever asks must have time left to connect, which may be a second in
+/// all (`store.max_staleness_seconds`).
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Makes clients, one at a time.
 pub(super) struct Connections {
@@ -136,12 +137,13 @@ impl Connections {
             number = connected.number;
             call(connected.client).await.map_err(|error| self.judge(error))
         });
-        let outcome = outcome
-            .await
-            .unwrap_or_else(|_| Err(CallError::Broken(format!("no answer within {deadline:?}"))));
+        let (outcome, is_late) = match outcome.await {
+            Ok(outcome) => (outcome, false),
+            Err(_) => (Err(CallError::Broken(format!("no answer within {deadline:?}"))), true),
+        };
         match &outcome {
             // Whoever has hardly any time left says nothing about the connection that others use.
-            Err(CallError::Broken(_)) if deadline < JUDGING_DEADLINE => {}
+            Err(CallError::Broken(_)) if is_late && deadline < JUDGING_DEADLINE => {}
             Err(CallError::Broken(why)) => self.discard(number, why).await,
             Ok(_) | Err(CallError::Refused(_)) => self.went_well(number),
         }
