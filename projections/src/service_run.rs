@@ -72,10 +72,9 @@ impl ServiceRun {
         self.running.iter().any(|running| running.as_ref() == node)
     }
 
-    /// How many nodes are up, with the one that has no name.
-    #[allow(clippy::len_without_is_empty)] // nobody asks that
-    pub fn len(&self) -> usize {
-        self.running.len()
+    /// The nodes that are up, with the one that has no name, those that started longest ago first.
+    pub fn running(&self) -> impl Iterator<Item = Option<&NodeName>> {
+        self.running.iter().map(Option::as_ref)
     }
 
     /// The nodes that have names and are up, those that started longest ago first.

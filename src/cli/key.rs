@@ -49,7 +49,7 @@ Examples:
 
 const MASTER_EXAMPLES: &str = "\
 Examples:
-  grantlog key master > master.key && chmod 600 master.key
+  (umask 077; grantlog key master > master.key)
 
 Every node on one log gets the same one, by keys.master_key_file or
 GRANTLOG__KEYS__MASTER_KEY.";

@@ -22,6 +22,8 @@ other users of the machine cannot see.
 Examples:
   grantlog migrate --data-dir /var/lib/grantlog --from sqlite \\
       --to sqlite:/mnt/new/events.db
+  grantlog migrate --config grantlog.toml --from sqlite \\
+      --to 'kurrentdb://db1:2113?tls=true'
   grantlog migrate --config grantlog.toml --from sqlite:old/events.db \\
       --to sqlite:new/events.db --json";
 

@@ -420,6 +420,7 @@ mod tests {
             let line = line.strip_prefix("  ")?;
             Some(
                 line.strip_prefix("TOKEN=$(")
+                    .or_else(|| line.strip_prefix("(umask 077; "))
                     .and_then(|line| line.strip_suffix(')'))
                     .unwrap_or(line),
             )

@@ -135,7 +135,7 @@ impl Config {
         let gateway = gateway::read(&mut settings);
         let removes = (retention.log_after.is_some(), retention.log_max_bytes.is_some());
         traits.check(&mut settings, origins, &keys.master_key, removes);
-        node.check(&mut settings, &forwarding);
+        node.check(&mut settings, traits, &forwarding, &retention);
         let effective = settings.finish()?;
         Ok(Config {
             data_dir,

@@ -1,7 +1,7 @@
 //! `[node]`, and what has to hold where several nodes share one log.
 
 use super::settings::{Accepted, Settings};
-use super::{MasterKeySource, Origin, StoreLocation};
+use super::{MasterKeySource, Origin, RetentionConfig, StoreLocation};
 use crate::forwarding::SinkSettings;
 use grantlog_projections::values::NodeName;
 use std::fmt;
@@ -87,7 +87,19 @@ impl NodeConfig {
     }
 
     /// What is set for a role that the node does not have would silently not hold.
-    pub(super) fn check(&self, settings: &mut Settings, sinks: &[SinkSettings]) {
+    pub(super) fn check(
+        &self,
+        settings: &mut Settings,
+        store: StoreTraits,
+        sinks: &[SinkSettings],
+        retention: &RetentionConfig,
+    ) {
+        let is_alone = !store.is_shared;
+        if !self.roles.audit && is_alone && *retention != RetentionConfig::default() {
+            let message = "[retention] is the work of the role \"audit\", which node.roles does not name, and no other \
+                           node has this log: add the role, or leave retention out";
+            settings.contradiction(Origin::Default, message.to_owned());
+        }
         if !self.roles.audit && !sinks.is_empty() {
             let message = "[[forwarding]] is the work of the role \"audit\", which node.roles does not name: leave the \
                            sinks to one node that has it";
@@ -156,7 +168,7 @@ impl StoreTraits {
     ) {
         if self.is_shared && matches!(master_key, MasterKeySource::DataFolder(_)) {
             let message = "all nodes on this store need the same master key, and one that each made for itself would not \
-                           be: make it once (`grantlog key master > master.key`), and give it to each of them by \
+                           be: make it once (`(umask 077; grantlog key master > master.key)`), and give it to each of them by \
                            keys.master_key_file or GRANTLOG__KEYS__MASTER_KEY";
             settings.contradiction(origins.store.clone(), message.to_owned());
         }
@@ -253,7 +265,8 @@ mod tests {
         let of_folder = MasterKeySource::DataFolder(PathBuf::from("data/master.key"));
         let error = checked(SHARED, &of_folder, (false, false));
         assert!(
-            error.contains("`grantlog key master > master.key`") && error.contains("GRANTLOG__KEYS__MASTER_KEY"),
+            error.contains("`(umask 077; grantlog key master > master.key)`")
+                && error.contains("GRANTLOG__KEYS__MASTER_KEY"),
             "{error}"
         );
         let of_file = MasterKeySource::File(PathBuf::from("/run/secrets/master.key"));
@@ -270,6 +283,22 @@ mod tests {
             assert!(error.contains(&format!("{key} removes events")), "{error}");
         }
         assert!(error.contains("retention.index_days"), "{error}");
+    }
+
+    #[test]
+    fn a_log_without_other_nodes_is_given_up_by_its_own_or_not_at_all() {
+        for rule in [
+            "log_days = 400",
+            "log_max_bytes = 9_000_000_000",
+            "index_days = 90",
+            "index_max_bytes = 9_000_000_000",
+        ] {
+            let config = |roles: &str| load(&format!("node.roles = [{roles}]\nretention.{rule}\n"));
+            let error = config("\"token\"").unwrap_err().to_string();
+            assert!(error.contains("no other node has this log"), "{error}");
+            config("\"token\", \"audit\"").unwrap();
+        }
+        load("node.roles = [\"token\"]\n").unwrap();
     }
 
     #[test]

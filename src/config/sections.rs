@@ -190,7 +190,7 @@ pub struct TransparencyConfig {
 }
 
 /// `[retention]`. Nothing is given up by default.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RetentionConfig {
     /// Searches find what is not older than this.
     pub index_after: Option<Duration>,

@@ -100,8 +100,14 @@ impl LogKey {
 
     /// The same, but of the master key: whoever has that and the name gets this key, so that all nodes sign as one log.
     pub fn derive(path: &Path, master: &MasterKey, name: &str) -> Result<Self, LogKeyError> {
-        let seed = master.derive(&format!("{SEALED_AS}\n{name}"))?;
+        let seed = derived_seed(master, name)?;
         Self::of_seed(path, master, name, &seed)
+    }
+
+    /// Whether it is the one that everybody with the master key derives for its name.
+    pub fn is_derived_from(&self, master: &MasterKey) -> Result<bool, LogKeyError> {
+        let seed = derived_seed(master, &self.public.name)?;
+        Ok(Ed25519KeyPair::from_seed_and_public_key(seed.as_slice(), &self.public.public_key).is_ok())
     }
 
     fn of_seed(path: &Path, master: &MasterKey, name: &str, seed: &[u8; 32]) -> Result<Self, LogKeyError> {
@@ -142,6 +148,10 @@ impl fmt::Debug for LogKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("LogKey").field(&self.public).finish()
     }
+}
+
+fn derived_seed(master: &MasterKey, name: &str) -> Result<Zeroizing<[u8; 32]>, NoRandomness> {
+    master.derive(&format!("{SEALED_AS}\n{name}"))
 }
 
 fn read(path: &Path) -> Result<(PublicLogKey, String), LogKeyError> {
@@ -239,6 +249,9 @@ mod tests {
         let same = LogKey::derive(&path("same"), &master, NAME).unwrap();
         assert_eq!((one.public(), one.sign("text")), (same.public(), same.sign("text")));
         assert_eq!(LogKey::load(&path("one"), &master).unwrap().public(), one.public());
+        assert!(one.is_derived_from(&master).unwrap() && !one.is_derived_from(&other).unwrap());
+        let random = LogKey::create(&path("random"), &master, NAME).unwrap();
+        assert!(!random.is_derived_from(&master).unwrap());
         let renamed = LogKey::derive(&path("renamed"), &master, "other.example.com/audit").unwrap();
         let of_other = LogKey::derive(&path("of_other"), &other, NAME).unwrap();
         for different in [renamed, of_other] {

@@ -53,6 +53,8 @@ const LONGEST_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// A subscription that does not come to where the cluster was within this time, nor any nearer, is begun anew.
 const STALL: Duration = Duration::from_secs(1);
+/// A server that is being started may know no user for a moment.
+const DENIED_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks of a start at how far it is.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(10);
 /// How often a start that takes long says so.
@@ -295,7 +297,12 @@ impl KurrentDbEventStore {
                     (unreachable, why)
                 }
             };
-            if began.elapsed() >= options.connect_timeout {
+            let patience = match error {
+                OpenError::AccessDenied { .. } => DENIED_PATIENCE.min(options.connect_timeout),
+                OpenError::AnotherLog { .. } => LOST_PATIENCE.min(options.connect_timeout),
+                _ => options.connect_timeout,
+            };
+            if began.elapsed() >= patience {
                 return Err(error);
             }
             tracing::debug!(why, "the KurrentDB is asked again");

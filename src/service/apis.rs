@@ -26,6 +26,7 @@ impl Service {
     ) -> Result<Arc<Api>, ServiceError> {
         let fact = apis::register(audience, attributes)?;
         let id = fact.api_id;
+        self.state_of_now().await?;
         let is_new = self.snapshot().directory.api(id).is_none();
         if let Some(algorithm) = fact.signing_alg.filter(|_| is_new) {
             self.provide_key(algorithm, actor, circumstances).await?;
@@ -76,6 +77,7 @@ impl Service {
         let decide = |api: &Api| {
             Ok(apis::change(policy, api, patch.clone(), expected_revision, reason.clone())?.map(Event::from))
         };
+        self.state_of_now().await?;
         // Only a change that will be made needs a key.
         if let (Some(Some(algorithm)), Some(_)) = (patch.signing_alg, decide(&*self.api(id)?)?) {
             self.provide_key(algorithm, actor, circumstances).await?;
@@ -112,6 +114,7 @@ impl Service {
         circumstances: &Circumstances,
         decide: impl Fn(&Api) -> Result<Option<Event>, CommandRefused>,
     ) -> Result<(), ServiceError> {
+        self.state_of_now().await?;
         for _ in 0..MAX_ATTEMPTS {
             let api = self.api(id)?;
             let Some(fact) = decide(&api)? else { return Ok(()) };

@@ -122,6 +122,7 @@ impl Service {
             is_enabled: registration.is_enabled,
             secret: issued,
         };
+        self.state_of_now().await?;
         let fact = applications::register(&self.snapshot().directory, &self.settings.policy, command)?;
         by.authority.check(&fact.scope)?;
         let id = fact.application_id;
@@ -372,6 +373,7 @@ impl Service {
         circumstances: &Circumstances,
         decide: impl Fn(&TrustedApplication) -> Result<Option<Event>, CommandRefused>,
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
+        self.state_of_now().await?;
         for _ in 0..MAX_ATTEMPTS {
             let application = self.application(id)?;
             let Some(fact) = decide(&application)? else {

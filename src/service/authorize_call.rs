@@ -379,7 +379,7 @@ impl Service {
                     let mut facts: Vec<Event> = Vec::with_capacity(3);
                     // Its end is this node's to record, or another's which has not come to it yet.
                     if let Some((over, end)) = &beginning.over
-                        && self.is_to_be_ended_here(over, circumstances.now)
+                        && self.is_to_be_ended_here(over, &self.turns(), circumstances.now)
                     {
                         facts.push(ended_fact(over, *end).into());
                     }

@@ -27,14 +27,20 @@ const TURN_SECONDS: i64 = 10;
 const MAX_TURNS: usize = 64;
 
 impl Service {
-    /// Records the end of sessions whose time is over, wherever the server was when it came.
+    /// Records the end of sessions whose time is over, wherever the server was when it came. On an old state they may
+    /// seem to be over that others have used, or ended: then it is for later.
     pub async fn end_sessions_that_are_over(&self) -> Result<(), ServiceError> {
         self.sessions.forget(self.live.position());
+        if self.out_of_date().is_some() {
+            return Ok(());
+        }
+        self.state_of_now().await?;
         loop {
             let circumstances = Circumstances::of_system();
             let over = {
                 let sessions = &self.snapshot().sessions;
-                let is_ours = |session: &Session| self.is_to_be_ended_here(session, circumstances.now);
+                let turns = self.turns();
+                let is_ours = |session: &Session| self.is_to_be_ended_here(session, &turns, circumstances.now);
                 self.settings
                     .sessions
                     .over(sessions, circumstances.now, MAX_ENDS, is_ours)
@@ -51,14 +57,17 @@ impl Service {
     }
 
     /// Whether the end of a session that is over by then is this node's to record.
-    pub(super) fn is_to_be_ended_here(&self, session: &Session, now: Timestamp) -> bool {
-        let node = self.settings.node.as_ref();
-        if session.node.as_ref() == node {
+    pub(super) fn is_to_be_ended_here(&self, session: &Session, turns: &Turns, now: Timestamp) -> bool {
+        if session.node.as_ref() == self.settings.node.as_ref() {
             return true;
         }
         let (over_at, _) = self.settings.sessions.next_end_of(session);
-        let run = &self.snapshot().service_run;
-        now >= over_at.plus_seconds(wait_of(session, node, run))
+        now >= over_at.plus_seconds(GRACE_SECONDS) && now >= over_at.plus_seconds(turns.wait_of(session))
+    }
+
+    /// The turns of the nodes that are up.
+    pub(super) fn turns(&self) -> Turns {
+        Turns::of(self.settings.node.as_ref(), &self.snapshot().service_run)
     }
 
     /// Ends the sessions of tokens that open nothing any more: all of an application's, but for those of tokens that
@@ -161,22 +170,51 @@ impl Service {
     }
 }
 
-/// How long a node waits after the end of a session that another has begun before it records that end itself. All nodes
-/// that are up get different turns, by an order of them that is another one for each session: no two do it at once, and
-/// no node has to do it for all.
-fn wait_of(session: &Session, node: Option<&NodeName>, run: &ServiceRun) -> i64 {
-    let rank = |node: &NodeName| -> [u8; 32] {
-        let digest = Sha256::new().chain_update(session.id).chain_update(node.as_str());
-        digest.finalize().into()
-    };
-    let own = node.map(rank);
-    let before = run
-        .running_nodes()
-        .filter(|other| Some(*other) != node && Some(*other) != session.node.as_ref())
-        .filter(|other| Some(rank(other)) < own)
-        .count();
-    let turn = i64::try_from(before % MAX_TURNS).unwrap_or(0);
-    GRACE_SECONDS + turn * TURN_SECONDS
+/// Who ends the sessions of nodes that are gone, and when: the names are hashed once for all sessions.
+pub(super) struct Turns {
+    own: Option<u64>,
+    others: Vec<(NodeName, u64)>,
+}
+
+impl Turns {
+    fn of(node: Option<&NodeName>, run: &ServiceRun) -> Self {
+        let others = run.running_nodes().filter(|other| Some(*other) != node);
+        Self {
+            own: node.map(number_of),
+            others: others.map(|other| (other.clone(), number_of(other))).collect(),
+        }
+    }
+
+    /// How long a node waits after the end of a session that another has begun before it records that end itself. All
+    /// nodes that are up get different turns, by an order of them that is another one for each session: no two do it at
+    /// once, and no node has to do it for all.
+    fn wait_of(&self, session: &Session) -> i64 {
+        let own = self.own.map(|own| place(own, session));
+        let before = self
+            .others
+            .iter()
+            .filter(|(other, _)| Some(other) != session.node.as_ref())
+            .filter(|(_, number)| Some(place(*number, session)) < own)
+            .count();
+        let turn = i64::try_from(before % MAX_TURNS).unwrap_or(0);
+        GRACE_SECONDS + turn * TURN_SECONDS
+    }
+}
+
+/// A number for the name that all nodes agree on.
+fn number_of(node: &NodeName) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = Sha256::digest(node.as_str()).into();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// The node's place among the others for this session: a bijection of the number, mixed with the session's random bits by
+/// the finalizer of SplitMix64 (Steele, Lea, Flood 2014).
+fn place(number: u64, session: &Session) -> u64 {
+    let (_, random) = session.id.as_u64_pair();
+    let mut mixed = number ^ random;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
@@ -246,7 +284,7 @@ mod tests {
             let session = session(id, name("gone"));
             let waits: Vec<i64> = ["a", "b", "c", "d"]
                 .iter()
-                .map(|node| wait_of(&session, name(node).as_ref(), &run))
+                .map(|node| Turns::of(name(node).as_ref(), &run).wait_of(&session))
                 .collect();
             let expected = [0, 1, 2, 3].map(|turn| GRACE_SECONDS + turn * TURN_SECONDS);
             let mut in_order = waits.clone();
@@ -260,6 +298,6 @@ mod tests {
     #[test]
     fn a_server_alone_takes_over_what_nodes_with_names_have_left() {
         let run = running(&["gone"]);
-        assert_eq!(wait_of(&session(1, name("gone")), None, &run), GRACE_SECONDS);
+        assert_eq!(Turns::of(None, &run).wait_of(&session(1, name("gone"))), GRACE_SECONDS);
     }
 }

@@ -153,6 +153,11 @@ impl LiveState {
         self.lag.is_too_long(self.position(), log_size, Instant::now)
     }
 
+    /// Folds what there is now: somebody waits for it and looks again.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
     /// Waits until the event at this index is folded: read your own writes.
     pub async fn reached(&self, index: u64) -> Result<(), NotReached> {
         let mut position = self.position.clone();
@@ -161,7 +166,7 @@ impl LiveState {
         }
         // From now on the state is behind, whoever looks next.
         self.is_too_old(index + 1);
-        self.hurry.notify_one();
+        self.hurry();
         let reached = position.wait_for(|position| *position > index);
         match tokio::time::timeout(REACH_TIMEOUT, reached).await {
             Ok(Ok(_)) => Ok(()),

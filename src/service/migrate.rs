@@ -149,6 +149,17 @@ pub enum MigrationError {
         /// Events that it holds.
         now: u64,
     },
+    /// Nobody knows whether something writes to a log.
+    #[error(
+        "the two logs were the same, but whether the {which} has grown since cannot be told: {reason}. Run the same \
+         command again"
+    )]
+    CutOff {
+        /// `source` or `target`.
+        which: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// Something else writes to the target.
     #[error(
         "event {index} came to stand at index {at} of the target, in its stream at revision {revision} instead of \
@@ -236,6 +247,13 @@ pub async fn migrate(
             })?
         }
     };
+    // Once more, for reading takes long: what a forgotten server wrote meanwhile would be in one log alone.
+    for (which, store) in [("source", source), ("target", target)] {
+        if let Some(reason) = store.cut_off() {
+            return Err(MigrationError::CutOff { which, reason });
+        }
+        has_not_grown(which, events, store.log_size())?;
+    }
     Ok(Migrated {
         events,
         found,

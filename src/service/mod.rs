@@ -6,6 +6,8 @@ pub mod snapshot;
 
 pub mod lag;
 
+mod coming_back;
+
 pub mod checkpoint;
 
 pub mod keys;
@@ -86,6 +88,7 @@ use crate::policy::retention::RetentionRules;
 use crate::policy::signing_keys::KeyRotation;
 use crate::policy::{CommandRefused, PolicySettings};
 use chrono::Utc;
+use coming_back::ComingBack;
 use grantlog_projections::values::{NodeName, Timestamp};
 use keys::Keys;
 use live_state::{LiveState, NotReached};
@@ -143,6 +146,7 @@ pub struct Service {
     metrics: Metrics,
     streams: Streams,
     retaining: retention::Progress,
+    coming_back: ComingBack,
 }
 
 /// Why a command of an administrator, or a reading of the trail, was not carried out.
@@ -250,6 +254,7 @@ impl Service {
             metrics,
             streams: Streams::new(),
             retaining: retention::Progress::default(),
+            coming_back: ComingBack::default(),
         }
     }
 
@@ -284,7 +289,7 @@ impl Service {
         if let Some(failure) = self.state_failure() {
             return Some(failure);
         }
-        if let Some(reason) = self.store.cut_off() {
+        if let Some(reason) = self.cut_off() {
             return Some(format!("this node is cut off from the event log: {reason}"));
         }
         let log_size = self.store.log_size();
@@ -292,6 +297,37 @@ impl Service {
             let state_through = self.live.position();
             format!("the projections have read {state_through} of {log_size} events and do not keep up")
         })
+    }
+
+    /// Why the state is from before what others may have decided, whoever else hears of the log again.
+    fn cut_off(&self) -> Option<String> {
+        if let Some(reason) = self.store.cut_off() {
+            self.coming_back.is_away();
+            return Some(reason);
+        }
+        // Asked for after that: it has what was missed.
+        let log_size = self.store.log_size();
+        if self.coming_back.is_back(log_size, || self.live.position()) {
+            return None;
+        }
+        self.live.hurry();
+        let state_through = self.live.position();
+        Some(format!(
+            "it was, and has read {state_through} of {log_size} events so far"
+        ))
+    }
+
+    /// Waits until the state has all that the log had before. Whoever commands may know what another node has answered
+    /// meanwhile: that there is nothing to do, or no such thing, must not be said of a state from before that.
+    async fn state_of_now(&self) -> Result<(), ServiceError> {
+        if let Some(reason) = self.store.cut_off() {
+            return Err(ServiceError::CutOff(reason));
+        }
+        let Some(last) = self.store.log_size().checked_sub(1) else {
+            return Ok(());
+        };
+        let reached = self.live.reached(last).await;
+        reached.map_err(|late| ServiceError::Busy(format!("{late}, so it was not done")))
     }
 
     /// Whether the service can do its work.

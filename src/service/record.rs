@@ -92,7 +92,7 @@ impl Service {
             events,
         };
         // Whoever asked was let in before; what is put on the record now is decided on the state of now.
-        if let Some(reason) = self.store.cut_off() {
+        if let Some(reason) = self.cut_off() {
             return Err(ServiceError::CutOff(reason));
         }
         Ok(self.store.append_to_stream(append).await?)

@@ -41,6 +41,7 @@ impl Service {
         circumstances: &Circumstances,
     ) -> Result<IssuedReferenceToken, ServiceError> {
         let _lane = self.token_lanes.take(application.0).await;
+        self.state_of_now().await?;
         let found = self.application(application)?;
         let now = circumstances.now;
         let live = {

@@ -187,6 +187,8 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<(), ServiceError> {
+        // As whoever places one.
+        self.trail()?;
         self.decide_retention(actor, circumstances, |retention| {
             retention::release_hold(retention, id, reason.clone())
         })
@@ -328,13 +330,16 @@ impl Service {
         let index = self.index()?;
         let unit = index.segment_events();
         let log_size = self.store.log_size();
+        // First what is decided already, here or on another node: a file that still holds it would be too large once
+        // more, and more would be given up for it on all nodes.
+        let is_pruned = self.prune_as_decided(&retention).await?;
         let by_age = rules
             .index_after_seconds
             .map(|age| index.events_before(super::now().plus_seconds(-age)))
             .and_then(|wanted| retention::next_pruning(&retention, log_size, wanted, unit))
             .map(|through| (through, RetentionRule::Age));
         let by_size = match rules.index_max_bytes {
-            Some(most) if by_age.is_none() => {
+            Some(most) if is_pruned && by_age.is_none() => {
                 let bytes = self.audit_bytes().await?;
                 let found = retention.removed_through.max(retention.pruned_through);
                 // As large a part of what is found as the index is too large.
@@ -374,12 +379,15 @@ impl Service {
                 Err(error) => return Err(error),
             }
         }
-        let retention = self.retention().await?;
+        self.prune_as_decided(&self.retention().await?).await?;
+        Ok(())
+    }
+
+    /// Takes from the index what was decided. False: all of it is not done yet.
+    async fn prune_as_decided(&self, retention: &Retention) -> Result<bool, ServiceError> {
         let through = retention.pruned_through.max(retention.removed_through);
-        index
-            .prune(through)
-            .await
-            .map_err(|error| ServiceError::Audit(error.to_string()))
+        let pruned = self.index()?.prune(through).await;
+        pruned.map_err(|error| ServiceError::Audit(error.to_string()))
     }
 
     async fn audit_bytes(&self) -> Result<u64, ServiceError> {

@@ -72,6 +72,7 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<ListedToken, ServiceError> {
+        self.state_of_now().await?;
         if self.snapshot().tokens.reference(id).is_some() {
             self.revoke_reference_token(id, reason, actor, circumstances).await?;
             return self.reference_token(id, circumstances.now);

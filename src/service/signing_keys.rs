@@ -40,6 +40,7 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<(), ServiceError> {
+        self.state_of_now().await?;
         if !self.algorithms_in_use().contains(&algorithm) {
             let message = format!("no API uses {algorithm}: there is nothing to rotate");
             return Err(CommandRefused::invalid("alg", message).into());
@@ -107,6 +108,7 @@ impl Service {
         circumstances: &Circumstances,
         decide: impl Fn(&KeyRing) -> Result<Vec<KeyStep>, CommandRefused>,
     ) -> Result<(), ServiceError> {
+        self.state_of_now().await?;
         for _ in 0..MAX_ATTEMPTS {
             let key_ring = self.snapshot().key_ring.clone();
             let steps = decide(&key_ring)?;

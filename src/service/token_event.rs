@@ -10,10 +10,12 @@ use uuid::Uuid;
 
 /// So far the clocks of the nodes may be apart, with the time that an event waits for its commit, in seconds.
 const MAX_SKEW_SECONDS: i64 = 60;
-/// Events that are read at a time.
-const PAGE: usize = 1_024;
 /// Where the search begins: so many events before the place where the token's should be.
 const HEAD_START: u64 = 64;
+/// Events of the first page that is read: nearly every token is in it. Each further one is twice as large.
+const FIRST_PAGE: usize = 2 * HEAD_START as usize;
+/// Events that are read at a time at the most.
+const MAX_PAGE: usize = 1_024;
 /// Events that are looked at for one token.
 const MAX_LOOKED_AT: usize = 262_144;
 
@@ -58,27 +60,27 @@ impl Search<'_> {
         );
         let middle = self.first_made_since(time).await?.saturating_sub(HEAD_START);
         let (mut before, mut from) = (Some(middle), Some(middle));
-        let mut looked_at = 0;
+        let (mut looked_at, mut page_size) = (0, FIRST_PAGE);
         // Outwards in both directions, until it is found or cannot be any further out.
         while before.is_some() || from.is_some() {
             if looked_at >= MAX_LOOKED_AT {
                 return Err(ServiceError::Busy("the token's event was not found in time".into()));
             }
             if let Some(start) = from {
-                let page = self.read(start, PAGE).await?;
+                let page = self.read(start, page_size).await?;
                 looked_at += page.len();
                 if let Some(found) = page.iter().find(|stored| is_of(stored, jti)) {
                     return Ok(Some(found.clone()));
                 }
                 // All of the page: one event of a clock that was set wrong tells nothing.
                 let is_beyond = page.iter().all(|stored| made_at(stored) > Some(latest));
-                from = (page.len() == PAGE && !is_beyond).then_some(start.saturating_add(PAGE as u64));
+                from = (page.len() == page_size && !is_beyond).then_some(start.saturating_add(page_size as u64));
             }
             if let Some(end) = before {
-                let start = end.saturating_sub(PAGE as u64);
+                let start = end.saturating_sub(page_size as u64);
                 let page = match usize::try_from(end - start) {
                     Ok(0) => Vec::new(),
-                    most => self.read(start, most.unwrap_or(PAGE)).await?,
+                    most => self.read(start, most.unwrap_or(page_size)).await?,
                 };
                 looked_at += page.len();
                 if let Some(found) = page.iter().find(|stored| is_of(stored, jti)) {
@@ -87,6 +89,7 @@ impl Search<'_> {
                 let is_before = |stored| made_at(stored).is_some_and(|made| made < earliest);
                 before = (start > 0 && !page.iter().all(is_before)).then_some(start);
             }
+            page_size = (2 * page_size).min(MAX_PAGE);
         }
         Ok(None)
     }

@@ -76,6 +76,7 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<bool, ServiceError> {
+        self.state_of_now().await?;
         let known = self.snapshot().tokens.reference(token_id).cloned();
         let unknown = || CommandRefused::NotFound(format!("there is no reference token {token_id}"));
         let token = known.ok_or_else(unknown)?;
@@ -98,6 +99,7 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<Arc<TrustedApplication>, ServiceError> {
+        self.state_of_now().await?;
         let found = self.application(application)?;
         let fact = tokens::revoke_all(&found, reason, circumstances.now);
         let (stream, expected) = (StreamName::tokens(application), ExpectedRevision::Any);

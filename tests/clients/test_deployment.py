@@ -3,6 +3,7 @@ read, and where a program that reads them is at hand, it does."""
 
 import contextlib
 import fnmatch
+import http.server
 import importlib.util
 import ipaddress
 import itertools
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -311,12 +313,23 @@ def test_nginx_finds_the_nodes_and_sends_the_trail_to_those_that_have_it():
             names = re.findall(r"server ([\w-]+):", servers)
             of_role = {
                 "grantlog_token": nodes,
+                "grantlog_grants": nodes,
                 "grantlog_administration": nodes,
                 "grantlog_audit": [
                     node for node in nodes if "audit" in json.loads(environment(node)["GRANTLOG__NODE__ROLES"])
                 ],
             }[upstream]
             assert [known[name] for name in names] == [address(node, network) for node in of_role], upstream
+
+
+def test_nginx_sends_reported_calls_to_the_node_that_finds_their_tokens_at_once():
+    [upstream] = re.findall(r"location = /audit/api-calls \{\s*proxy_pass http://(\w+);", NGINX_CONF)
+    [servers] = re.findall(rf"upstream {upstream} \{{(.*?)\}}", NGINX_CONF, re.DOTALL)
+    [first, *others] = re.findall(r"server ([\w-]+):(.*?);", servers)
+    for of_role in (NODES, CLUSTER_NODES):
+        node = dict(zip(NODES, of_role))[first[0]]
+        assert "audit" in json.loads(environment(node)["GRANTLOG__NODE__ROLES"])
+    assert others and all(line.endswith(" backup") for _, line in others)
 
 
 def test_nginx_drops_idle_connections_before_the_nodes_do():
@@ -363,6 +376,40 @@ def test_nginx_takes_the_configuration(tmp_path):
         [NGINX, "-t", "-e", tmp_path / "error.log", "-c", conf], capture_output=True, text=True, check=False
     )
     assert tested.returncode == 0, tested.stderr
+
+
+class NodeThatMayNotGrant(http.server.BaseHTTPRequestHandler):
+    """What a node answers that is cut off from the log: 503 to grants, and to the rest what it always does."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer(200, {})
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(503, {"Retry-After": "2"})
+
+    def answer(self, status, headers):
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_behind_nginx_nodes_that_may_not_grant_still_answer_for_themselves(tmp_path):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NodeThatMayNotGrant) as nodes:
+        threading.Thread(target=nodes.serve_forever, daemon=True).start()
+        with running_nginx(tmp_path, f"127.0.0.1:{nodes.server_port}") as url:
+            for _ in range(20):
+                refused = requests.post(f"{url}/connect/token", data={"grant_type": "client_credentials"})
+                assert (refused.status_code, refused.headers.get("Retry-After")) == (503, "2")
+                for path in ("/.well-known/jwks.json", "/health/live"):
+                    assert requests.get(url + path).status_code == 200, path
+        nodes.shutdown()
 
 
 def test_behind_nginx_everything_works_and_nobody_can_say_who_they_are(tmp_path):

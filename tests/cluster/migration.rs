@@ -1,7 +1,7 @@
 //! `grantlog migrate` between SQLite and KurrentDB, on logs that a server has written.
 
 use crate::clients::AUDIENCE;
-use crate::running_server::{Administrator, request_token};
+use crate::running_server::{Administrator, RunningServer, request_token};
 use crate::site::{Node, PATIENCE, Site, register, register_api, text};
 use grantlog::event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use grantlog::event_store::{Append, Direction, EventStore, EventToAppend, ExpectedRevision, MAX_EVENTS_PER_READ};
@@ -41,6 +41,18 @@ fn verified(node: &Node) -> (Value, Value) {
     (said["events"].clone(), said["root"].clone())
 }
 
+/// The name and the id of the key that has signed the server's checkpoint.
+async fn signer(server: &RunningServer) -> String {
+    let answer = reqwest::get(format!("{}/checkpoint", server.url))
+        .await
+        .expect("an answer");
+    let note = answer.text().await.expect("a note");
+    let signature = note.lines().last().expect("a signature");
+    // "— <name> <base64>", which begins with the id, of four bytes: five characters and a bit.
+    let (name, encoded) = signature.rsplit_once(' ').expect("a signature's line");
+    format!("{name} {}", &encoded[..5])
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_goes_from_sqlite_into_kurrentdb_and_back_with_the_same_bytes_and_the_same_root() {
     let site = Site::anywhere();
@@ -72,13 +84,27 @@ async fn a_log_goes_from_sqlite_into_kurrentdb_and_back_with_the_same_bytes_and_
         "of the same folder with the log in KurrentDB"
     );
 
-    // Served from there, with all that it knew.
+    // Served from there, with all that it knew; but a key that the others do not have signs nothing.
     let server = node.start();
     let answer = request_token(&http, &server.url, "orders", secret, &[("audience", AUDIENCE)]).await;
     assert_eq!(answer.0, StatusCode::OK, "{}", answer.1);
-    let grown = site.same_checkpoint(&[&server]).await;
-    assert!(grown.0 > source.len() as u64);
+    let refused = reqwest::get(format!("{}/checkpoint", server.url))
+        .await
+        .expect("an answer");
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(tokio::task::block_in_place(|| server.stop()).success());
+
+    // Given to all of them, it signs what it signed before, on each.
+    let key = site.path("transparency.key");
+    std::fs::copy(node.data.join("transparency.key"), &key).expect("the server alone has made one");
+    let (node, other) = (node.with_log_key(&key), site.node("other").with_log_key(&key));
+    let servers = [node.start(), other.start()];
+    let grown = site.same_checkpoint(&servers.each_ref()).await;
+    assert!(grown.0 > source.len() as u64);
+    assert_eq!(signer(&servers[0]).await, signer(&servers[1]).await);
+    for server in servers {
+        assert!(tokio::task::block_in_place(|| server.stop()).success());
+    }
 
     let back = site.path("back.db");
     let home = document(migrate(&node, &node.url(), &format!("sqlite:{}", back.display())));

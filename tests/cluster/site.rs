@@ -276,6 +276,15 @@ impl Node {
         self
     }
 
+    /// With the log's key in this file. Lines for `[node]` come before it.
+    pub fn with_log_key(mut self, file: &Path) -> Self {
+        self.config.push_str(&format!(
+            "[transparency]\nkey_file = {:?}\n",
+            file.display().to_string()
+        ));
+        self
+    }
+
     /// The same server on an SQLite file.
     pub fn on_sqlite(&self, file: &Path) -> Self {
         let url = format!("sqlite:{}", file.display());

@@ -152,3 +152,22 @@ async fn the_command_takes_a_log_there_and_back_with_the_same_root() {
         .unwrap();
     assert_eq!((again.found, again.events), (500, 500));
 }
+
+#[test]
+fn one_cluster_under_two_names_is_no_place_to_migrate_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Nobody is there: it is refused before anybody is asked.
+    let config = "[store]\nconnect_timeout_seconds = 1\n";
+    std::fs::write(folder.path().join("grantlog.toml"), config).expect("a file");
+    let from = "kurrentdb://db1.invalid:2113,db2.invalid:2114?tls=false";
+    for to in [
+        "kurrentdb://db2.invalid:2114,db1.invalid:2113?tls=false",
+        "esdb://someone:else@DB2.invalid:2114",
+        "kurrentdb+discover://db1.invalid?tls=false",
+    ] {
+        let refused = command(&folder, from, to);
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("--from and --to name the same log"), "{to}: {stderr}");
+    }
+}

@@ -20,6 +20,7 @@ pub struct Interfered {
     store: Arc<dyn EventStore>,
     before_append: BeforeAppend,
     after_read: AfterRead,
+    cut_off: Option<String>,
 }
 
 impl Interfered {
@@ -28,6 +29,7 @@ impl Interfered {
             store,
             before_append: Box::new(|_, _| None),
             after_read: Box::new(|_| {}),
+            cut_off: None,
         }
     }
 }
@@ -63,6 +65,15 @@ fn foreign(stream: &str) -> Append {
         expected: ExpectedRevision::Any,
         events: vec![event(stream, 200)],
     }
+}
+
+/// Waits where nothing may be awaited: the store's writer has a thread of its own.
+fn append_and_wait(append: BoxFuture<'static, Result<Appended, AppendError>>) {
+    let waiting = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(append).unwrap();
+    });
+    waiting.join().unwrap();
 }
 
 async fn filled(events: usize) -> (LogInAFile, Arc<dyn EventStore>) {
@@ -147,6 +158,50 @@ async fn a_source_that_grows_meanwhile_is_refused() {
     let completed = migrated(&*source, &*target, to.order()).await.unwrap();
     assert_eq!((completed.found, completed.events), (20, whole.len() as u64));
     assert_eq!(whole_log(&*target).await, whole);
+}
+
+#[tokio::test]
+async fn a_log_that_grows_while_the_two_are_compared_for_the_last_time_is_refused() {
+    for which in ["source", "target"] {
+        let (_from, source) = filled(20).await;
+        let to = LogInAFile::new(AppendOrder::Unknown);
+        let copy = to.open().await;
+        let grows = match which {
+            "source" => source.clone(),
+            _ => copy.clone(),
+        };
+        let target = Interfered {
+            after_read: Box::new(move |events| {
+                // The whole copy was read, and neither log has grown yet.
+                if events.len() == 20 && grows.log_size() == 20 {
+                    append_and_wait(grows.append_to_stream(foreign("service")));
+                }
+            }),
+            ..Interfered::with(copy)
+        };
+        let stopped = migrated(&*source, &target, to.order()).await;
+        let (before, now) = (20, 21);
+        assert_eq!(stopped, Err(MigrationError::Grown { which, before, now }));
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_may_have_grown_unnoticed_is_refused() {
+    let (_from, source) = filled(20).await;
+    let to = LogInAFile::new(AppendOrder::Unknown);
+    let target = Interfered {
+        cut_off: Some("nothing was heard of the cluster".into()),
+        ..Interfered::with(to.open().await)
+    };
+    // Also when everything is there already.
+    for _ in 0..2 {
+        let stopped = migrated(&*source, &target, to.order()).await;
+        assert!(
+            matches!(stopped, Err(MigrationError::CutOff { which: "target", .. })),
+            "{stopped:?}"
+        );
+        assert_eq!(target.log_size(), 20);
+    }
 }
 
 #[tokio::test]
@@ -297,7 +352,7 @@ impl EventStore for Interfered {
     }
 
     fn cut_off(&self) -> Option<String> {
-        self.store.cut_off()
+        self.cut_off.clone().or_else(|| self.store.cut_off())
     }
 
     fn queue_depth(&self) -> u64 {

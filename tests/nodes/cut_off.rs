@@ -46,7 +46,7 @@ async fn a_node_that_is_cut_off_grants_allows_and_changes_nothing_and_comes_back
     assert!(other.service.readiness().ready);
 
     one.view.cut(None);
-    assert!(one.service.readiness().ready);
+    one.is_ready().await;
     one.ask(&made).await.expect("a token again");
     one.call(&token).await.expect("a call again");
 }
@@ -70,4 +70,41 @@ async fn what_another_node_has_disabled_is_refused_once_this_one_has_heard_of_it
         gone,
         Err(ServiceError::Refused(CommandRefused::PreconditionFailed { .. }))
     ));
+}
+
+#[tokio::test]
+async fn a_node_that_is_back_decides_nothing_before_its_state_has_what_it_missed() {
+    let cluster = Cluster::new();
+    let (one, other) = (cluster.started("one").await, cluster.started("other").await);
+    let made = one.register().await;
+    other.catch_up(&cluster).await;
+    let token = other.ask(&made).await.expect("a token");
+    other.view.cut(Some(REASON));
+    other.view.hold_state();
+    assert!(!other.service.readiness().ready);
+    let off = Switch::Off { revoke_tokens: true };
+    let (id, by) = (made.application.id, Commander::system());
+    let disabled = one.service.switch_application(id, off, None, None, &by, &now()).await;
+    disabled.expect("it is disabled");
+    let size = cluster.events().await.len();
+
+    other.view.cut(None);
+    let refused = other.ask(&made).await.expect_err("no token");
+    assert!(
+        matches!(refused, OAuthError::TemporarilyUnavailable { .. }),
+        "{refused}"
+    );
+    let refused = other.call(&token).await.expect_err("no call");
+    assert!(
+        matches!(refused, CallRefused::NotRecorded(ServiceError::Busy(_))),
+        "{refused}"
+    );
+    assert!(!other.service.readiness().ready);
+    let ended = other.service.end_sessions_that_are_over().await;
+    ended.expect("that is for later");
+    assert_eq!(cluster.events().await.len(), size, "nothing was recorded");
+
+    other.view.release_state();
+    other.is_ready().await;
+    assert_eq!(other.ask(&made).await.err(), Some(OAuthError::InvalidClient));
 }

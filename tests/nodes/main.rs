@@ -10,6 +10,8 @@ mod starting_together;
 
 mod changing_together;
 
+mod late_state;
+
 mod sessions;
 
 mod without_a_trail;

@@ -202,6 +202,16 @@ impl Node {
         self.service.authorize_call(call, &from_client()).await
     }
 
+    /// Until this node can do its work.
+    pub async fn is_ready(&self) {
+        let is_ready = async {
+            while !self.service.readiness().ready {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, is_ready).await.expect("it is ready");
+    }
+
     /// Until this node has read what the log has now.
     pub async fn catch_up(&self, cluster: &Cluster) {
         let size = cluster.log.log_size();

@@ -88,6 +88,21 @@ async fn the_sessions_of_a_node_that_is_gone_end_too_and_once() {
 }
 
 #[tokio::test]
+async fn a_node_whose_state_is_late_does_not_end_what_another_has_ended() {
+    let cluster = Cluster::new();
+    let (one, other) = (cluster.started("one").await, cluster.started("other").await);
+    let session = session_over_since(&cluster, LONG_AGO_SECONDS, "other").await;
+    one.catch_up(&cluster).await;
+    other.catch_up(&cluster).await;
+    other.view.hold_state();
+    one.service.end_sessions_that_are_over().await.unwrap();
+    let shown = async { other.view.release_state() };
+    let (late, ()) = tokio::join!(other.service.end_sessions_that_are_over(), shown);
+    late.unwrap();
+    assert_eq!(ended(&cluster).await, [session]);
+}
+
+#[tokio::test]
 async fn sessions_of_others_do_not_keep_a_node_from_ending_its_own() {
     let cluster = Cluster::new();
     let one = cluster.started("one").await;

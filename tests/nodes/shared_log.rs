@@ -21,6 +21,8 @@ pub struct View {
     log: Arc<SqliteEventStore>,
     /// Of how many events the node has heard, at the most.
     visible: watch::Sender<u64>,
+    /// Of how many events those who follow the log have been told, at the most.
+    told: watch::Sender<u64>,
     cut_off: Mutex<Option<String>>,
     /// Appends that came second.
     lost: Arc<Notify>,
@@ -31,6 +33,7 @@ impl View {
         Arc::new(Self {
             log: log.clone(),
             visible: watch::Sender::new(u64::MAX),
+            told: watch::Sender::new(u64::MAX),
             cut_off: Mutex::default(),
             lost: Arc::default(),
         })
@@ -44,6 +47,16 @@ impl View {
     /// Everything is heard of.
     pub fn release(&self) {
         self.visible.send_replace(u64::MAX);
+    }
+
+    /// From now on the node hears of everything, and its state follows nothing.
+    pub fn hold_state(&self) {
+        self.told.send_replace(self.log.log_size());
+    }
+
+    /// The state follows again.
+    pub fn release_state(&self) {
+        self.told.send_replace(u64::MAX);
     }
 
     pub fn cut(&self, reason: Option<&str>) {
@@ -95,6 +108,7 @@ impl EventStore for View {
         Box::new(Followed {
             events: self.log.subscribe_to_all(from),
             visible: self.visible.subscribe(),
+            told: self.told.subscribe(),
             read: VecDeque::new(),
         })
     }
@@ -141,6 +155,7 @@ impl EventStore for View {
 struct Followed {
     events: Box<dyn Subscription>,
     visible: watch::Receiver<u64>,
+    told: watch::Receiver<u64>,
     /// Read, but perhaps not heard of yet.
     read: VecDeque<StoredEvent>,
 }
@@ -154,6 +169,8 @@ impl Subscription for Followed {
             let first = self.read[0].index;
             let visible = self.visible.wait_for(|visible| *visible > first).await;
             let visible = *visible.map_err(|_| ReadError("the view is gone".into()))?;
+            let told = self.told.wait_for(|told| *told > first).await;
+            let visible = visible.min(*told.map_err(|_| ReadError("the view is gone".into()))?);
             let heard = self.read.iter().take_while(|event| event.index < visible).count();
             Ok(self.read.drain(..heard.min(limit)).collect())
         })

@@ -56,14 +56,17 @@ impl AuditIndex {
     }
 
     /// Takes out what is found of the events before this index, which is rounded down to a segment. Searches
-    /// begin behind it at once; the space is free when this returns, unless the index was closed meanwhile: the next
-    /// call goes on then. Idempotent.
-    pub async fn prune(&self, through: u64) -> Result<(), AuditIndexError> {
+    /// begin behind it at once; the space is free when this returns. False: it is not, for the index was closed
+    /// meanwhile, or does not hold them on disk yet: the next call goes on. Idempotent.
+    pub async fn prune(&self, through: u64) -> Result<bool, AuditIndexError> {
         let segments = through / self.segment_events();
         let through = segments * self.segment_events();
         // What is not in the database yet cannot be taken out of it.
-        if segments == 0 || segments > self.shared.memory.written_segments() {
-            return Ok(());
+        if segments > self.shared.memory.written_segments() {
+            return Ok(false);
+        }
+        if segments == 0 {
+            return Ok(true);
         }
         self.shared.pruned_through.fetch_max(through, Ordering::Relaxed);
         let stop = self.stop.subscribe();
@@ -95,8 +98,8 @@ pub(super) fn pruned_segments(connection: &Connection) -> rusqlite::Result<u64> 
     }
 }
 
-/// Leaves off when it is to stop.
-fn prune(path: &Path, segments: i64, stop: &watch::Receiver<bool>) -> rusqlite::Result<()> {
+/// Leaves off when it is to stop, and says whether it came to its end.
+fn prune(path: &Path, segments: i64, stop: &watch::Receiver<bool>) -> rusqlite::Result<bool> {
     let mut connection = rebuildable::open(path)?;
     connection.busy_timeout(LOCK_PATIENCE)?;
     // What is given up must not be found in the file afterwards.
@@ -107,7 +110,7 @@ fn prune(path: &Path, segments: i64, stop: &watch::Receiver<bool>) -> rusqlite::
         })
         .optional()?;
     if done.is_some_and(|(done, is_complete)| done >= segments && is_complete) {
-        return Ok(());
+        return Ok(true);
     }
     // First the mark: whoever opens the file half-way must not find half of it.
     let mark = "INSERT INTO pruned VALUES (0, ?1, ?2) ON CONFLICT (id) DO UPDATE SET segments = ?1, is_complete = ?2";
@@ -116,7 +119,7 @@ fn prune(path: &Path, segments: i64, stop: &watch::Receiver<bool>) -> rusqlite::
     if is_complete {
         connection.execute(mark, params![segments, true])?;
     }
-    Ok(())
+    Ok(is_complete)
 }
 
 /// The postings of one segment lie all over the table. Of each value only those are looked at that go, and the one

@@ -58,11 +58,29 @@ const REFUSALS: &[Column] = &[
     column("count", "Requests"),
 ];
 
+/// Nodes that one line names.
+const MAX_NODES_SHOWN: usize = 8;
+
 /// Why nothing was written for a while.
 enum Silence {
     Stopped,
     Crashed,
     Quiet,
+    /// A node has come up; nobody knows whether these were up, for they have not stopped in an orderly way.
+    Unknown(Vec<String>),
+}
+
+impl Silence {
+    /// A node comes up while others may be: some of them are named.
+    fn before_start_beside(others: Vec<Option<&NodeName>>) -> Self {
+        let shown = others.iter().take(MAX_NODES_SHOWN);
+        let mut names: Vec<String> = shown
+            .map(|node| node.map_or_else(|| "one without a name".to_owned(), NodeName::to_string))
+            .collect();
+        let more = others.len().saturating_sub(MAX_NODES_SHOWN);
+        names.extend((more > 0).then(|| format!("{more} more")));
+        Self::Unknown(names)
+    }
 }
 
 struct LogCompleteness {
@@ -119,11 +137,16 @@ impl LogCompleteness {
     fn between(&mut self, time: Timestamp, silence: Silence) {
         let Some((before, earlier)) = self.last else { return };
         let seconds = u64::try_from(time.unix_seconds() - earlier.unix_seconds()).unwrap_or(0);
+        let is_long = seconds > u64::from(self.parameters.gap_seconds);
         let why = match silence {
-            Silence::Stopped => "stopped",
-            Silence::Crashed => "ended without a stop: it may have run for a part of this time",
-            Silence::Quiet if seconds > u64::from(self.parameters.gap_seconds) => "running, and nobody asked",
-            Silence::Quiet => return,
+            Silence::Stopped => "stopped".to_owned(),
+            Silence::Crashed => "ended without a stop: it may have run for a part of this time".to_owned(),
+            Silence::Quiet if is_long => "running, and nobody asked".to_owned(),
+            Silence::Unknown(nodes) if is_long => {
+                let nodes = nodes.join(", ");
+                format!("no node recorded anything; not known to have stopped: {nodes}")
+            }
+            Silence::Quiet | Silence::Unknown(_) => return,
         };
         if self.parameters.is_in_period(time) {
             self.gaps.row([
@@ -173,12 +196,12 @@ impl Reading for LogCompleteness {
         self.events += u64::from(is_in_period);
         match &envelope.event {
             Event::ServiceStarted(data) => {
-                // What is before the very first start is made by it: no run has ended there. As long as another node
-                // is up, that one would have written.
+                // What is before the very first start is made by it: no run has ended there. Another node that is up
+                // would have written if anybody had asked; whether it is up, only its next start tells.
                 let was_running = self.run.is_running(data.node.as_ref());
-                let others = self.run.len() - usize::from(was_running);
+                let others: Vec<_> = self.run.running().filter(|node| *node != data.node.as_ref()).collect();
                 let silence = match (was_running, self.has_run) {
-                    _ if others > 0 => Silence::Quiet,
+                    _ if !others.is_empty() => Silence::before_start_beside(others),
                     (true, _) => Silence::Crashed,
                     (false, true) => Silence::Stopped,
                     (false, false) => Silence::Quiet,

@@ -474,6 +474,20 @@ async fn a_node_that_stops_while_another_is_up_is_no_interruption() {
 }
 
 #[tokio::test]
+async fn nobody_is_said_to_have_run_of_whom_nothing_but_a_start_is_known() {
+    let log = ConstructedLog::empty();
+    // The one that crashed never comes up again, for its name was another at each start.
+    for (seconds, node) in [(0, "gone"), (10, "a")] {
+        log.node_starts(seconds, node, true).await;
+    }
+    log.node_stops(20, "a").await;
+    log.node_starts(100_000, "a", true).await;
+    let complete = report(&log, "log-completeness", &[]).await;
+    let why = values(&complete, "gaps", "why");
+    assert_eq!(why, ["no node recorded anything; not known to have stopped: gone"]);
+}
+
+#[tokio::test]
 async fn before_the_very_first_start_nothing_was_stopped() {
     let log = ConstructedLog::empty();
     log.first_start().await;

@@ -798,7 +798,10 @@ fn find_key(
     is_needed: bool,
 ) -> Result<LogKey, String> {
     let key = match known {
-        Some(key) => key,
+        Some(key) => {
+            check_others_have_it(settings, master_key, &key)?;
+            key
+        }
         None if is_needed => {
             return Err(format!(
                 "the key {} is missing, and checkpoints were signed with it: restore it. A new one would be the key \
@@ -826,6 +829,20 @@ fn find_key(
         )),
         _ => Ok(key),
     }
+}
+
+/// A log that was moved from a server alone has the random key that this one made, and nodes without its file would
+/// derive another: one log, signed with two keys.
+fn check_others_have_it(settings: &TransparencySettings, master_key: &MasterKey, key: &LogKey) -> Result<(), String> {
+    if settings.signers != Signers::AllNodes || key.is_derived_from(master_key).map_err(|error| error.to_string())? {
+        return Ok(());
+    }
+    Err(format!(
+        "the key {} is not the one that the other nodes derive from the master key: the log was moved from a server \
+         that made it for itself. So nothing is published. Give this file to all nodes with the role \"audit\" by \
+         transparency.key_file, this one included",
+        settings.key_file.display()
+    ))
 }
 
 /// The tiles of this log. Those of another are made again, unless they contradict what was published.
@@ -962,6 +979,38 @@ mod tests {
         let node = Transparency::open(settings, &folder.master, MemoryLog::of(&tokens(3))).await;
         assert!(refused(&node).await.contains("there is no key"));
         assert!(!folder.settings().key_file.exists());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_a_server_alone_made_must_be_given_to_all_nodes_before_any_of_them_signs() {
+        let folder = Folder::new();
+        let log = folder.published(3).await;
+        let signed_by = |signers| TransparencySettings {
+            signers,
+            ..folder.settings()
+        };
+        let node = Transparency::open(signed_by(Signers::AllNodes), &folder.master, log.clone()).await;
+        let reason = refused(&node).await;
+        assert!(reason.contains("by transparency.key_file"), "{reason}");
+        node.close().await;
+        let node = Transparency::open(signed_by(Signers::AllWhoHaveTheFile), &folder.master, log).await;
+        assert_eq!(node.latest().await.unwrap().size, 3);
+        node.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_key_that_a_node_has_derived_is_its_key_after_a_restart() {
+        let folder = Folder::new();
+        let settings = TransparencySettings {
+            signers: Signers::AllNodes,
+            ..folder.settings()
+        };
+        let log = MemoryLog::of(&tokens(3));
+        for _ in 0..2 {
+            let node = Transparency::open(settings.clone(), &folder.master, log.clone()).await;
+            assert_eq!(node.latest().await.unwrap().size, 3);
+            node.close().await;
+        }
     }
 
     async fn root_of(log: &MemoryLog, size: u64) -> Hash {

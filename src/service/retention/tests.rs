@@ -112,6 +112,50 @@ async fn of_several_nodes_one_decides_what_all_prune() {
     assert_eq!(pruned.count(), 1, "it is on the record once");
 }
 
+#[tokio::test]
+async fn an_index_that_is_too_large_on_all_nodes_is_pruned_as_one_of_them_decided() {
+    let scene = Scene::new(RetentionRules::default(), &[(100, 24); 16]).await;
+    let full = scene.folder.path().join("full.db");
+    let index = AuditIndex::open_in_segments_of(UNIT as usize, &full, scene.store.clone()).await;
+    let index = index.unwrap();
+    index.wait_until_indexed(1_600).await.unwrap();
+    index.close().await;
+    let rules = RetentionRules {
+        index_max_bytes: Some(index.used_bytes().await.unwrap() / 4 * 3),
+        ..RetentionRules::default()
+    };
+    let node = async |name: &str| {
+        let folder = scene.folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(&full, folder.join("audit.db")).unwrap();
+        service(&scene.store, &folder, rules, NodeName::parse(name).ok()).await
+    };
+    let (one, other) = (node("one").await, node("other").await);
+    // Until it is small enough.
+    let mut decided = 0;
+    loop {
+        one.retain().await.unwrap();
+        match one.retention().await.unwrap().pruned_through {
+            further if further > decided => decided = further,
+            _ => break,
+        }
+    }
+    assert!(decided > 0);
+    other.retain().await.unwrap();
+    assert_eq!(
+        one.retention().await.unwrap().pruned_through,
+        decided,
+        "no more is too much"
+    );
+    assert_eq!(other.index().unwrap().pruned_through(), decided);
+    // Nor by one that is made anew.
+    let folder = scene.folder.path().join("anew");
+    std::fs::create_dir(&folder).unwrap();
+    let anew = service(&scene.store, &folder, rules, NodeName::parse("anew").ok()).await;
+    anew.retain().await.unwrap();
+    assert_eq!(one.retention().await.unwrap().pruned_through, decided);
+}
+
 #[test]
 fn the_index_is_pruned_when_enough_is_due() {
     let retention = Retention::default();
