@@ -254,7 +254,7 @@ impl KurrentDbEventStore {
             drop(gone);
         });
         store.caught_up(&options).await?;
-        handle.spawn(keep_fresh(log.clone(), reading, renew));
+        handle.spawn(keep_fresh(log.clone(), reading, store.connections.clone(), renew));
         handle.spawn(give_up_late(log));
         Ok(store)
     }
@@ -446,7 +446,8 @@ impl Progress {
 }
 
 /// Asks the leader again and again how far the cluster is, and looks whether this node comes there.
-async fn keep_fresh(log: Arc<Log>, reading: Arc<Reading>, renew: Arc<Notify>) {
+async fn keep_fresh(log: Arc<Log>, reading: Arc<Reading>, connections: Arc<Connections>, renew: Arc<Notify>) {
+    let mut failed = connections.failed();
     let interval = (log.freshness.max_staleness() / 5).min(LONGEST_PROBE_INTERVAL);
     let deadline = PROBE_DEADLINE.min(log.freshness.max_staleness());
     let mut lost_since = None;
@@ -455,7 +456,12 @@ async fn keep_fresh(log: Arc<Log>, reading: Arc<Reading>, renew: Arc<Notify>) {
     while log.end.borrow().is_none() {
         let asked = Instant::now();
         let heard = log.heard.load(Ordering::Relaxed);
-        let end = reading.end_of_all(deadline).await;
+        failed.mark_unchanged();
+        let end = tokio::select! {
+            end = reading.end_of_all(deadline) => end,
+            // Somebody else has waited long enough for the same server.
+            _ = failed.changed() => Err(CallError::Broken("its connection is given up".to_owned())),
+        };
         if end.is_err() {
             doubtful.get_or_insert(heard);
         } else if doubtful.take() == Some(log.heard.load(Ordering::Relaxed)) {

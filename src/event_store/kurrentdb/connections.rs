@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tonic::Code;
 
 /// Before the second client in a row is made; doubled for each further one.
@@ -35,6 +35,8 @@ pub(super) struct Connections {
     /// The newest client that has made a call.
     seen_well: AtomicU64,
     trouble: std::sync::Mutex<Trouble>,
+    /// The newest client that has failed.
+    failed: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -109,7 +111,13 @@ impl Connections {
             made: AtomicU64::new(0),
             seen_well: AtomicU64::new(0),
             trouble: std::sync::Mutex::default(),
+            failed: watch::Sender::new(0),
         }
+    }
+
+    /// Changes whenever another client has failed: what is under way on its connection will hardly be answered.
+    pub(super) fn failed(&self) -> watch::Receiver<u64> {
+        self.failed.subscribe()
     }
 
     /// Where the KurrentDB is, without its password.
@@ -224,6 +232,7 @@ impl Connections {
             if number >= trouble.failed {
                 trouble.failed = number + 1;
                 trouble.failures = trouble.failures.saturating_add(1);
+                self.failed.send_replace(number);
             }
             trouble.last = Some(why.to_owned());
             is_news

@@ -17,7 +17,7 @@ const MAX_URL_BYTES: usize = 4_096;
 const MAX_HOSTS: usize = 16;
 /// How long a node may take to tell who leads, in milliseconds, where the URL does not say: a dead one must not hold
 /// up the question to the next.
-const GOSSIP_TIMEOUT_MILLISECONDS: u32 = 1_000;
+const GOSSIP_TIMEOUT_MILLISECONDS: u32 = 500;
 /// Between finding a node and connecting to it, in milliseconds, where the URL does not say.
 const DISCOVERY_INTERVAL_MILLISECONDS: u32 = 5;
 /// The schemes, each also with `+discover`. The last are other names for the first.
