@@ -735,7 +735,8 @@ fn profile_name(first: &FirstApplication) -> &'static str {
 /// told where the server is now.
 ///
 /// The secret is kept before the registration, for a crash in between would lose it, and under another name, for
-/// another node may register the same application at the same time: then that secret opens nothing.
+/// another node may register the same application at the same time: then that secret opens nothing. One that an earlier
+/// start has kept is registered again, for its registration may still be on its way to the log.
 async fn first_application(
     service: &Service,
     first: &FirstApplication,
@@ -745,24 +746,29 @@ async fn first_application(
     let path = folder.join(profile_name(first));
     let unproven = path.with_extension("json.unproven");
     if service.needs(first) {
-        let secret = ClientSecret::generate().map_err(ServeError::part)?;
+        let secret = match kept(&unproven)?.and_then(|profile| ClientSecret::again(&profile.client_secret)) {
+            Some(secret) => secret,
+            None => ClientSecret::generate().map_err(ServeError::part)?,
+        };
         write_profile(&unproven, &Profile::new(url, first, &secret))?;
         let is_ours = service.register_first(first, &secret).await.map_err(ServeError::part)?;
         settle(&unproven, &path, is_ours)?;
-        let (article, what_for) = match first.client_id == AUDITOR.client_id {
+        let (article, reset, what_for) = match first.client_id == AUDITOR.client_id {
             true => (
                 "auditor",
+                "--reset-auditor",
                 "`grantlog audit export` uses it: an administrator cannot take the audit trail out",
             ),
             false => (
                 "administrator",
+                "--reset-administrator",
                 "the other commands work on this machine: try `grantlog app list` and `grantlog token request`",
             ),
         };
         if !is_ours {
             return say(&format!(
                 "first start: another node has just registered the {article} application, {}: its secret is shown there, \
-                 once",
+                 once; should nobody have it, `grantlog serve {reset}` makes another",
                 first.client_id
             ));
         }
@@ -796,14 +802,20 @@ async fn first_application(
 /// A profile that was kept before its registration becomes the profile when the log has that very secret; else another
 /// node's registration came first, or none, and it is of no use.
 fn prove(service: &Service, first: &FirstApplication, unproven: &Path, path: &Path) -> Result<(), ServeError> {
-    let text = match fs::read(unproven) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(ServeError::file(unproven)(error)),
-    };
-    let profile = serde_json::from_slice::<Profile>(&text).ok();
-    let is_proven = profile.is_some_and(|profile| service.is_secret_of(first, &profile.client_secret));
+    if !unproven.exists() {
+        return Ok(());
+    }
+    let is_proven = kept(unproven)?.is_some_and(|profile| service.is_secret_of(first, &profile.client_secret));
     settle(unproven, path, is_proven)
+}
+
+/// The profile in this file, if there is one.
+fn kept(path: &Path) -> Result<Option<Profile>, ServeError> {
+    match fs::read(path) {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ServeError::file(path)(error)),
+    }
 }
 
 fn settle(unproven: &Path, path: &Path, is_proven: bool) -> Result<(), ServeError> {

@@ -19,6 +19,11 @@ impl ClientSecret {
         Generated::new(PREFIX).map(Self)
     }
 
+    /// One that was made before and kept, when the text is one.
+    pub fn again(text: &str) -> Option<Self> {
+        Generated::again(PREFIX, text).map(Self)
+    }
+
     /// Whether the text is a secret as [`generate`](Self::generate) makes them, checksum included.
     /// It says nothing about whether any application has it.
     pub fn is_well_formed(text: &str) -> bool {

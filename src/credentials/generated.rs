@@ -46,6 +46,11 @@ impl Generated {
         Ok(Self(text))
     }
 
+    /// One that was made before, when the text is one of that prefix.
+    pub fn again(prefix: &'static str, text: &str) -> Option<Self> {
+        Self::is_well_formed(prefix, text).then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
     /// Whether the text is one of that prefix, checksum included.
     pub fn is_well_formed(prefix: &'static str, text: &str) -> bool {
         let Some((checked, sum)) = text.split_at_checked(CHECKED_CHARS) else {

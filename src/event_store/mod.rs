@@ -142,7 +142,8 @@ pub enum AppendError {
     /// The append breaks a bound of the log; nothing was written.
     #[error("the append breaks a bound: {0}")]
     OutOfBounds(&'static str),
-    /// The commit failed: whether the events are on disk only a restart can tell.
+    /// The commit failed, or a cluster did not say how it went: whether the events are in the log, only the log can
+    /// tell.
     #[error("the event log could not commit: {0}")]
     Indeterminate(String),
     /// A removal could not be done and was undone: the log is as it was.

@@ -57,12 +57,13 @@ pub async fn keep_to_roles<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let path = request.path();
+    // As routing reads it, which decodes: `/%63onnect/token` is the token endpoint.
+    let path = request.match_info().as_str();
     let below_issuer = path
         .strip_prefix(doors.issuer_path.as_str())
         .filter(|rest| rest.starts_with('/'))
         .unwrap_or(path);
-    let is_gateway = doors.gateway.route(path).is_some();
+    let is_gateway = doors.gateway.route(request.path()).is_some();
     match doors.roles.lacking(request.method(), below_issuer, is_gateway) {
         Some(role) => {
             let answer = Problem::misdirected(role).error_response();

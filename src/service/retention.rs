@@ -187,6 +187,8 @@ impl Service {
         actor: &Actor,
         circumstances: &Circumstances,
     ) -> Result<(), ServiceError> {
+        // As whoever places one.
+        self.trail()?;
         self.decide_retention(actor, circumstances, |retention| {
             retention::release_hold(retention, id, reason.clone())
         })

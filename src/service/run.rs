@@ -25,8 +25,8 @@ impl Service {
     }
 
     /// Registers one of the first applications with a secret that the caller has kept already: were it the
-    /// other way round, a crash in between would lock everybody out. False: another node has just done it, with a
-    /// secret of its own.
+    /// other way round, a crash in between would lock everybody out. May be repeated with the same secret when nobody knows
+    /// what became of it. False: another node has just done it, with a secret of its own.
     pub async fn register_first(&self, first: &FirstApplication, secret: &ClientSecret) -> Result<bool, ServiceError> {
         let invalid = |error: InvalidValue| ServiceError::Keys(error.to_string());
         let registration = Registration {
@@ -41,7 +41,9 @@ impl Service {
             .await;
         match registered {
             Ok(_) => Ok(true),
-            Err(ServiceError::Refused(CommandRefused::Conflict(_))) if !self.needs(first) => Ok(false),
+            Err(ServiceError::Refused(CommandRefused::Conflict(_))) if !self.needs(first) => {
+                Ok(self.is_secret_of(first, secret.expose()))
+            }
             Err(error) => Err(error),
         }
     }

@@ -39,6 +39,8 @@ async fn a_node_for_tokens_alone_keeps_nothing_for_auditors_and_says_who_does() 
         "/audit/retention",
         "/checkpoint",
         "/tile/0/000",
+        "/%61udit/events",
+        "/ti%6ce/0/000",
     ] {
         assert_is_for_another(&ask(&server, Method::GET, path).await, "audit", path);
     }
@@ -122,6 +124,9 @@ async fn a_node_for_the_trail_alone_answers_auditors_and_leaves_tokens_and_chang
         (Method::GET, "/verify"),
         (Method::POST, "/admin/applications"),
         (Method::POST, "/audit/api-calls"),
+        (Method::POST, "/%63onnect/token"),
+        (Method::POST, "/%61dmin/applications"),
+        (Method::POST, "/audit/api%2Dcalls"),
     ] {
         assert_is_for_another(&ask(&server, method, path).await, "token", path);
     }
@@ -173,6 +178,24 @@ async fn a_first_secret_that_was_kept_becomes_the_profile_only_when_the_log_has_
     std::fs::write(&unproven, other.to_string()).unwrap();
     let server = start(folder.path(), "");
     assert!(!unproven.exists());
+    Administrator::of(&server).await;
+}
+
+#[tokio::test]
+async fn a_first_secret_that_was_kept_is_registered_when_the_log_has_none() {
+    let (folder, of_another) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = start(of_another.path(), "");
+    let kept = std::fs::read_to_string(server.data_dir.join("admin.json")).unwrap();
+    assert!(server.stop().success());
+    // As after a start whose registration did not come to an end.
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("admin.json.unproven"), &kept).unwrap();
+    let server = start(folder.path(), "");
+    let secret = |text: &str| serde_json::from_str::<Value>(text).unwrap()["client_secret"].clone();
+    let profile = std::fs::read_to_string(server.data_dir.join("admin.json")).unwrap();
+    assert_eq!(secret(&profile), secret(&kept));
+    assert!(!data.join("admin.json.unproven").exists());
     Administrator::of(&server).await;
 }
 

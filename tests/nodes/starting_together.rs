@@ -65,6 +65,23 @@ async fn the_first_administrator_is_registered_once_and_only_the_secret_of_that_
     assert!(!other.service.is_secret_of(&ADMINISTRATOR, &exposed));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_of_the_first_administrator_of_which_nobody_knows_may_be_repeated() {
+    let cluster = Cluster::new();
+    let (before, after) = (cluster.node("node", false).await, cluster.node("node", false).await);
+    after.view.hold();
+    let secret = ClientSecret::generate().unwrap();
+    let again = ClientSecret::again(secret.expose()).unwrap();
+    // The append of the run before comes late, and first.
+    assert!(before.service.register_first(&ADMINISTRATOR, &secret).await.unwrap());
+    let service = after.service.clone();
+    let registering = tokio::spawn(async move { service.register_first(&ADMINISTRATOR, &again).await });
+    after.view.has_lost().await;
+    after.view.release();
+    assert!(registering.await.unwrap().unwrap(), "it is its own");
+    assert_eq!(cluster.count("ApplicationRegistered").await, 1);
+}
+
 #[tokio::test]
 async fn a_node_with_another_master_key_stops_and_says_so() {
     let cluster = Cluster::new();
