@@ -14,7 +14,7 @@ use grantlog_projections::recorded_event::Envelope;
 use grantlog_projections::values::*;
 use proptest::prelude::*;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -226,6 +226,8 @@ pub struct MemoryLog {
     size: watch::Sender<u64>,
     has_ended: Arc<AtomicBool>,
     batch: usize,
+    /// Events that `read_all` has answered.
+    pub events_read: AtomicU64,
 }
 
 impl MemoryLog {
@@ -239,6 +241,7 @@ impl MemoryLog {
             size: watch::Sender::new(0),
             has_ended: Arc::default(),
             batch,
+            events_read: AtomicU64::new(0),
         };
         log.add(facts);
         Arc::new(log)
@@ -317,7 +320,8 @@ impl EventStore for MemoryLog {
             .skip(from as usize)
             .take(limit.min(MAX_EVENTS_PER_READ))
             .cloned()
-            .collect();
+            .collect::<Vec<_>>();
+        self.events_read.fetch_add(events.len() as u64, Ordering::Relaxed);
         Box::pin(async { Ok(events) })
     }
 

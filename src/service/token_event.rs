@@ -151,8 +151,10 @@ fn is_of(stored: &StoredEvent, jti: Uuid) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::memory_log::MemoryLog;
     use crate::event_store::sqlite::{SqliteEventStore, SqliteOptions};
     use crate::event_store::{Append, EventToAppend, ExpectedRevision, MAX_EVENTS_PER_APPEND};
+    use std::sync::atomic::Ordering;
     use uuid::Timestamp as UuidTime;
 
     const STREAM: &str = "token-requests-17f1f1d4-37cd-5a94-9bc2-f9e18b679123";
@@ -224,6 +226,21 @@ mod tests {
         for revision in [0, 1, 63, 64, 65, 1_023, 1_024, 2_500, 4_998, 4_999] {
             assert_eq!(found(&store, ids[revision]).await, Some(revision as u64));
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_stands_where_its_time_says_is_found_in_the_first_page() {
+        let ids: Vec<Uuid> = (0..5_000).map(|number| id(number / 7, number)).collect();
+        let log = MemoryLog::of(&[]);
+        for id in &ids {
+            log.add_bytes(event(*id).bytes);
+        }
+        let (store, place) = (&*log, Place::Log);
+        let found = Search { store, place }.find(ids[2_500]).await.unwrap();
+        assert_eq!(found.map(|stored| stored.index), Some(2_500));
+        // Besides, one event for each step of the search for the page: twice for each bit of its place.
+        let steps = 2 * u64::from(u64::BITS - 5_000_u64.leading_zeros());
+        assert!(log.events_read.load(Ordering::Relaxed) <= 128 + steps);
     }
 
     #[tokio::test]
