@@ -240,10 +240,12 @@ pub async fn serve(config: Config, telemetry: Telemetry, resets: Resets) -> Resu
     let upkeep = tokio::spawn(look_after(service.clone()));
     let retention = roles.audit.then(|| tokio::spawn(retain(service.clone())));
     let session_ends = tokio::spawn(end_sessions(service.clone()));
+    // Whoever reads that it listens may stop it at once.
+    let told_to_stop = stop_signal().map_err(ServeError::part)?;
     say(&format!("listening on {url}"))?;
 
     let outcome = tokio::select! {
-        signal = stop_signal() => Ok(signal.map_err(ServeError::part)?),
+        signal = told_to_stop => Ok(signal),
         failure = store.failed() => Err(ServeError::LogFailed(failure)),
     };
     reports.abort();
@@ -933,12 +935,15 @@ async fn retain(service: Arc<Service>) {
     }
 }
 
-async fn stop_signal() -> io::Result<&'static str> {
+/// Resolves when the server is told to stop. From the call on, no such signal kills it.
+fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     })
 }
 
