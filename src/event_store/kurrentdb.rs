@@ -28,7 +28,7 @@ use self::lanes::Lanes;
 use self::log::Log;
 use self::positions::{Positions, reaches};
 use self::reading::{Reading, Unread};
-use super::end::End;
+use super::end::{self, End};
 use super::tail::{Followed, LogSubscription, Tail};
 use super::{
     Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_READ, OnCommit, ReadError,
@@ -608,25 +608,11 @@ impl EventStore for KurrentDbEventStore {
     }
 
     fn failed(&self) -> BoxFuture<'static, String> {
-        let mut end = self.log.end.subscribe();
-        Box::pin(async move {
-            loop {
-                if let Some(End::Failed(message)) = &*end.borrow_and_update() {
-                    return message.clone();
-                }
-                if end.changed().await.is_err() {
-                    // The store is gone without having failed.
-                    std::future::pending::<()>().await;
-                }
-            }
-        })
+        end::failed(&self.log.end)
     }
 
     fn failure(&self) -> Option<String> {
-        match &*self.log.end.borrow() {
-            Some(End::Failed(message)) => Some(message.clone()),
-            _ => None,
-        }
+        end::failure(&self.log.end)
     }
 
     fn has_ended(&self) -> bool {

@@ -20,7 +20,7 @@ use self::opening::{LogFile, LogLock};
 use self::reading::Readers;
 use self::writer::{Queued, Removal, Work, Writer};
 use super::answers::{self, Answer};
-use super::end::End;
+use super::end::{self, End};
 use super::tail::{Followed, LogSubscription, Tail};
 use super::{
     Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_REMOVAL, OnCommit, ReadError,
@@ -245,28 +245,15 @@ impl EventStore for SqliteEventStore {
     }
 
     fn failed(&self) -> BoxFuture<'static, String> {
-        let mut end = self.log.end.subscribe();
-        Box::pin(async move {
-            loop {
-                if let Some(End::Failed(message)) = &*end.borrow_and_update() {
-                    return message.clone();
-                }
-                if end.changed().await.is_err() {
-                    // The store is gone without having failed.
-                    std::future::pending::<()>().await;
-                }
-            }
-        })
+        end::failed(&self.log.end)
     }
 
     fn failure(&self) -> Option<String> {
-        match &*self.log.end.borrow() {
-            Some(End::Failed(message)) => Some(message.clone()),
-            _ => None,
-        }
+        end::failure(&self.log.end)
     }
 
     fn cut_off(&self) -> Option<String> {
+        // The log is on this machine: whoever can read it knows all of it.
         None
     }
 
