@@ -36,6 +36,7 @@ use super::{
 };
 use eventstore::{Error, Position};
 use std::io;
+use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -262,6 +263,8 @@ impl KurrentDbEventStore {
     /// Waits until the cluster answers. The last event that this node has read must still be where it was.
     async fn is_the_same_log(&self, options: &KurrentDbOptions) -> Result<(), OpenError> {
         let began = Instant::now();
+        // What it last said, and since when it says so.
+        let mut said: Option<(Discriminant<OpenError>, Instant)> = None;
         let (last, id) = (self.log_size().checked_sub(1), self.log.last_id());
         loop {
             let asked = self.on_runtime(move |reading| async move {
@@ -302,7 +305,12 @@ impl KurrentDbEventStore {
                 OpenError::AnotherLog { .. } => LOST_PATIENCE.min(options.connect_timeout),
                 _ => options.connect_timeout,
             };
-            if began.elapsed() >= patience {
+            let kind = discriminant(&error);
+            let since = match said {
+                Some((last, since)) if last == kind => since,
+                _ => said.insert((kind, Instant::now())).1,
+            };
+            if since.elapsed() >= patience || began.elapsed() >= options.connect_timeout + patience {
                 return Err(error);
             }
             tracing::debug!(why, "the KurrentDB is asked again");
@@ -480,7 +488,7 @@ async fn keep_fresh(log: Arc<Log>, reading: Arc<Reading>, connections: Arc<Conne
                 lost_since = None;
                 look_whether_it_comes_to(end, asked, &log, &reading, deadline, &renew).await;
             }
-            Err(_) => {}
+            Err(_) => lost_since = None,
         }
         tokio::time::sleep(interval.saturating_sub(asked.elapsed()).max(interval / 4)).await;
     }
@@ -500,18 +508,23 @@ async fn look_whether_it_comes_to(
     if reaches(log.through(), end) {
         return log.freshness.heard_at(asked);
     }
-    let asked_again = Instant::now();
-    match reading.next_unread(deadline).await {
-        Ok(None) => return log.freshness.heard_at(asked_again),
-        Ok(Some(_)) => {}
-        Err(_) => return,
-    }
-    let comes_there = looked_through.wait_for(|through| reaches(*through, end));
-    match tokio::time::timeout(STALL, comes_there).await {
-        Ok(_) => log.freshness.heard_at(asked),
-        Err(_) if log.heard.load(Ordering::Relaxed) == heard => renew.notify_one(),
-        // It is behind, and on its way.
-        Err(_) => {}
+    let until = tokio::time::Instant::now() + STALL;
+    loop {
+        let asked_again = Instant::now();
+        let next = match reading.next_unread(deadline).await {
+            Ok(None) => return log.freshness.heard_at(asked_again),
+            Ok(Some(next)) => next,
+            Err(_) => return,
+        };
+        let comes_there = looked_through.wait_for(|through| reaches(*through, Some(next)));
+        match tokio::time::timeout_at(until, comes_there).await {
+            Ok(_) if reaches(log.through(), end) => return log.freshness.heard_at(asked),
+            // What is behind it may be of others.
+            Ok(_) => {}
+            Err(_) if log.heard.load(Ordering::Relaxed) == heard => return renew.notify_one(),
+            // It is behind, and on its way.
+            Err(_) => return,
+        }
     }
 }
 
@@ -649,6 +662,7 @@ impl Drop for KurrentDbEventStore {
             }
             was_open
         });
+        self.log.abandon();
         if let Some(runtime) = self.runtime.take() {
             // It may be dropped where nothing may block.
             runtime.shutdown_background();
@@ -703,6 +717,8 @@ impl Followed for FollowedLog {
                         self.log.fail(why.0.clone());
                         return Err(why);
                     }
+                } else {
+                    missing_since = None;
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }

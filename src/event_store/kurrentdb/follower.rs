@@ -92,7 +92,11 @@ impl Follower {
                     self.log.fail(why);
                     break;
                 }
-                Ok(Over::Broken(why)) => why,
+                Ok(Over::Broken(why)) => {
+                    // Whether the event is there is not known, or was confirmed in between.
+                    lost_since = None;
+                    why
+                }
                 Ok(Over::Lost) => {
                     let since = *lost_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > LOST_PATIENCE {
@@ -101,7 +105,10 @@ impl Follower {
                     }
                     "the leader does not have the last event that was read".to_owned()
                 }
-                Err(unwound) if unwound.is::<OrderlyEnd>() => "the server has ended it".to_owned(),
+                Err(unwound) if unwound.is::<OrderlyEnd>() => {
+                    lost_since = None;
+                    "the server has ended it".to_owned()
+                }
                 Err(_) => {
                     self.log.fail("its follower panicked: this is a bug".to_owned());
                     break;
@@ -110,7 +117,6 @@ impl Follower {
             tracing::warn!(url = %self.connections.url(), why, "the subscription to the KurrentDB is begun anew");
             if self.log.through() != before {
                 pause = FIRST_PAUSE;
-                lost_since = None;
             }
             self.rest(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -228,6 +228,11 @@ impl Log {
         self.give_up(|_| true, &AppendError::Indeterminate(why));
     }
 
+    /// Nobody reads on: what is under way may have arrived, and nobody here will know.
+    pub(super) fn abandon(&self) {
+        self.give_up(|_| true, &AppendError::Indeterminate("the log was dropped".to_owned()));
+    }
+
     /// The last revision of a stream, as far as this node remembers; `Some(None)`: there is no such stream.
     pub(super) fn head(&self, stream: &str) -> Option<Option<u64>> {
         lock(&self.heads).get(stream).copied()

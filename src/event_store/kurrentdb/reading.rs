@@ -192,7 +192,7 @@ impl Reading {
             .tried(|client| self.events_of(client, stream, first_revision, ids.len()))
             .await?;
         let are_there = events.len() == ids.len() && events.iter().zip(ids).all(|(event, id)| event.id == *id);
-        let (true, Some(first), Some(last)) = (are_there, events.first(), events.last()) else {
+        let (true, Some(last)) = (are_there, events.last()) else {
             // A leader that is new may show less than was acknowledged.
             return Err(ReadError("the events are not there yet".to_owned()));
         };
@@ -203,8 +203,12 @@ impl Reading {
         if !is_one {
             return Ok(None);
         }
-        match self.log.positions.find(first.position).map_err(failed)? {
-            Some(index) => Ok(Some(appended(index, ids.len(), last.revision))),
+        let index = self.log.positions.find(last.position).map_err(failed)?;
+        match index.filter(|index| *index < *self.log.size.borrow()) {
+            Some(last_index) => {
+                let first_index = (last_index + 1).saturating_sub(ids.len() as u64);
+                Ok(Some(appended(first_index, ids.len(), last.revision)))
+            }
             None => Err(ReadError("this node has not read it yet".to_owned())),
         }
     }
