@@ -23,6 +23,9 @@ const LAST_BLOCKING_WORK: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let Cli { options, command } = Cli::parse();
+    // Libraries that do not choose one find this one: with a second one in the build they would not know which. Nobody
+    // has chosen before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let outcome = match command {
         Command::Remote(command) => return cli::run(command, &options),
         Command::Serve(arguments) => serve(arguments, options.data_dir),

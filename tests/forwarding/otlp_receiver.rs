@@ -24,6 +24,8 @@ struct Seen(Arc<Mutex<Vec<ExportLogsServiceRequest>>>);
 impl OtlpReceiver {
     /// Over TLS with this certificate and key, for clients with a certificate that this one has signed.
     pub fn over_tls(port: u16, certificate: &str, key: &str) -> Self {
+        // Another test may have chosen it already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let tls = ServerTlsConfig::new()
             .identity(Identity::from_pem(certificate, key))
             .client_ca_root(Certificate::from_pem(certificate));
