@@ -517,13 +517,15 @@ async fn look_whether_it_comes_to(
             Err(_) => return,
         };
         let comes_there = looked_through.wait_for(|through| reaches(*through, Some(next)));
-        match tokio::time::timeout_at(until, comes_there).await {
-            Ok(_) if reaches(log.through(), end) => return log.freshness.heard_at(asked),
+        // What it gives is a lock on what the follower writes: it must not be kept.
+        let has_come = tokio::time::timeout_at(until, comes_there).await.is_ok();
+        match has_come {
+            true if reaches(log.through(), end) => return log.freshness.heard_at(asked),
             // What is behind it may be of others.
-            Ok(_) => {}
-            Err(_) if log.heard.load(Ordering::Relaxed) == heard => return renew.notify_one(),
+            true => {}
+            false if log.heard.load(Ordering::Relaxed) == heard => return renew.notify_one(),
             // It is behind, and on its way.
-            Err(_) => return,
+            false => return,
         }
     }
 }

@@ -216,8 +216,11 @@ impl Reading {
     /// Where the next event of this log is that this node has not read, `None` when it has read all. What there is of
     /// others in `$all` is not looked at twice, so that this stays cheap beside a busy neighbour.
     pub(super) async fn next_unread(&self, deadline: Duration) -> Result<Option<Position>, CallError> {
-        let (read, through) = (*self.log.position.borrow(), self.log.through());
-        let from = through.map_or(StreamPosition::Start, StreamPosition::Position);
+        let read = *self.log.position.borrow();
+        let from = self
+            .log
+            .through()
+            .map_or(StreamPosition::Start, StreamPosition::Position);
         let read = read.map_or((0, 0), order);
         self.connections
             .call(deadline, |client| async move {
