@@ -42,7 +42,7 @@ pub struct MigrateArguments {
     /// Where to, as store.url names it: empty, or what an earlier run has begun
     #[arg(long, value_name = "STORE", env = "GRANTLOG_MIGRATE_TO", hide_env_values = true)]
     pub to: String,
-    /// Configuration file whose [store] section is for both, but for its url
+    /// Configuration file whose store section is for both, but for its url
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Refuses what only clients understand.
