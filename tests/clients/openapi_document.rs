@@ -1,7 +1,7 @@
 //! `/openapi.json` names every route of the server and no other. That the answers are as it says is
 //! schemathesis's to find out (`test_openapi.py`).
 
-use crate::running_server::{RunningServer, Start};
+use crate::running_server::{Administrator, RunningServer, Start};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -53,6 +53,36 @@ async fn every_operation_is_served_and_other_methods_are_refused() {
             }
         }
     }
+}
+
+#[actix_web::test]
+async fn every_operation_that_a_node_may_leave_to_another_says_so() {
+    let document = document();
+    let mut left_to_others = BTreeSet::new();
+    for role in ["token", "audit"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = Start::over(&folder.path().join("data"))
+            .with_config(&format!("node.roles = [\"{role}\"]\n"))
+            .start();
+        // Some that need the trail say so to a known reader only.
+        let reader = match role {
+            "token" => Some(Administrator::of(&server).await),
+            _ => None,
+        };
+        for (path, method) in operations(&document) {
+            let answer = match &reader {
+                Some(reader) if method == "get" => reader.request(Method::GET, &filled(&path)).send().await,
+                _ => Ok(request(&server, &path, &method).await),
+            };
+            if answer.expect("an answer").status() == StatusCode::MISDIRECTED_REQUEST {
+                left_to_others.insert((path, method));
+            }
+        }
+    }
+    let documented = operations(&document)
+        .filter(|(path, method)| document["paths"][path][method]["responses"].get("421").is_some())
+        .collect();
+    assert_eq!(left_to_others, documented);
 }
 
 #[actix_web::test]
@@ -181,7 +211,8 @@ fn served() -> (RunningServer, tempfile::TempDir) {
     (Start::over(&folder.path().join("data")).start(), folder)
 }
 
-async fn request(server: &RunningServer, path: &str, method: &str) -> reqwest::Response {
+/// The path with something in the place of each parameter.
+fn filled(path: &str) -> String {
     const AN_ID: &str = "6f1c2a34-0000-5000-8000-000000000001";
     let path = path.replace("{id}", AN_ID).replace("{secret_id}", AN_ID);
     let path = path
@@ -189,10 +220,13 @@ async fn request(server: &RunningServer, path: &str, method: &str) -> reqwest::R
         .replace("{index}", "0")
         .replace("{name}", "inventory");
     let path = path.replace("{jti}", AN_ID).replace("{level}", "0");
-    let path = path.replace("{number}", "000").replace("{width}", "1");
+    path.replace("{number}", "000").replace("{width}", "1")
+}
+
+async fn request(server: &RunningServer, path: &str, method: &str) -> reqwest::Response {
     let method: Method = method.to_uppercase().parse().expect("a method");
     let sent = reqwest::Client::new()
-        .request(method, format!("{}{path}", server.url))
+        .request(method, format!("{}{}", server.url, filled(path)))
         .send();
     sent.await.expect("an answer")
 }

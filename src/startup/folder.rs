@@ -1,0 +1,46 @@
+//! The data folder: who may write to it, and what lies in it.
+
+use super::error::ServeError;
+use crate::config::Config;
+use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Makes the data folder if there is none, and keeps other servers out of it until the file is closed, however
+/// the process ends. The log has a lock of its own, but may lie elsewhere: two servers with a log each would
+/// save their projections over one another.
+pub(super) fn claim(folder: &Path) -> Result<fs::File, ServeError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(ServeError::file(folder))?;
+    let lock_file = folder.join("server.lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock_file)
+        .map_err(ServeError::file(&lock_file))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServeError::FolderInUse { lock_file }),
+        Err(TryLockError::Error(source)) => Err(ServeError::File {
+            path: lock_file,
+            source,
+        }),
+    }
+}
+
+pub(super) fn state_file(config: &Config) -> PathBuf {
+    config.data_dir.join("projections.db")
+}
+
+pub(super) fn usage_file(config: &Config) -> PathBuf {
+    config.data_dir.join("usage.db")
+}
+
+pub(super) fn index_file(config: &Config) -> PathBuf {
+    config.data_dir.join("audit.db")
+}
