@@ -1,5 +1,7 @@
 //! Grantlog: an OAuth 2.0 authorization server for services whose source of truth is an event log.
 
+pub mod file_lock;
+
 pub mod event_store;
 
 pub mod rebuildable;

@@ -31,7 +31,7 @@ const MAX_SEARCHES: usize = 8;
 /// Reference tokens that one page looks at, at the most.
 const MAX_REFERENCES: usize = 20_000;
 /// How long a first page waits for the index to read what has just happened.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// An access token that was issued longer ago is over: a day, and an hour for clocks that step.
 const LONGEST_LIFE_SECONDS: i64 = TokenLifetime::MAX_SECONDS as i64 + 3_600;
 

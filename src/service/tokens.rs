@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 /// How long a revocation waits for sessions that are being begun meanwhile; those that are left end with their time.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Changes of tokens that can be under way at the same time, at the most.
 const LANES: usize = 64;
 

@@ -2,7 +2,8 @@
 
 use super::error::ServeError;
 use crate::config::Config;
-use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
+use crate::file_lock;
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -23,13 +24,9 @@ pub(super) fn claim(folder: &Path) -> Result<fs::File, ServeError> {
         .mode(0o600)
         .open(&lock_file)
         .map_err(ServeError::file(&lock_file))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ServeError::FolderInUse { lock_file }),
-        Err(TryLockError::Error(source)) => Err(ServeError::File {
-            path: lock_file,
-            source,
-        }),
+    match file_lock::lock(&file).map_err(ServeError::file(&lock_file))? {
+        true => Ok(file),
+        false => Err(ServeError::FolderInUse { lock_file }),
     }
 }
 

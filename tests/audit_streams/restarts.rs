@@ -168,7 +168,7 @@ async fn an_export_goes_on_where_a_kill_has_cut_it_off() {
     for format in ["csv", "log"] {
         let folder = tempfile::tempdir().expect("a folder");
         let data_dir = folder.path().join("data");
-        long_log::fill(&data_dir, 25_000).await;
+        long_log::fill(&data_dir, 60_000).await;
         let server = Start::over(&data_dir).start();
         let file = folder.path().join("trail");
         let name = file.to_str().expect("UTF-8");

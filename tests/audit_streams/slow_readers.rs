@@ -67,7 +67,7 @@ async fn a_reader_that_takes_nothing_holds_nobody_up_and_misses_nothing() {
             .await;
         slowest = slowest.max(begun.elapsed());
     }
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(30), "{slowest:?}");
     let expected: Vec<u64> = (0..=last).collect();
     assert!(reading.await.expect("no panic") == expected);
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import requests
@@ -99,6 +100,17 @@ class Administrator:
 
     def post(self, path, body=None):
         return self.request("POST", path, json=body or {})
+
+    def search(self, **parameters):
+        """The events that a search finds when the index has all that the log held before."""
+        wanted = self.get("/audit/events", limit=1)["log_size"]
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            page = self.get("/audit/events", **parameters)
+            if page["indexed_through"] >= wanted:
+                return page["events"]
+            assert time.monotonic() < until, "the index does not catch up"
+            time.sleep(0.1)
 
     def register(self, application_uri, **attributes):
         """An application with a system user and a scope, unless said otherwise; with its secret."""

@@ -359,7 +359,7 @@ def running_nginx(folder, upstream):
         url, begun = f"http://127.0.0.1:{port}", time.monotonic()
         while True:
             try:
-                requests.get(f"{url}/health/live", timeout=5)
+                requests.get(f"{url}/health/live", timeout=PATIENCE_SECONDS)
                 break
             except requests.ConnectionError:
                 assert process.poll() is None and time.monotonic() - begun < PATIENCE_SECONDS
@@ -439,7 +439,7 @@ def test_behind_nginx_everything_works_and_nobody_can_say_who_they_are(tmp_path)
                 headers=forged,
             )
             assert answer.status_code == 401
-            [event] = administrator.get("/audit/events", type="TokenRefused", limit=1)["events"]
+            [event] = administrator.search(type="TokenRefused", limit=1)
             assert event["source"]["ip"] == "127.0.0.1"
             for path in ("/verify", "/verify/x", "/metrics"):
                 assert requests.get(url + path, headers=forged).status_code == 404, path
@@ -588,7 +588,8 @@ def test_each_node_of_the_cluster_has_a_certificate_for_its_name(tmp_path):
             assert verified.returncode == 0, verified.stderr
         subject = subprocess.check_output(["openssl", "x509", "-in", certificate, "-noout", "-subject"], text=True)
         name = environment(node)["KURRENTDB_CERTIFICATE_RESERVED_NODE_COMMON_NAME"]
-        assert subject.strip().endswith(f"CN = {name}")
+        # OpenSSL 3.2 and later leave the spaces out.
+        assert re.search(rf"CN ?= ?{re.escape(name)}$", subject.strip())
         assert (tmp_path / node / "node.key").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in (tmp_path / "ca").iterdir()] == ["ca.crt"], "the authority's key is elsewhere"
     before = (tmp_path / "kurrentdb-1/node.crt").read_bytes()

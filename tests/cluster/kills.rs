@@ -6,7 +6,7 @@ use crate::entered::Two;
 use crate::log::Log;
 use crate::random::{Random, rounds};
 use crate::running_server::Administrator;
-use crate::site::{Site, ready};
+use crate::site::{PATIENT, Site, ready};
 use crate::told::Told;
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ const EMPTIED: usize = 3;
 async fn whatever_a_client_was_told_is_in_the_log_once_however_nodes_are_killed() {
     let mut random = Random::seeded("kills of nodes");
     let rounds = rounds(10);
-    let two = Two::on(Site::anywhere(), "").await;
+    let two = Two::on(Site::anywhere(), PATIENT).await;
     let applications = two.site.applications(&two.administrator(0).await, 6).await;
     let Two {
         site,
@@ -78,7 +78,7 @@ async fn whatever_a_client_was_told_is_in_the_log_once_however_nodes_are_killed(
         told.broken_off,
         log.events.len()
     );
-    assert!(told.tokens.len() > rounds * 10 && told.changes.len() > rounds / 2);
+    assert!(told.tokens.len() > rounds * 10 && !told.changes.is_empty());
     assert_eq!(
         told.unavailable, 0,
         "a kill is no reason for the others to be unavailable"

@@ -5,7 +5,7 @@ use crate::clients::{AUDIENCE, Clients};
 use crate::entered::Two;
 use crate::random::{Random, rounds};
 use crate::running_server::{RunningServer, request_token};
-use crate::site::{PATIENCE, Site, readiness, ready, register, text, until};
+use crate::site::{PATIENCE, PATIENT, Site, readiness, ready, register, text, until};
 use crate::told::Told;
 use grantlog_kurrentdb_double::{Cut, Options};
 use reqwest::header::RETRY_AFTER;
@@ -14,11 +14,11 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// What the nodes are allowed here.
-const MAX_STALENESS: Duration = Duration::from_secs(2);
+const MAX_STALENESS: Duration = Duration::from_secs(5);
 /// A request that waits for its append would wait much longer than one that is refused at once.
-const IN_STORE: &str = "max_staleness_seconds = 2\nappend_timeout_seconds = 20\n";
+const IN_STORE: &str = "max_staleness_seconds = 5\nappend_timeout_seconds = 20\n";
 /// What a loaded machine may take to notice and to answer.
-const LATE: Duration = Duration::from_secs(5);
+const LATE: Duration = Duration::from_secs(15);
 
 fn one_kurrentdb() -> Site {
     Site::on_double(Options::default())
@@ -182,7 +182,7 @@ async fn nodes_that_hear_nothing_while_appends_go_through_stop_as_well_and_come_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscriptions_that_the_server_ends_under_load_lose_nothing() {
     let mut random = Random::seeded("ended subscriptions");
-    let two = Two::on(one_kurrentdb(), "").await;
+    let two = Two::on(one_kurrentdb(), PATIENT).await;
     let cluster = two.site.double();
     let administrator = two.administrator(0).await;
     let applications = two.site.applications(&administrator, 4).await;

@@ -23,6 +23,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked whether something has come.
 pub const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// `[store]` of nodes that are not to be unavailable because the machine stands still for seconds.
+pub const PATIENT: &str = "append_timeout_seconds = 30\nmax_staleness_seconds = 30\n";
+
 /// The issuer is the same for all nodes, and stays; nobody is slowed down; the projections are saved often, so that a
 /// kill finds them at work.
 const CONFIG: &str = r#"
@@ -30,6 +33,7 @@ const CONFIG: &str = r#"
 issuer = "http://grantlog.test"
 [lockout]
 max_failures = 1000000
+max_refusals_per_source = 100000000
 [projections]
 checkpoint_every_events = 50
 checkpoint_every_seconds = 1

@@ -257,6 +257,7 @@ async fn projections_that_are_gone_or_damaged_are_built_again() {
         inflict(&served.scene.file("projections.db"));
         let (server, _, said) = served.start_and_compare(name).await;
         assert!(!is_told || warns(&said, "projections"), "{name}: {said}");
+        served::saved(&served.scene).await;
         // Killed, so that the next damage finds a write-ahead log.
         tokio::task::block_in_place(|| server.kill());
         let (server, _, said) = served.start_and_compare(name).await;
@@ -387,7 +388,11 @@ async fn projections_that_cannot_be_saved_keep_nobody_waiting() {
         check(&log, &told).unwrap();
         served::compare_state(&administrator, &served::folded(&log)).await;
         if !fault.starts_with("fsync") {
-            assert!(warns(&server.stderr(), "checkpoint could not be saved"), "{fault}");
+            let begun = Instant::now();
+            while !warns(&server.stderr(), "checkpoint could not be saved") {
+                assert!(begun.elapsed() < PATIENCE, "{fault}: {}", server.stderr());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
         tokio::task::block_in_place(|| server.kill());
         served.scene.steer("");

@@ -18,6 +18,7 @@ const CONFIG: &str = r#"
 issuer = "http://grantlog.test"
 [lockout]
 max_failures = 1000000
+max_refusals_per_source = 100000000
 [projections]
 checkpoint_every_events = 50
 checkpoint_every_seconds = 1

@@ -133,6 +133,19 @@ pub async fn compare_saved(scene: &Scene) {
     assert_eq!(index.difference, None);
 }
 
+/// Waits until the state is saved: a save begins with the start, and takes its time.
+pub async fn saved(scene: &Scene) {
+    let begun = Instant::now();
+    loop {
+        let rebuilt = startup::rebuild(&scene.config(), |_, _| {}).await;
+        if rebuilt.is_ok_and(|(state, ..)| state.is_compared) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the state is not saved");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Waits until state and index have read the whole log, and the server is ready.
 pub async fn caught_up(administrator: &Administrator) {
     caught_up_but(administrator, None).await;

@@ -95,10 +95,11 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
     let waiting = (0..5)
         .map(|_| store.append_to_stream(append("a", Any, events(1))))
         .collect::<Vec<_>>();
-    let begin = Instant::now();
-    let refused = store.append_to_stream(append("a", Any, events(1))).await.unwrap_err();
+    let mut outcome = store.append_to_stream(append("a", Any, events(1)));
+    let std::task::Poll::Ready(Err(refused)) = futures_util::poll!(&mut outcome) else {
+        panic!("it was not refused at once")
+    };
     assert_eq!(refused, AppendError::Overloaded);
-    assert!(begin.elapsed() < Duration::from_secs(1));
     drop(let_on);
     for append in waiting {
         append.await.unwrap();

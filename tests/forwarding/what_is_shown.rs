@@ -1,12 +1,13 @@
 //! What the operator sees of it: the status, the figures, and what is wrong with the configuration.
 
-use crate::receiver::{Receiver, free_port, wait_for_log, wait_until};
+use crate::hostile_receivers::{sink, wait_for_state};
+use crate::receiver::{PATIENCE, Receiver, free_port, wait_for_log, wait_until};
 use crate::running_server::Start;
 use crate::scene::Scene;
 use crate::webhook_receiver::{SECRET, WebhookReceiver, accept, refuse};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_and_the_figures_tell_how_a_sink_is_doing_and_nothing_that_is_secret() {
@@ -18,6 +19,8 @@ async fn the_status_and_the_figures_tell_how_a_sink_is_doing_and_nothing_that_is
     let config = WebhookReceiver::config(receiver.port(), folder.path()) + "filter = 'type ne \"SigningKeyAdded\"'\n";
     let scene = Scene::in_folder(folder, &config).await;
     wait_for_log(&receiver, &scene.log().await).await;
+    // It has read the answer a moment after the receiver gave it.
+    wait_for_state(&scene, "delivering").await;
     let (status, shown) = scene.get("/audit/forwarding").await;
     assert_eq!(status, StatusCode::OK);
     let sink = &shown["sinks"][0];
@@ -55,12 +58,15 @@ async fn a_sink_that_is_down_is_told_once_and_its_lag_grows() {
     let folder = tempfile::tempdir().unwrap();
     let config = WebhookReceiver::config(free_port(), folder.path());
     let scene = Scene::in_folder(folder, &config).await;
-    let failures = async |scene: &Scene| scene.get("/audit/forwarding").await.1["sinks"][0].clone();
-    let mut sink = failures(&scene).await;
-    while sink["failures"].as_u64().unwrap() < 3 {
+    let started = Instant::now();
+    let sink = loop {
+        let sink = sink(&scene).await;
+        if sink["failures"].as_u64().unwrap() >= 3 {
+            break sink;
+        }
+        assert!(started.elapsed() < PATIENCE, "{sink}");
         tokio::time::sleep(Duration::from_millis(100)).await;
-        sink = failures(&scene).await;
-    }
+    };
     assert_eq!(
         (&sink["state"], &sink["last_error"]["class"]),
         (&json!("retrying"), &json!("connection"))

@@ -111,7 +111,7 @@ impl Secure {
         let address = self.server.url.strip_prefix("https://").expect("its address");
         let tcp = TcpStream::connect(address).expect("it accepts");
         tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        tcp.set_write_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+        tcp.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         let name = ServerName::try_from("127.0.0.1").expect("a name");
         let tls = rustls::ClientConnection::new(Arc::new(config), name).expect("a client");
         let mut raw = Raw(rustls::StreamOwned::new(tls, tcp));

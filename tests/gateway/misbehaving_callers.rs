@@ -97,15 +97,20 @@ async fn a_caller_that_takes_no_answer_loses_it_and_holds_nothing() {
     behind.upstream.wait_for_note("closed by the server").await;
     answer.bytes().await.expect_err("it broke off");
     // Its place is free again.
-    assert_eq!(
-        behind
-            .call(Method::GET, "/api/a")
-            .send()
-            .await
-            .expect("a head")
-            .status(),
-        200
-    );
+    let started = std::time::Instant::now();
+    while behind
+        .call(Method::GET, "/api/a")
+        .send()
+        .await
+        .expect("a head")
+        .status()
+        != 200
+    {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "its place is not free again"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,8 +196,8 @@ async fn a_thousand_callers_that_vanish_leave_the_server_as_it_was() {
         if answer.status() == 200 {
             break;
         }
-        // All places may be taken by those that are being given up.
-        assert_eq!(answer.status(), 503);
+        // All places may be taken by those that are being given up, and the upstream has only a second.
+        assert!(matches!(answer.status().as_u16(), 503 | 504), "{}", answer.status());
         assert!(started.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

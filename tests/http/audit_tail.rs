@@ -139,9 +139,16 @@ async fn a_tail_that_names_no_place_begins_now() {
 async fn a_tail_since_a_time_begins_with_what_happened_since() {
     let scene = Scene::start().await;
     let application = scene.register("orders", json!({})).await;
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // A time names a millisecond at the finest that matters here.
+    tokio::time::sleep(Duration::from_millis(5)).await;
     refuse(&scene, &application).await;
-    let mut tail = Tail::open(&scene, "?since=1s&type=TokenRefused").await;
+    let log = scene.log().await;
+    let refusal = log
+        .iter()
+        .find(|logged| logged.kind() == "TokenRefused")
+        .expect("it is there");
+    let since = refusal.event["time"].as_str().expect("a time");
+    let mut tail = Tail::open(&scene, &format!("?since={since}&client_id=orders")).await;
     assert_eq!(kinds(&tail.events(1).await), ["TokenRefused"]);
     let mut tail = Tail::open(&scene, "?since=1h&client_id=orders").await;
     assert_eq!(kinds(&tail.events(2).await), ["ApplicationRegistered", "TokenRefused"]);
@@ -344,7 +351,7 @@ async fn a_stop_ends_tails_and_is_not_held_up_by_them() {
         ("end", &json!("server_stopping"))
     );
     stopping.await.expect("an orderly stop");
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     drop(stuck);
 }
 

@@ -1,11 +1,10 @@
 //! Failed requests without end: answered 429 for one client from one source, and recorded as a count.
 
-use crate::scene::{Answer, Scene};
+use crate::scene::{Answer, Logged, Scene};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use std::time::Duration;
 
-const CONFIG: &str = "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[lockout]\nmax_failures = 3\nwindow_seconds = 4\n";
+const CONFIG: &str = "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[lockout]\nmax_failures = 3\nwindow_seconds = 15\n";
 
 async fn ask_from(scene: &Scene, source: &str, client_id: &str, client_secret: &str, path: &str) -> Answer {
     let request = scene
@@ -60,7 +59,7 @@ async fn after_too_many_failures_one_client_from_one_source_is_slowed_down_and_n
                 "{path}"
             );
             let seconds: u64 = answer.header("retry-after").expect("Retry-After").parse().unwrap();
-            assert!((1..=5).contains(&seconds), "{seconds}");
+            assert!((1..=16).contains(&seconds), "{seconds}");
             assert_eq!(answer.header("cache-control"), Some("no-store"));
             assert_eq!(answer.header("www-authenticate"), None);
         }
@@ -86,7 +85,7 @@ async fn after_too_many_failures_one_client_from_one_source_is_slowed_down_and_n
     );
     assert_eq!(
         throttled[0],
-        &json!({"client_id": "guessed", "application_id": application.id, "source": here, "window_seconds": 4,
+        &json!({"client_id": "guessed", "application_id": application.id, "source": here, "window_seconds": 15,
             "suppressed": 1})
     );
     assert_eq!(events.iter().filter(|event| event.kind() == "TokenRefused").count(), 0);
@@ -117,7 +116,7 @@ async fn after_too_many_failures_one_client_from_one_source_is_slowed_down_and_n
 
 #[tokio::test]
 async fn an_unknown_client_is_slowed_down_like_a_known_one() {
-    let scene = Scene::with_config(CONFIG).await;
+    let scene = Scene::with_config(&CONFIG.replace("= 15", "= 3600")).await;
     let statuses = async |client_id: &'static str| {
         let mut statuses = Vec::new();
         for _ in 0..5 {
@@ -140,7 +139,7 @@ async fn an_unknown_client_is_slowed_down_like_a_known_one() {
 
 #[tokio::test]
 async fn only_failed_authentication_counts() {
-    let scene = Scene::with_config(CONFIG).await;
+    let scene = Scene::with_config(&CONFIG.replace("= 15", "= 3600")).await;
     let application = scene.register("clumsy", json!({})).await;
     for _ in 0..5 {
         let answer = scene
@@ -206,16 +205,23 @@ async fn a_flood_leaves_two_events_not_a_thousand() {
     for _ in 0..200 {
         scene.ask("flooded", "wrong", &[]).await;
     }
-    tokio::time::sleep(Duration::from_millis(3_500)).await;
-    let events = scene.log_from(before).await;
+    let before = before as usize;
+    let told_of = |log: &[Logged]| {
+        let refused = log[before..]
+            .iter()
+            .filter(|event| event.kind() == "TokenRefused")
+            .count() as u64;
+        let suppressed = log[before..]
+            .iter()
+            .filter_map(|event| event.data()["suppressed"].as_u64());
+        refused + suppressed.sum::<u64>()
+    };
+    let log = scene
+        .wait_for("every request is accounted for", |log| told_of(log) >= 200)
+        .await;
+    assert_eq!(told_of(&log), 200, "and none twice");
     // The flood may outlast one window on a slow machine.
-    assert!(events.len() < 40, "{}", events.len());
-    let refused = events.iter().filter(|event| event.kind() == "TokenRefused").count() as u64;
-    let suppressed: u64 = events
-        .iter()
-        .filter_map(|event| event.data()["suppressed"].as_u64())
-        .sum();
-    assert_eq!(refused + suppressed, 200, "every request is accounted for");
+    assert!(log.len() - before < 40, "{}", log.len() - before);
 }
 
 #[tokio::test]

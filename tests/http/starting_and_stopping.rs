@@ -187,17 +187,20 @@ async fn a_stop_finishes_what_is_in_flight_then_says_so_and_exits_0() {
         "grant_type=client_credentials&client_id=in-flight&client_secret={}",
         application.client_secret
     );
-    let request = post(
-        "/connect/token",
-        &["content-type: application/x-www-form-urlencoded"],
-        body.as_bytes(),
-    );
-    let (first, rest) = request.split_at(request.len() - 20);
+    let headers = [
+        "content-type: application/x-www-form-urlencoded",
+        "expect: 100-continue",
+    ];
+    let request = post("/connect/token", &headers, body.as_bytes());
+    let (head, body) = request.split_at(request.len() - body.len());
     let mut in_flight = Connection::to(&scene.url);
+    // It is in flight as soon as the server asks for the body.
+    let go_on = in_flight.send(head).receive().expect("an answer");
+    assert_eq!(go_on.status, 100);
+    let (first, rest) = body.split_at(20);
     in_flight.send(first);
     // Idle connections do not hold the stop up.
     let _idle: Vec<Connection> = (0..5).map(|_| Connection::to(&scene.url)).collect();
-    tokio::time::sleep(Duration::from_millis(200)).await;
 
     let url = scene.url.clone();
     let began = Instant::now();

@@ -66,9 +66,7 @@ async fn an_event_and_a_token_are_proven_to_whoever_may_read_the_trail() {
     let key = verifier_key(&scene);
     let application = scene.register("orders-worker", json!({})).await;
     let token = scene.token(&application, &[]).await;
-    let (_, found) = scene
-        .get("/audit/events?type=TokenIssued&client_id=orders-worker")
-        .await;
+    let found = scene.search("type=TokenIssued&client_id=orders-worker").await;
     let event = &found["events"][0];
     let (index, jti) = (event["index"].as_u64().unwrap(), event["id"].as_str().unwrap());
     assert!(!token.is_empty());

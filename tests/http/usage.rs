@@ -90,7 +90,9 @@ async fn whether_the_old_secret_is_still_used_and_from_where_can_be_asked_and_as
     assert_eq!(usage["refused_networks"][0]["network"], "203.0.113.0/24");
     assert_eq!(usage["unused_scopes"], json!(["update", "DomainApi"]));
     assert_eq!(usage["scopes"][0]["asked"]["count"], 3);
-    assert_eq!(usage["by_day"][0]["issued"], 3);
+    // Midnight may fall between them.
+    let days = usage["by_day"].as_array().expect("days");
+    assert_eq!(days.iter().filter_map(|day| day["issued"].as_u64()).sum::<u64>(), 3);
 
     let (_, shown) = scene.get(&application.path()).await;
     assert_eq!(shown["secrets"][0]["uses"], 2);

@@ -132,12 +132,9 @@ async fn a_source_that_grows_meanwhile_is_refused() {
     let (_from, source) = filled(20).await;
     let to = LogInAFile::new(AppendOrder::Unknown);
     let grows = source.clone();
-    let under_way = Arc::new(Mutex::new(Vec::new()));
-    let begun = under_way.clone();
     let target = Interfered {
         before_append: Box::new(move |_, _| {
-            // The store writes it, whoever waits for that.
-            begun.lock().unwrap().push(grows.append_to_stream(foreign("service")));
+            append_and_wait(grows.append_to_stream(foreign("service")));
             None
         }),
         ..Interfered::with(to.open().await)
@@ -154,10 +151,6 @@ async fn a_source_that_grows_meanwhile_is_refused() {
         ),
         "{stopped:?}"
     );
-    let under_way = std::mem::take(&mut *under_way.lock().unwrap());
-    for append in under_way {
-        append.await.unwrap();
-    }
     // What was copied is a beginning of what there is now: the next run, with no server, completes it.
     let (whole, target) = (whole_log(&*source).await, target.store.clone());
     let completed = migrated(&*source, &*target, to.order()).await.unwrap();

@@ -1,7 +1,7 @@
 //! Sessions that several nodes know of: begun by one, ended once.
 
 use crate::node::{CLIENT, Cluster, now};
-use grantlog::event_store::{Append, EventStore, ExpectedRevision, codec};
+use grantlog::event_store::{Append, EventStore, EventToAppend, ExpectedRevision, codec};
 use grantlog_projections::Event;
 use grantlog_projections::event::{SessionStarted, TokenKind};
 use grantlog_projections::recorded_event::Envelope;
@@ -15,6 +15,22 @@ const JUST_NOW_SECONDS: i64 = 35;
 
 /// Puts a session on the record whose token was over so many seconds ago.
 async fn session_over_since(cluster: &Cluster, seconds: i64, node: &str) -> Uuid {
+    let (stream, event, session_id) = session_begun(seconds, node);
+    append(cluster, stream, vec![event]).await;
+    session_id
+}
+
+async fn append(cluster: &Cluster, stream: StreamName, events: Vec<EventToAppend>) {
+    let append = Append {
+        stream: stream.as_str().to_owned(),
+        expected: ExpectedRevision::Any,
+        events,
+    };
+    cluster.log.append_to_stream(append).await.unwrap();
+}
+
+/// The beginning of a session whose token was over so many seconds ago.
+fn session_begun(seconds: i64, node: &str) -> (StreamName, EventToAppend, Uuid) {
     let application_uri = ApplicationUri::parse(CLIENT).unwrap();
     let application_id = ApplicationId::of(&application_uri);
     let stream = StreamName::api_calls(Some(application_id));
@@ -38,13 +54,7 @@ async fn session_over_since(cluster: &Cluster, seconds: i64, node: &str) -> Uuid
         trace_id: None,
         event: fact.into(),
     };
-    let append = Append {
-        stream: stream.as_str().to_owned(),
-        expected: ExpectedRevision::Any,
-        events: vec![codec::encode(&envelope).unwrap()],
-    };
-    cluster.log.append_to_stream(append).await.unwrap();
-    session_id
+    (stream, codec::encode(&envelope).unwrap(), session_id)
 }
 
 /// The sessions whose end is on the record, as often as it is.
@@ -106,9 +116,12 @@ async fn a_node_whose_state_is_late_does_not_end_what_another_has_ended() {
 async fn sessions_of_others_do_not_keep_a_node_from_ending_its_own() {
     let cluster = Cluster::new();
     let one = cluster.started("one").await;
-    // More than are ended in one go, all before the node's own.
-    for _ in 0..1_100 {
-        session_over_since(&cluster, JUST_NOW_SECONDS + 1, "other").await;
+    // More than are ended in one go, all before the node's own; and recorded in a moment, for they must not be over long
+    // enough for anybody to take them over.
+    for _ in 0..11 {
+        let begun: Vec<_> = (0..100).map(|_| session_begun(JUST_NOW_SECONDS + 1, "other")).collect();
+        let stream = begun[0].0.clone();
+        append(&cluster, stream, begun.into_iter().map(|(_, event, _)| event).collect()).await;
     }
     let own = session_over_since(&cluster, JUST_NOW_SECONDS, "one").await;
     one.catch_up(&cluster).await;

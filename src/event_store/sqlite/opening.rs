@@ -2,9 +2,10 @@
 //! in the write-ahead log.
 
 use super::{Durability, Path, PathBuf};
+use crate::file_lock;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::time::Duration;
 
@@ -131,10 +132,9 @@ impl LogLock {
             .create(true)
             .open(&lock_file)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _locked: file }),
-            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { lock_file }),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
+        match file_lock::lock(&file).map_err(failed)? {
+            true => Ok(Self { _locked: file }),
+            false => Err(OpenError::Locked { lock_file }),
         }
     }
 }
