@@ -138,8 +138,9 @@ pub async fn serve<S, B>(
     let mut is_stopping = false;
     let mut known = 0;
     let mut looks = tokio::time::interval(LOOK_FOR_STALLS_EVERY);
+    // Goes on whatever else happens: begun anew with each look for stalls, it would never be over.
+    let mut idle = pin!(tokio::time::sleep(idleness.first));
     loop {
-        let patience = if known == 0 { idleness.first } else { idleness.later };
         tokio::select! {
             // A peer's mistakes are its own business.
             _ = connection.as_mut() => return,
@@ -151,7 +152,7 @@ pub async fn serve<S, B>(
             _ = looks.tick() => if starved.since_long() {
                 return;
             },
-            () = tokio::time::sleep(patience) => {
+            () = idle.as_mut() => {
                 let is_idle = open.get() == 0 && served.get() == known;
                 // It had its time to end by itself.
                 if is_idle && is_stopping {
@@ -162,6 +163,8 @@ pub async fn serve<S, B>(
                     connection.as_mut().graceful_shutdown();
                 }
                 known = served.get();
+                let patience = if known == 0 { idleness.first } else { idleness.later };
+                idle.as_mut().reset(tokio::time::Instant::now() + patience);
             }
         }
     }

@@ -40,13 +40,17 @@ struct Secure {
 
 impl Secure {
     async fn of(upstream: Upstream) -> Self {
+        Self::with(upstream, "").await
+    }
+
+    async fn with(upstream: Upstream, config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
         let (certificate_file, key_file) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         std::fs::write(&certificate_file, made.cert.pem()).expect("a file");
         std::fs::write(&key_file, made.signing_key.serialize_pem()).expect("a file");
         let config = format!(
-            "[tls]\ncertificate_file = {certificate_file:?}\nkey_file = {key_file:?}\n{}",
+            "{config}[tls]\ncertificate_file = {certificate_file:?}\nkey_file = {key_file:?}\n{}",
             route(&upstream.url, "", READ_AND_UPDATE)
         );
         let server = Start::over(&folder.path().join("data")).with_config(&config).start();
@@ -415,6 +419,23 @@ async fn a_stop_finishes_what_is_in_flight_over_http2() {
         .expect("it stops");
     assert_eq!(status.code(), Some(0));
     assert_eq!(call.await.expect("no panic").expect("an answer").status(), 200);
+}
+
+/// Longer than the time between two looks for peers that take nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_idle_after_its_requests_is_ended() {
+    let config = "[server]\nkeep_alive_seconds = 7\n";
+    let secure = Secure::with(Upstream::answering(OK).await, config).await;
+    let mut raw = secure.raw();
+    let live = block("/health/live", &[]);
+    assert!(raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &live)));
+    let mut is_answered = false;
+    while let Some((kind, ..)) = raw.receive() {
+        is_answered |= kind == HEADERS;
+    }
+    assert!(is_answered);
+    assert!(!raw.send(&frame(PING, 0, 0, &[0; 8])) || raw.receive().is_none());
+    secure.assert_serves().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
