@@ -98,7 +98,7 @@ fn is_without_conditions(query: &AuditQuery) -> bool {
 fn times(expression: &Expression) -> Vec<TimeBound> {
     match expression {
         Expression::All(parts) | Expression::Any(parts) => parts.iter().flat_map(times).collect(),
-        Expression::Not(part) => times(part),
+        Expression::Not(part) | Expression::Within(_, part) => times(part),
         Expression::Comparison(comparison) => comparison.time().into_iter().collect(),
     }
 }

@@ -55,7 +55,33 @@ fn comparison() -> impl Strategy<Value = String> {
             .prop_map(|(operator, attribute, number)| format!("{attribute} {operator} {number}")),
         1 => (equality, attribute()).prop_map(|(operator, attribute)| format!("{attribute} {operator} null")),
         1 => attribute().prop_map(|attribute| format!("{attribute} pr")),
+        1 => value_path(),
     ]
+}
+
+fn value_path() -> impl Strategy<Value = String> {
+    let objects = select(vec![
+        "changes",
+        "data.changes",
+        "data.superseded",
+        "data.secret",
+        "report",
+    ]);
+    let parts = select(vec!["field", "from", "to", "id", "status", "time", "accepted_until"]);
+    let condition = prop_oneof![
+        (parts.clone(), select(vec!["eq", "ne", "co", "sw", "gt"]), text_value())
+            .prop_map(|(part, operator, value)| format!("{part} {operator} {value}")),
+        (parts.clone(), 0..600_u64).prop_map(|(part, number)| format!("{part} ge {number}")),
+        parts.prop_map(|part| format!("{part} pr")),
+    ];
+    let conditions = condition.prop_recursive(2, 6, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} and {other})")),
+            (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} or {other})")),
+            inner.prop_map(|inner| format!("not ({inner})")),
+        ]
+    });
+    (objects, conditions).prop_map(|(objects, conditions)| format!("{objects}[{conditions}]"))
 }
 
 fn text_attribute() -> impl Strategy<Value = &'static str> {
@@ -98,10 +124,12 @@ fn attribute() -> impl Strategy<Value = &'static str> {
         "user_agent",
         "report.time",
         "data.suppressed",
-        "data",
         "data.secret",
+        "data",
+        "source",
+        "changes",
+        "report",
     ])
-    .prop_filter("paths only", |name| *name != "data")
 }
 
 fn client() -> impl Strategy<Value = String> {

@@ -17,8 +17,18 @@ const SUGGESTIONS: usize = 3;
 pub(in crate::audit) enum Attribute {
     /// One that has a name of its own.
     Named(&'static Named),
-    /// A path into the fact, in lower case.
-    Data(Box<[Box<str>]>),
+    /// A path into the fact.
+    Data(Path),
+    /// The same in the brackets of a value path: it begins at the object that they speak of.
+    Element(Path),
+}
+
+/// Names that lead into JSON, in lower case.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::audit) struct Path {
+    names: Box<[Box<str>]>,
+    /// Whether it begins at the fact, which is called `data`.
+    of_data: bool,
 }
 
 /// An attribute with a name of its own.
@@ -48,6 +58,8 @@ pub(in crate::audit) enum Kind {
     Address,
     /// Whatever JSON holds.
     Any,
+    /// An object, or several (RFC 7643 §2.3.8): they are there or not.
+    Complex,
 }
 
 /// Where it is found.
@@ -65,6 +77,8 @@ enum Place {
     TraceId,
     ClientId,
     Outcome,
+    Source,
+    Data,
     /// In the fact, at any of these paths.
     Fact(&'static [&'static [&'static str]]),
     /// The words of the text there: a scope's tokens (RFC 6749 §3.3).
@@ -122,6 +136,10 @@ named! {
     "issued_at" Time Place::Fact(&[&["issued_at"]]);
     "expires_at" Time Place::Fact(&[&["expires_at"]]);
     "changes.field" Text Place::Fact(&[&["changes", "field"]]);
+    "source" Complex Place::Source;
+    "data" Complex Place::Data;
+    "changes" Complex Place::Fact(&[&["changes"]]);
+    "report" Complex Place::Fact(&[&["report"]]);
 }
 
 /// Other names of the same.
@@ -158,28 +176,25 @@ impl Attribute {
         let Some(path) = lower.strip_prefix("data.") else {
             return Err(unknown(&lower));
         };
-        let names: Vec<&str> = path.split('.').collect();
-        if names.len() > MAX_PATH_NAMES {
-            return Err(format!("a path below data may have {MAX_PATH_NAMES} names"));
-        }
-        if !names.iter().all(|name| is_name(name)) {
-            return Err("is not a path: names of letters, digits, `_` and `-`, with dots between them".into());
-        }
+        let path = Path::parse(path, true)?;
         // The same values under their shorter name: so they are found by the same index.
+        let is_same = |only: &[&str]| only.iter().copied().eq(path.names.iter().map(AsRef::as_ref));
         let same = NAMED
             .iter()
-            .find(|named| matches!(named.place, Place::Fact([only]) if **only == *names));
-        Ok(match same {
-            Some(named) => Self::Named(named),
-            None => Self::Data(names.into_iter().map(Box::from).collect()),
-        })
+            .find(|named| matches!(named.place, Place::Fact([only]) if is_same(only)));
+        Ok(same.map_or(Self::Data(path), Self::Named))
+    }
+
+    /// The attribute of this name in an object that brackets speak of.
+    pub fn parse_element(name: &str) -> Result<Self, String> {
+        Path::parse(&name.to_ascii_lowercase(), false).map(Self::Element)
     }
 
     /// Its name, when it has one of its own.
     pub fn name(&self) -> Option<&'static str> {
         match self {
             Self::Named(named) => Some(named.name),
-            Self::Data(_) => None,
+            Self::Data(_) | Self::Element(_) => None,
         }
     }
 
@@ -187,14 +202,14 @@ impl Attribute {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Named(named) => named.kind,
-            Self::Data(_) => Kind::Any,
+            Self::Data(_) | Self::Element(_) => Kind::Any,
         }
     }
 
     /// Whether any of its values in the event passes the test.
     pub fn any(&self, event: &Facts<'_>, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
         let place = match self {
-            Self::Data(path) => return at(event.data(), path, test),
+            Self::Data(path) | Self::Element(path) => return at(event.data(), &path.names, test),
             Self::Named(named) => named.place,
         };
         let text = |text: &str, test: &mut dyn FnMut(Value<'_>) -> bool| test(Value::Text(text.into()));
@@ -217,6 +232,8 @@ impl Attribute {
             Place::TraceId => event.event.trace_id.as_deref().is_some_and(|id| text(id, test)),
             Place::ClientId => event.event.client_id.as_deref().is_some_and(|id| text(id, test)),
             Place::Outcome => text(event.event.outcome.as_str(), test),
+            Place::Source => event.event.source.is_some() && test(Value::Object),
+            Place::Data => at::<&str>(event.data(), &[], test),
             Place::Fact(paths) => paths
                 .iter()
                 .any(|path| at(event.data(), path, &mut |value| test(self.typed(value)))),
@@ -240,10 +257,56 @@ impl fmt::Display for Attribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(named) => f.write_str(named.name),
-            Self::Data(path) => path
-                .iter()
-                .try_fold(f.write_str("data")?, |(), name| write!(f, ".{name}")),
+            Self::Data(path) | Self::Element(path) => path.fmt(f),
         }
+    }
+}
+
+impl Path {
+    /// What brackets stand behind: objects of the fact.
+    pub fn of_objects(name: &str) -> Result<Self, String> {
+        let lower = name.to_ascii_lowercase();
+        let path = match lower.as_str() {
+            "changes" | "report" => Some(lower.as_str()),
+            _ => lower.strip_prefix("data."),
+        };
+        match (path, NAMED.iter().any(|named| named.name == lower)) {
+            (Some(path), _) => Self::parse(path, true),
+            (None, true) => {
+                Err("has no brackets: they stand behind objects of the fact, as in changes[field eq \"scope\"]".into())
+            }
+            (None, false) => Err(unknown(&lower)),
+        }
+    }
+
+    fn parse(path: &str, of_data: bool) -> Result<Self, String> {
+        let names: Vec<&str> = path.split('.').collect();
+        if names.len() > MAX_PATH_NAMES {
+            return Err(format!("a path below data may have {MAX_PATH_NAMES} names"));
+        }
+        if !names.iter().all(|name| is_name(name)) {
+            return Err("is not a path: names of letters, digits, `_` and `-`, with dots between them".into());
+        }
+        let names = names.into_iter().map(Box::from).collect();
+        Ok(Self { names, of_data })
+    }
+
+    /// Whether any of the objects there passes the test.
+    pub fn any(&self, json: &Json, test: &mut dyn FnMut(&Json) -> bool) -> bool {
+        objects_at(json, &self.names, test)
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data = if self.of_data { "data." } else { "" };
+        write!(f, "{data}{}", self.names.join("."))
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -265,6 +328,18 @@ fn at<N: AsRef<str>>(json: &Json, path: &[N], test: &mut dyn FnMut(Value<'_>) ->
         (Json::Bool(value), None) => test(Value::Bool(*value)),
         (Json::Number(value), None) => test(Value::Number(value.clone())),
         (Json::String(value), None) => test(Value::Text(value.as_str().into())),
+    }
+}
+
+/// The objects at a path, found in the same way.
+fn objects_at<N: AsRef<str>>(json: &Json, path: &[N], test: &mut dyn FnMut(&Json) -> bool) -> bool {
+    match (json, path.split_first()) {
+        (Json::Array(elements), _) => elements.iter().any(|element| objects_at(element, path, test)),
+        (Json::Object(members), Some((name, rest))) => members
+            .iter()
+            .any(|(member, value)| member.eq_ignore_ascii_case(name.as_ref()) && objects_at(value, rest, test)),
+        (Json::Object(_), None) => test(json),
+        _ => false,
     }
 }
 

@@ -196,6 +196,9 @@ fn operand(attribute: &Attribute, operator: Operator, literal: Literal, now: Tim
         };
     }
     match (kind, literal) {
+        (Kind::Complex, _) => Err(format!(
+            "{attribute} has parts, and only pr asks for it: compare one of them, as in source.ip or data.suppressed"
+        )),
         (Kind::Any, Literal::Bool(value)) => match operator.is_of_equality() {
             true => Ok(Operand::Bool(value)),
             false => Err(format!("`{name}` cannot compare with true or false: eq and ne can")), // RFC 7644, table 3

@@ -13,6 +13,10 @@ pub(super) enum Token<'a> {
     Open,
     /// `)`
     Close,
+    /// `[`
+    OpenBracket,
+    /// `]`
+    CloseBracket,
     /// Signs that no filter has.
     Other(&'a str),
 }
@@ -33,6 +37,8 @@ pub(super) fn tokens(filter: &str) -> Result<Vec<Placed<'_>>, InvalidFilter> {
             _ if first.is_ascii_whitespace() => (1, None),
             '(' => (1, Some(Token::Open)),
             ')' => (1, Some(Token::Close)),
+            '[' => (1, Some(Token::OpenBracket)),
+            ']' => (1, Some(Token::CloseBracket)),
             '"' => {
                 let (length, text) = text(rest, column)?;
                 (length, Some(Token::Text(text)))
@@ -42,7 +48,7 @@ pub(super) fn tokens(filter: &str) -> Result<Vec<Placed<'_>>, InvalidFilter> {
                 (length, Some(Token::Word(rest.get(..length).unwrap_or(rest))))
             }
             _ => {
-                let ends = |char: char| is_of_word(char) || char.is_ascii_whitespace() || "()\"".contains(char);
+                let ends = |char: char| is_of_word(char) || char.is_ascii_whitespace() || "()[]\"".contains(char);
                 let length = rest.find(ends).unwrap_or(rest.len());
                 (length, Some(Token::Other(rest.get(..length).unwrap_or(rest))))
             }

@@ -14,6 +14,7 @@ pub(in crate::audit) mod comparison;
 
 use crate::audit::AuditEvent;
 use crate::audit::query::TimeBound;
+use attribute::Path;
 use comparison::Comparison;
 use grantlog_projections::values::Timestamp;
 use serde_json::Value as Json;
@@ -59,6 +60,8 @@ pub(in crate::audit) enum Expression {
     Any(Vec<Self>),
     Not(Box<Self>),
     Comparison(Comparison),
+    /// A value path: one of the objects at a path of the fact fulfils all of it.
+    Within(Path, Box<Self>),
 }
 
 impl Filter {
@@ -116,13 +119,14 @@ impl Expression {
             Self::Any(parts) => parts.iter().any(|part| part.matches(event)),
             Self::Not(inner) => !inner.matches(event),
             Self::Comparison(comparison) => comparison.matches(event),
+            Self::Within(path, inner) => path.any(event.data(), &mut |object| inner.matches(&event.within(object))),
         }
     }
 
     fn counted_from(&self) -> Option<Timestamp> {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().find_map(Self::counted_from),
-            Self::Not(inner) => inner.counted_from(),
+            Self::Not(inner) | Self::Within(_, inner) => inner.counted_from(),
             Self::Comparison(comparison) => comparison.time().and_then(TimeBound::counted_from),
         }
     }
@@ -130,7 +134,7 @@ impl Expression {
     fn times(&mut self, change: &mut dyn FnMut(&mut TimeBound)) {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter_mut().for_each(|part| part.times(change)),
-            Self::Not(inner) => inner.times(change),
+            Self::Not(inner) | Self::Within(_, inner) => inner.times(change),
             Self::Comparison(comparison) => comparison.time_mut().into_iter().for_each(change),
         }
     }
@@ -156,6 +160,7 @@ impl fmt::Display for Expression {
             Self::Any(parts) => joined(f, parts, " or "),
             Self::Not(inner) => write!(f, "not ({inner})"),
             Self::Comparison(comparison) => comparison.fmt(f),
+            Self::Within(path, inner) => write!(f, "{path}[{inner}]"),
         }
     }
 }
@@ -167,7 +172,7 @@ fn joined(f: &mut fmt::Formatter<'_>, parts: &[Expression], by: &str) -> fmt::Re
         }
         match part {
             Expression::All(_) | Expression::Any(_) => write!(f, "({part})")?,
-            Expression::Not(_) | Expression::Comparison(_) => write!(f, "{part}")?,
+            Expression::Not(_) | Expression::Comparison(_) | Expression::Within(..) => write!(f, "{part}")?,
         }
     }
     Ok(())
@@ -176,21 +181,36 @@ fn joined(f: &mut fmt::Formatter<'_>, parts: &[Expression], by: &str) -> fmt::Re
 /// An event while it is compared: its fact is read when a comparison asks for it, and once.
 pub(in crate::audit) struct Facts<'a> {
     event: &'a AuditEvent,
-    data: OnceCell<Json>,
+    data: Data<'a>,
+}
+
+/// What paths lead into.
+enum Data<'a> {
+    Fact(OnceCell<Json>),
+    /// An object of the fact, which the brackets of a value path speak of.
+    Object(&'a Json),
 }
 
 impl<'a> Facts<'a> {
     fn of(event: &'a AuditEvent) -> Self {
-        Self {
-            event,
-            data: OnceCell::new(),
+        let data = Data::Fact(OnceCell::new());
+        Self { event, data }
+    }
+
+    fn within<'b>(&'b self, object: &'b Json) -> Facts<'b> {
+        let data = Data::Object(object);
+        Facts {
+            event: self.event,
+            data,
         }
     }
 
     fn data(&self) -> &Json {
-        // A `RawValue` is JSON.
-        self.data
-            .get_or_init(|| serde_json::from_str(self.event.data.get()).unwrap_or_default())
+        match &self.data {
+            // A `RawValue` is JSON.
+            Data::Fact(fact) => fact.get_or_init(|| serde_json::from_str(self.event.data.get()).unwrap_or_default()),
+            Data::Object(object) => object,
+        }
     }
 }
 
@@ -315,6 +335,42 @@ mod tests {
                 "data.changes.to pr and data.changes.from pr and not (data.changes.other pr)",
             ],
         );
+    }
+
+    /// RFC 7644 §3.4.2.2, `valuePath`: all of it has to hold for one and the same object.
+    #[test]
+    fn brackets_speak_of_one_object_at_a_time() {
+        holds(
+            &change(),
+            &[
+                r#"changes[field eq "scope" and to eq "read update"]"#,
+                r#"data.changes[field eq "token_lifetime_seconds" and (from eq null and to ge 900)]"#,
+                r#"not (changes[field eq "scope" and to eq 900])"#,
+                r#"changes.field eq "scope" and data.changes.to eq 900"#,
+                r#"Changes[ Field eq "properties" and to.cost-center pr ] and changes[not (field eq "scope")]"#,
+                r#"not (data.application_uri[x pr]) and not (data.application_uri[not (x pr)])"#,
+            ],
+        );
+        for (written, shown) in [
+            (r#"changes[field eq "scope"]"#, r#"data.changes[field eq "scope"]"#),
+            ("report [ (status ge 500) ]", "data.report[status ge 500]"),
+            (
+                "data.a.b[c pr and (d pr or e.f pr)] or index pr",
+                "data.a.b[c pr and (d pr or e.f pr)] or index pr",
+            ),
+        ] {
+            assert_eq!(parse(written).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_has_parts_is_there_or_not() {
+        holds(
+            &token(),
+            &["source pr and data pr and source ne null", "not (changes pr)"],
+        );
+        holds(&refusal(), &["not (source pr) and source eq null and data pr"]);
+        holds(&change(), &["changes pr and data.changes pr"]);
     }
 
     #[test]
@@ -477,6 +533,25 @@ mod tests {
                 "column 1: `data.a.` is not a path: names of letters, digits, `_` and `-`, with dots between them",
             ),
             (
+                "changes[]",
+                "column 9: expected an attribute of the object, such as field, found `]`",
+            ),
+            ("changes[field pr", "column 8: this `[` has no `]` behind it"),
+            ("index pr]", "column 9: this `]` has no `[` before it"),
+            ("changes[field pr)", "column 17: expected and, or, or `]`, found `)`"),
+            (
+                "changes[to[a pr]]",
+                "column 11: brackets stand in no other brackets: write the names with a dot between them",
+            ),
+            (
+                r#"scope[value eq "read"]"#,
+                "column 1: `scope` has no brackets: they stand behind objects of the fact, as in changes[field eq \"scope\"]",
+            ),
+            (
+                r#"source eq "10.0.0.1""#,
+                "column 11: source has parts, and only pr asks for it: compare one of them, as in source.ip or data.suppressed",
+            ),
+            (
                 r#"(reason eq "ü") or q eq 1"#,
                 "column 20: `q` is no attribute of an event (a field of the fact itself is data.<name>)",
             ),
@@ -513,6 +588,9 @@ mod tests {
         let nested = |depth: usize| format!("{}index pr{}", "(".repeat(depth), ")".repeat(depth));
         assert!(Filter::parse(&nested(MAX_NESTING), now()).is_ok());
         assert!(refused(&nested(MAX_NESTING + 1)).starts_with("column 33: groups may be nested"));
+        let within = |depth: usize| format!("{}data.a[b pr]{}", "(".repeat(depth), ")".repeat(depth));
+        assert!(Filter::parse(&within(MAX_NESTING - 1), now()).is_ok());
+        assert!(refused(&within(MAX_NESTING)).contains("groups may be nested"));
         let many = |count: usize| vec!["index pr"; count].join(" or ");
         assert!(Filter::parse(&many(MAX_COMPARISONS), now()).is_ok());
         assert!(refused(&many(MAX_COMPARISONS + 1)).contains("128 comparisons"));
@@ -538,7 +616,7 @@ mod tests {
         fn no_row_of_tokens_breaks_the_parser(
             tokens in proptest::collection::vec(
                 proptest::sample::select(vec![
-                    "(", ")", "and", "or", "not", "index", "reason", "data.x", "eq", "co", "pr", "5", "null",
+                    "(", ")", "[", "]", "and", "or", "not", "index", "reason", "changes", "source", "data.x", "eq", "co", "pr", "5", "null",
                     "\"a\"", "\"", "true", "=", "time", "\"24h\"",
                 ]),
                 0..30,

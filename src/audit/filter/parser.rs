@@ -1,6 +1,6 @@
 //! Reads a filter: RFC 7644 §3.4.2.2, where `not` binds closest, then `and`, then `or`.
 
-use super::attribute::Attribute;
+use super::attribute::{Attribute, Path};
 use super::comparison::{Comparison, Literal, Operator};
 use super::lexer::{Placed, Token, tokens};
 use super::{Expression, InvalidFilter, MAX_COMPARISONS, MAX_FILTER_CHARS, MAX_NESTING};
@@ -20,6 +20,7 @@ pub(super) fn parse(filter: &str, now: Timestamp) -> Result<Expression, InvalidF
         tokens: tokens(filter)?.into_iter().peekable(),
         end: filter.chars().count() + 1,
         comparisons: 0,
+        is_within: false,
         now,
     };
     let expression = parser.any(0)?;
@@ -29,6 +30,10 @@ pub(super) fn parse(filter: &str, now: Timestamp) -> Result<Expression, InvalidF
             token: Token::Close,
             column,
         }) => Err(InvalidFilter::at(column, "this `)` has no `(` before it")),
+        Some(Placed {
+            token: Token::CloseBracket,
+            column,
+        }) => Err(InvalidFilter::at(column, "this `]` has no `[` before it")),
         Some(found) => Err(expected("and, or, or the end of the filter", Some(&found), parser.end)),
     }
 }
@@ -38,6 +43,8 @@ struct Parser<'a> {
     /// The column behind the last character.
     end: usize,
     comparisons: usize,
+    /// Whether it reads what is between brackets, where names are those of an object.
+    is_within: bool,
     now: Timestamp,
 }
 
@@ -73,24 +80,34 @@ impl Parser<'_> {
             };
         }
         let Some(found) = self.tokens.next() else {
-            return Err(expected("an attribute such as client_id", None, self.end));
+            return Err(expected(self.an_attribute(), None, self.end));
         };
         match found.token {
             Token::Open => self.group(found.column, depth),
-            Token::Word(name) if !is_keyword(name) => self.comparison(name, found.column),
-            _ => Err(expected("an attribute such as client_id", Some(&found), self.end)),
+            Token::Word(name) if !is_keyword(name) => match self.tokens.peek() {
+                Some(Placed {
+                    token: Token::OpenBracket,
+                    column,
+                }) => {
+                    let bracket = *column;
+                    self.value_path(name, found.column, bracket, depth)
+                }
+                _ => self.comparison(name, found.column),
+            },
+            _ => Err(expected(self.an_attribute(), Some(&found), self.end)),
+        }
+    }
+
+    fn an_attribute(&self) -> &'static str {
+        match self.is_within {
+            true => "an attribute of the object, such as field",
+            false => "an attribute such as client_id",
         }
     }
 
     /// What is between parentheses, and the closing one.
     fn group(&mut self, column: usize, depth: usize) -> Result<Expression, InvalidFilter> {
-        if depth == MAX_NESTING {
-            return Err(InvalidFilter::at(
-                column,
-                format!("groups may be nested {MAX_NESTING} deep"),
-            ));
-        }
-        let inner = self.any(depth + 1)?;
+        let inner = self.nested(column, depth)?;
         match self.tokens.next() {
             Some(Placed {
                 token: Token::Close, ..
@@ -100,14 +117,54 @@ impl Parser<'_> {
         }
     }
 
+    /// What is between brackets, and the closing one (RFC 7644 §3.4.2.2, `valuePath`).
+    fn value_path(
+        &mut self,
+        name: &str,
+        column: usize,
+        bracket: usize,
+        depth: usize,
+    ) -> Result<Expression, InvalidFilter> {
+        if self.is_within {
+            let message = "brackets stand in no other brackets: write the names with a dot between them";
+            return Err(InvalidFilter::at(bracket, message));
+        }
+        let path = Path::of_objects(name).map_err(|message| not_so(name, column, &message))?;
+        self.tokens.next();
+        self.is_within = true;
+        let inner = self.nested(bracket, depth)?;
+        self.is_within = false;
+        match self.tokens.next() {
+            Some(Placed {
+                token: Token::CloseBracket,
+                ..
+            }) => Ok(Expression::Within(path, Box::new(inner))),
+            None => Err(InvalidFilter::at(bracket, "this `[` has no `]` behind it")),
+            other => Err(expected("and, or, or `]`", other.as_ref(), self.end)),
+        }
+    }
+
+    fn nested(&mut self, column: usize, depth: usize) -> Result<Expression, InvalidFilter> {
+        if depth == MAX_NESTING {
+            return Err(InvalidFilter::at(
+                column,
+                format!("groups may be nested {MAX_NESTING} deep"),
+            ));
+        }
+        self.any(depth + 1)
+    }
+
     fn comparison(&mut self, name: &str, column: usize) -> Result<Expression, InvalidFilter> {
         if self.comparisons == MAX_COMPARISONS {
             let message = format!("a filter may have {MAX_COMPARISONS} comparisons");
             return Err(InvalidFilter::at(column, message));
         }
         self.comparisons += 1;
-        let attribute = Attribute::parse(name)
-            .map_err(|message| InvalidFilter::at(column, format!("{} {message}", shown(name))))?;
+        let attribute = match self.is_within {
+            true => Attribute::parse_element(name),
+            false => Attribute::parse(name),
+        };
+        let attribute = attribute.map_err(|message| not_so(name, column, &message))?;
         const OPERATORS: &str = "an operator such as eq";
         let found = self.tokens.next();
         let operator = match &found {
@@ -169,6 +226,10 @@ fn nearest(number: Number, word: &str) -> Number {
     }
 }
 
+fn not_so(name: &str, column: usize, message: &str) -> InvalidFilter {
+    InvalidFilter::at(column, format!("{} {message}", shown(name)))
+}
+
 fn is_keyword(word: &str) -> bool {
     ["and", "or", "not"]
         .iter()
@@ -184,11 +245,10 @@ fn expected(wanted: &str, found: Option<&Placed<'_>>, end: usize) -> InvalidFilt
         Token::Text(text) => format!("the text {}", shown(text)),
         Token::Open => "`(`".into(),
         Token::Close => "`)`".into(),
+        Token::OpenBracket => "`[`".into(),
+        Token::CloseBracket => "`]`".into(),
     };
     let hint = match token {
-        Token::Other("[" | "]" | "[]") => {
-            " (groups in brackets are not supported: name the field, as in changes.field)"
-        }
         Token::Other(signs) if signs.starts_with('\'') => " (text stands in double quotes)",
         Token::Other("&" | "&&") => " (write and)",
         Token::Other("|" | "||" | ",") => " (write or)",

@@ -12,7 +12,7 @@ use uuid::Uuid;
 /// What the index is asked.
 pub(super) struct Question {
     pub plan: Plan,
-    /// The comparisons that the index knows nothing of, as the filter prints them.
+    /// The parts that the index knows nothing of, as the filter prints them.
     pub unindexed: Vec<String>,
 }
 
@@ -59,14 +59,16 @@ fn expression(filter: &Expression, unindexed: &mut Vec<String>) -> Plan {
         Expression::All(parts) => Plan::All(parts.iter().map(|part| expression(part, unindexed)).collect()),
         Expression::Any(parts) => Plan::Any(parts.iter().map(|part| expression(part, unindexed)).collect()),
         Expression::Not(inner) => expression(inner, unindexed).negate(),
-        Expression::Comparison(one) => comparison(one).unwrap_or_else(|| {
-            let text = one.to_string();
-            if !unindexed.contains(&text) {
-                unindexed.push(text);
-            }
-            Plan::Leaf(Leaf::Unknown)
-        }),
+        Expression::Comparison(one) => comparison(one).unwrap_or_else(|| unknown(one.to_string(), unindexed)),
+        Expression::Within(..) => unknown(filter.to_string(), unindexed),
     }
+}
+
+fn unknown(part: String, unindexed: &mut Vec<String>) -> Plan {
+    if !unindexed.contains(&part) {
+        unindexed.push(part);
+    }
+    Plan::Leaf(Leaf::Unknown)
 }
 
 /// `None`: the index knows nothing of it.
