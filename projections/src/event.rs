@@ -1086,7 +1086,7 @@ pub enum TrailAccess {
     Tail,
     /// A proof that an event is in the log.
     Proof,
-    /// The history of an application or an API.
+    /// The history of an application, an API or the signing keys, or their state at a time of the past.
     History,
     /// Counts over the trail.
     Statistics,

@@ -5,7 +5,7 @@
 //! at a time, `event` is one event as a page shows it. `selection` asks the same of one event at a time, for those who follow the log (a tail) or take a
 //! copy of it (`export`). `transparency` is what an outsider checks the log with. `usage` follows the log, too, and
 //! counts what each application uses; `changes` puts a change of configuration in words, `diff` several of them,
-//! `reports` and `statistics` are read out of the log.
+//! `reports` and `statistics` are read out of the log. `withheld` is what other systems do not get.
 
 mod skim;
 
@@ -37,6 +37,8 @@ pub mod reports;
 pub mod statistics;
 
 pub mod transparency;
+
+pub mod withheld;
 
 pub use event::AuditEvent;
 pub use filter::{Filter, InvalidFilter};

@@ -1,18 +1,10 @@
 //! An event as it leaves.
 
 use crate::audit::AuditEvent;
+use crate::audit::withheld::without_secrets;
 use crate::event_store::StoredEvent;
 use crate::event_store::codec::DecodeError;
-use serde_json::Value;
 use serde_json::value::RawValue;
-
-/// What stands where something stays behind.
-pub const WITHHELD: &str = "withheld";
-
-/// What stays behind, as JSON pointers into the data: hashes of secrets and sealed private keys are of no use to
-/// whoever watches, and of much to whoever breaks in there and one day has the master key, or guesses an imported
-/// secret that was weak. Their places, ids and hints leave with the rest.
-const STAYS_BEHIND: [&str; 3] = ["/sealed_private_key", "/secret/hash", "/hash"];
 
 /// An event with the JSON that every sink carries.
 #[derive(Debug, Clone)]
@@ -40,30 +32,11 @@ impl ForwardedEvent {
     }
 }
 
-/// The data without what stays behind, `None` when all of it may leave.
-fn without_secrets(data: &str) -> Option<Box<RawValue>> {
-    if !data.contains("\"hash\"") && !data.contains("\"sealed_private_key\"") {
-        return None;
-    }
-    let mut value: Value = serde_json::from_str(data).ok()?;
-    let mut found = false;
-    for place in STAYS_BEHIND {
-        if let Some(secret) = value.pointer_mut(place)
-            && !secret.is_null()
-        {
-            *secret = Value::from(WITHHELD);
-            found = true;
-        }
-    }
-    if !found {
-        return None;
-    }
-    serde_json::value::to_raw_value(&value).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::withheld::{STAYS_BEHIND, WITHHELD};
+    use serde_json::Value;
 
     fn forwarded(event_type: &str, data: &str) -> ForwardedEvent {
         let bytes = format!(

@@ -1,7 +1,7 @@
 //! `/admin/apis`: registered APIs.
 
 use crate::http::Doors;
-use crate::http::admin_applications::{History, as_of_parameter, lifetime, limit};
+use crate::http::admin_applications::{History, as_of_parameter, lifetime, limit, record_looking_back};
 use crate::http::call::{AuthorizedCall, if_match, ok, with_revision};
 use crate::http::fields::{Fields, InvalidField, Parameters};
 use crate::http::problem::{Problem, use_methods};
@@ -91,6 +91,9 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
         .next()
         .and_then(|_| apis.last())
         .map(|last| last.audience.to_string());
+    if let Some(as_of) = as_of {
+        record_looking_back("APIs".to_owned(), as_of, apis.len(), &call).await?;
+    }
     Ok(ok(&Page { apis, next }))
 }
 
@@ -102,7 +105,11 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
     parameters.finish()?;
     let api = match as_of {
         None => call.service.api(id)?,
-        Some(as_of) => Arc::new(call.service.api_as_of(id, as_of).await?),
+        Some(as_of) => {
+            let api = call.service.api_as_of(id, as_of).await?;
+            record_looking_back(format!("API {id}"), as_of, 1, &call).await?;
+            Arc::new(api)
+        }
     };
     Ok(with_revision(StatusCode::OK, api.revision, &ShownApi::of(&api)))
 }

@@ -12,6 +12,7 @@ use crate::service::usage::MAX_USAGE_DAYS;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use grantlog_projections::directory::Directory;
 use grantlog_projections::event::{ClientType, ReferenceTokens};
 use grantlog_projections::trusted_application::TrustedApplication;
 use grantlog_projections::values::{
@@ -118,32 +119,11 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
             call.service.directory_as_of(as_of, reader).await?
         }
     };
-    if let Some(client_id) = &search.client_id {
-        let found = directory.application(ApplicationId::of_client_id(client_id));
-        let found = found.filter(|application| search.accepts(application));
-        let applications: Vec<_> = found
-            .into_iter()
-            .map(|application| search.shown(application, &call))
-            .collect();
-        return Ok(ok(&Page {
-            applications,
-            next: None,
-        }));
+    let page = search.page(&directory, &call);
+    if let Some(as_of) = search.as_of {
+        record_looking_back("applications".to_owned(), as_of, page.applications.len(), &call).await?;
     }
-    let mut applications = Vec::new();
-    let mut next = None;
-    let mut last_visited: Option<&Arc<TrustedApplication>> = None;
-    for (visited, application) in directory.applications_after(search.after.as_ref()).enumerate() {
-        if applications.len() == search.limit || visited == MAX_VISITED {
-            next = last_visited.map(|last| last.uri.to_string());
-            break;
-        }
-        last_visited = Some(application);
-        if search.accepts(application) {
-            applications.push(search.shown(application, &call));
-        }
-    }
-    Ok(ok(&Page { applications, next }))
+    Ok(ok(&page))
 }
 
 async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Doors>) -> Answer {
@@ -155,7 +135,11 @@ async fn show(request: HttpRequest, path: web::Path<String>, doors: web::Data<Do
     let now = call.circumstances.now;
     let application = match as_of {
         None => call.service.application(id)?,
-        Some(as_of) => Arc::new(call.service.application_as_of(id, as_of).await?),
+        Some(as_of) => {
+            let application = call.service.application_as_of(id, as_of).await?;
+            record_looking_back(format!("application {id}"), as_of, 1, &call).await?;
+            Arc::new(application)
+        }
     };
     let at = match as_of {
         Some(AsOf::Time(time)) => time,
@@ -591,6 +575,33 @@ struct Search {
 }
 
 impl Search {
+    /// What is found, up to the limit, and where the next page begins.
+    fn page<'a>(&self, directory: &'a Directory, call: &AuthorizedCall<'_>) -> Page<'a> {
+        if let Some(client_id) = &self.client_id {
+            let found = directory.application(ApplicationId::of_client_id(client_id));
+            let found = found.filter(|application| self.accepts(application));
+            let applications = found.into_iter().map(|application| self.shown(application, call));
+            return Page {
+                applications: applications.collect(),
+                next: None,
+            };
+        }
+        let mut applications = Vec::new();
+        let mut next = None;
+        let mut last_visited: Option<&Arc<TrustedApplication>> = None;
+        for (visited, application) in directory.applications_after(self.after.as_ref()).enumerate() {
+            if applications.len() == self.limit || visited == MAX_VISITED {
+                next = last_visited.map(|last| last.uri.to_string());
+                break;
+            }
+            last_visited = Some(application);
+            if self.accepts(application) {
+                applications.push(self.shown(application, call));
+            }
+        }
+        Page { applications, next }
+    }
+
     fn shown<'a>(&self, application: &'a TrustedApplication, call: &AuthorizedCall<'_>) -> ShownApplication<'a> {
         match self.as_of {
             None => ShownApplication::of(application, call.circumstances.now).with_usage(call.service),
@@ -665,6 +676,20 @@ pub(super) fn as_of_parameter(parameters: &mut Parameters, call: &AuthorizedCall
     let as_of = as_of("as_of", &text)?;
     call.service.check_past("as_of", as_of, call.circumstances.now)?;
     Ok(Some(as_of))
+}
+
+/// Whoever looks at the past is on the record before it is shown.
+pub(super) async fn record_looking_back(
+    state_of: String,
+    as_of: AsOf,
+    rows: usize,
+    call: &AuthorizedCall<'_>,
+) -> Result<(), Problem> {
+    let reader = &call.caller.application_uri;
+    let recorded = call
+        .service
+        .record_looking_back(state_of, as_of, rows, reader, &call.circumstances);
+    Ok(recorded.await?)
 }
 
 pub(super) fn application_id(text: &str) -> Result<ApplicationId, Problem> {

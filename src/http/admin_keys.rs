@@ -1,7 +1,7 @@
 //! `/admin/signing-keys`: list, rotate, retire.
 
 use crate::http::Doors;
-use crate::http::admin_applications::{History, as_of_parameter};
+use crate::http::admin_applications::{History, as_of_parameter, record_looking_back};
 use crate::http::call::{AuthorizedCall, ok};
 use crate::http::fields::{Fields, Parameters};
 use crate::http::problem::{Problem, use_methods};
@@ -49,7 +49,11 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     parameters.finish()?;
     Ok(match as_of {
         None => shown(&call.service.snapshot().key_ring),
-        Some(as_of) => shown(&call.service.key_ring_as_of(as_of).await?),
+        Some(as_of) => {
+            let key_ring = call.service.key_ring_as_of(as_of).await?;
+            record_looking_back("signing keys".to_owned(), as_of, key_ring.keys().count(), &call).await?;
+            shown(&key_ring)
+        }
     })
 }
 

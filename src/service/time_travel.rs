@@ -37,10 +37,6 @@ impl Service {
         if diff.from.index > diff.to.index || diff.from.time > diff.to.time {
             return Err(CommandRefused::invalid("to", "must not be earlier than from").into());
         }
-        let shown = |as_of: AsOf| match as_of {
-            AsOf::Time(time) => time.to_string(),
-            AsOf::Index(index) => index.to_string(),
-        };
         let filter = BTreeMap::from([
             ("diff_of".to_owned(), diff.client_id.to_string()),
             ("from".to_owned(), shown(from)),
@@ -96,6 +92,19 @@ impl Service {
         Ok(key_ring)
     }
 
+    /// Puts on the record that somebody looks at the state at a time of the past, and at how much of it.
+    pub async fn record_looking_back(
+        &self,
+        state_of: String,
+        as_of: AsOf,
+        rows: usize,
+        reader: &ApplicationUri,
+        circumstances: &Circumstances,
+    ) -> Result<(), ServiceError> {
+        let filter = BTreeMap::from([("state_of".to_owned(), state_of), ("as_of".to_owned(), shown(as_of))]);
+        self.record_history(filter, rows, reader, circumstances).await
+    }
+
     async fn stream_history(
         &self,
         stream: &StreamName,
@@ -124,5 +133,12 @@ impl Service {
         let via = TrailAccess::History;
         self.record_reading(filter, rows as u64, through, via, reader, circumstances)
             .await
+    }
+}
+
+fn shown(as_of: AsOf) -> String {
+    match as_of {
+        AsOf::Time(time) => time.to_string(),
+        AsOf::Index(index) => index.to_string(),
     }
 }

@@ -137,3 +137,33 @@ async fn reading_a_history_is_on_the_trail() {
         ("AuditTrailRead", &json!("history"))
     );
 }
+
+#[tokio::test]
+async fn whoever_looks_at_a_state_of_the_past_is_on_the_record_with_what_and_when() {
+    let scene = Scene::start().await;
+    let application = scene.register("orders", json!({})).await;
+    let newest = scene.log_size().await - 1;
+    let id = &application.id;
+    for (path, state_of, rows) in [
+        ("/admin/applications".to_owned(), "applications".to_owned(), 3),
+        (application.path(), format!("application {id}"), 1),
+        ("/admin/apis".to_owned(), "APIs".to_owned(), 1),
+        ("/admin/signing-keys".to_owned(), "signing keys".to_owned(), 1),
+    ] {
+        let before = scene.log_size().await;
+        let (status, shown) = scene.get(&format!("{path}?as_of={newest}")).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {shown}");
+        let log = scene.log_from(before).await;
+        let read: Vec<_> = log.iter().filter(|logged| logged.kind() == "AuditTrailRead").collect();
+        assert_eq!(read.len(), 1, "{path}");
+        let wanted = json!({"state_of": state_of, "as_of": newest.to_string()});
+        assert_eq!(read[0].data()["filter"], wanted, "{path}");
+        assert_eq!(read[0].data()["rows"], rows, "{path}");
+        assert_eq!(read[0].data()["via"], "history");
+        // The state of now is no reading of the trail.
+        let before = scene.log_size().await;
+        assert_eq!(scene.get(&path).await.0, StatusCode::OK);
+        let log = scene.log_from(before).await;
+        assert!(log.iter().all(|logged| logged.kind() != "AuditTrailRead"), "{path}");
+    }
+}

@@ -1,11 +1,12 @@
 //! Events in the words of the Open Cybersecurity Schema Framework 1.8 (<https://schema.ocsf.io>), one per line.
 //!
-//! What the schema has no attribute for is in `unmapped`, and so is the whole of an event's data, verbatim: nothing
+//! What the schema has no attribute for is in `unmapped`, and so is an event's data, without what is withheld: nothing
 //! is lost by the translation. Nothing here depends on the version of the server that exports: the same range
 //! gives the same bytes after an upgrade too, as long as this mapping does not change.
 
 use super::ExportError;
 use crate::audit::event::AuditEvent;
+use crate::audit::withheld::without_secrets;
 use crate::event_store::StoredEvent;
 use grantlog_projections::audit_record::Outcome;
 use grantlog_projections::event::CallReport;
@@ -67,7 +68,7 @@ struct OcsfEvent<'a> {
 struct Unmapped<'a> {
     stream: &'a str,
     revision: u64,
-    data: &'a RawValue,
+    data: Cow<'a, RawValue>,
 }
 
 /// A class of events: its number and name, and its category's.
@@ -187,7 +188,8 @@ fn translated<'a>(event: &'a AuditEvent, data: &'a Map<String, Value>) -> OcsfEv
         unmapped: Unmapped {
             stream: event.stream.as_str(),
             revision: event.revision,
-            data: &event.data,
+            // These files are for other systems, which have no use for what forwarding withholds from them, too.
+            data: without_secrets(event.data.get()).map_or(Cow::Borrowed(&*event.data), Cow::Owned),
         },
     }
 }
@@ -431,6 +433,7 @@ impl Object {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::withheld::WITHHELD;
     use grantlog_projections::Event;
 
     /// The events of the golden files.
@@ -502,6 +505,14 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out, &stored).unwrap();
         serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn hashes_of_secrets_and_sealed_keys_are_withheld() {
+        let registered = of_file("ApplicationRegistered.json");
+        assert_eq!(registered["unmapped"]["data"]["secret"]["hash"], WITHHELD);
+        let added = of_file("SigningKeyAdded.json");
+        assert_eq!(added["unmapped"]["data"]["sealed_private_key"], WITHHELD);
     }
 
     #[test]
