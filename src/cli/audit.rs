@@ -149,6 +149,8 @@ struct Page {
     indexed_through: Option<u64>,
     /// How many events the log has.
     log_size: Option<u64>,
+    /// Where the index begins, when retention has given up what was before.
+    indexed_from: Option<u64>,
     /// The server stopped at a bound on its work: there may be more, however few these are.
     #[serde(default)]
     partial: bool,
@@ -175,6 +177,7 @@ impl SearchArguments {
             let page: Page = answer.parse()?;
             let end = *end.get_or_insert_with(|| {
                 tell_of_lag("searched", page.indexed_through, page.log_size, console);
+                page.tell_of_beginning(console);
                 page.tell_of_cost(console);
                 page.log_size.unwrap_or(u64::MAX)
             });
@@ -281,6 +284,15 @@ impl AuditEvent {
 }
 
 impl Page {
+    /// What was given up is not found, and did happen.
+    fn tell_of_beginning(&self, console: &mut Console<'_>) {
+        if let Some(begin) = self.indexed_from.filter(|begin| *begin > 0) {
+            console.note(&format!(
+                "the index begins at event {begin}: what was before is not searched; tail and export read the log"
+            ));
+        }
+    }
+
     /// A search that takes long says why.
     fn tell_of_cost(&self, console: &mut Console<'_>) {
         if !self.unindexed.is_empty() {

@@ -27,6 +27,8 @@ pub mod migrate;
 
 mod health;
 
+mod bench;
+
 mod audit_conditions;
 mod back_off;
 mod client;
@@ -180,6 +182,8 @@ pub enum RemoteCommand {
     Report(report::ReportArguments),
     /// Ask a server whether it is ready
     Health(health::HealthArguments),
+    /// Measure how fast a server gives tokens
+    Bench(bench::BenchArguments),
 }
 
 /// Carries out a command that calls a server, on this process's own standard streams, and says how it
@@ -211,6 +215,7 @@ async fn carry_out(console: &mut Console<'_>, command: RemoteCommand, options: &
         RemoteCommand::Audit(command) => command.run(console, options).await,
         RemoteCommand::Report(arguments) => arguments.run(console, options).await,
         RemoteCommand::Health(arguments) => arguments.run(console, options).await,
+        RemoteCommand::Bench(arguments) => arguments.run(console, options).await,
     }
 }
 

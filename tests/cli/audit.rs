@@ -290,6 +290,20 @@ fn a_search_that_finds_nothing_and_an_index_that_lags_say_so() {
 }
 
 #[test]
+fn a_search_of_an_index_that_was_pruned_says_where_it_begins() {
+    let server = FakeServer::start();
+    let answer = json!({ "events": [], "indexed_through": 9, "log_size": 9, "indexed_from": 7 });
+    server.on("GET", "/audit/events?order=desc&limit=50", 200, answer);
+    let ended = Terminal::of(&server).run(&["audit", "search"]);
+    assert_eq!(ended.code, 0);
+    assert_eq!(
+        ended.err,
+        "the index begins at event 7: what was before is not searched; tail and export read the log\n\
+         no event matches\n"
+    );
+}
+
+#[test]
 fn a_filter_that_the_server_does_not_understand_is_an_error() {
     let server = FakeServer::start();
     let problem = json!({ "title": "Bad Request", "status": 400, "detail": "type: there is no such type; did you mean TokenIssued?",

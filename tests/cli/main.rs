@@ -8,6 +8,7 @@ mod api;
 mod app;
 mod audit;
 mod audit_forwarding;
+mod bench;
 mod connection;
 mod health;
 mod inventory;

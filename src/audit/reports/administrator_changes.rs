@@ -49,6 +49,7 @@ const CONTROLS: &[Control] = &[
         "shows for each what, when, where, the source, the outcome and who",
     ),
     nist("AU-6", "supports the review of audit records"),
+    nist("AU-7", "is made of audit records on demand, and alters none of them"),
 ];
 
 const CHANGES: &[Column] = &[

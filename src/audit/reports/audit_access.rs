@@ -47,6 +47,10 @@ const CONTROLS: &[Control] = &[
         "10.3.1",
         "shows who read the audit log, so that it can be held against who needs to",
     ),
+    pci(
+        "10.3.3",
+        "lists the copies that were taken out of the audit log, with their ranges; what is forwarded to a log server as it happens is not in it",
+    ),
     soc2("CC6.1", "shows the use of access to the audit trail"),
     soc2(
         "CC7.2",

@@ -32,11 +32,20 @@ const CONTROLS: &[Control] = &[
     pci("10.3.4", "is a change detection over the whole audit log"),
     soc2("CC7.1", "detects changes of the log that nobody should make"),
     iso("A.8.15", "supports the protection of the log against tampering"),
+    nist("AU-4", "shows how large the audit log is, in events and bytes"),
+    nist(
+        "AU-8",
+        "counts the time stamps that step back; each event has one, in UTC and to the microsecond",
+    ),
     nist(
         "AU-9",
         "detects modification and deletion of audit information (AU-9(3), by cryptographic means)",
     ),
     nist("AU-10", "binds the events to a signed checkpoint"),
+    nist(
+        "AU-11",
+        "shows how far back the log goes, and how many events were removed of it",
+    ),
 ];
 
 const TYPES: &[Column] = &[column("type", "Type"), column("events", "Events")];
