@@ -167,7 +167,7 @@ async fn a_bad_filter_is_answered_with_the_column_and_what_is_repeated_is_escape
     );
     let (_, problem) = scene.get("/audit/events?filter=index+%1B%5B31m+1").await;
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains(r"`\u{1b}["), "{detail}");
+    assert!(detail.contains(r"`\u{1b}`"), "{detail}");
     let (_, problem) = scene.get("/audit/events?limit=0").await;
     assert!(problem.get("column").is_none());
 }
