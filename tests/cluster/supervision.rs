@@ -1,16 +1,19 @@
 //! What the official client does wrong (`tests/kurrentdb_double/tests/double/client_defects.rs` shows each), and that
 //! the store survives it: the same cluster, the same faults, and no client in sight.
 
-use crate::running_server::request_token;
-use crate::site::{LOOK_EVERY, PATIENCE, Site, readiness, ready, until};
+use crate::entered::Two;
+use crate::running_server::{json, request_token};
+use crate::site::{LOOK_EVERY, PATIENCE, Site, readiness, ready, register, text, until};
 use grantlog::event_store::kurrentdb::{KurrentDbEventStore, KurrentDbOptions, KurrentDbUrl, OpenError};
 use grantlog::event_store::{
     Append, AppendError, Appended, Direction, EventStore, EventToAppend, ExpectedRevision, MAX_EVENT_BYTES,
 };
 use grantlog_kurrentdb_double::{
-    Cluster, Code, Cut, ExpectedRevision as Expecting, Loss, NewEvent, Options, Security, Status, UnderWay,
+    Cluster, Code, Cut, Delay, ExpectedRevision as Expecting, Loss, NewEvent, Options, Security, Status, UnderWay,
 };
-use reqwest::StatusCode;
+use reqwest::header::IF_MATCH;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -18,6 +21,10 @@ use uuid::Uuid;
 
 /// Appends may wait this long for a cluster that is being repaired.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(40);
+/// Rounds in which two nodes change the same at once.
+const ROUNDS: usize = 20;
+/// So long a majority of the cluster's nodes takes to confirm an append.
+const UNCONFIRMED: Duration = Duration::from_millis(400);
 /// What a loaded machine may take to notice.
 const LATE: Duration = Duration::from_secs(3);
 
@@ -287,6 +294,87 @@ async fn of_two_nodes_the_one_that_comes_second_is_told_so_when_it_can_read_what
             }
         }
         assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_second_is_told_so_when_it_can_read_a_winner_that_the_cluster_does_not_show_yet() {
+    let cluster = cluster(1);
+    let (here, there) = (Folder::new(), Folder::new());
+    let url = cluster.connection_string();
+    let stores = [here.open(&url).await, there.open(&url).await];
+    // KurrentDB refuses the second at once, and shows the first when a majority of its nodes has it.
+    cluster.delay_confirmations(Delay::Fixed(UNCONFIRMED));
+    for round in 0..5 {
+        let stream = format!("stream-{round}");
+        let append = |at: usize| stores[at].append_to_stream(one(&stream, ExpectedRevision::NoStream, event(10)));
+        let first = tokio::spawn(append(0));
+        let before = round + 1;
+        until("the first is written", async || cluster.log().len() == before).await;
+        let refused = append(1).await.expect_err("it comes second");
+        assert!(
+            matches!(refused, AppendError::WrongExpectedRevision { actual: Some(0), .. }),
+            "{refused}"
+        );
+        assert_eq!(stores[1].read_stream(&stream, 0, 10).await.unwrap().len(), 1);
+        first.await.expect("no panic").expect("it came first");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disabling_goes_through_and_a_stale_if_match_is_412_while_what_came_first_is_not_shown_yet() {
+    let two = Two::on(Site::on_double(Options::default()), "").await;
+    let (first, second) = (two.administrator(0).await, two.administrator(1).await);
+    let made = register(&first, "orders").await;
+    let path = format!("/admin/applications/{}", text(&made, "id"));
+    let cluster = two.site.double();
+    let of_type = |name: &'static str| {
+        let events = cluster.log().into_iter();
+        events
+            .filter(move |event| &*event.event_type == name)
+            .map(|event| event.stream.to_string())
+    };
+    let stream = of_type("ApplicationRegistered").last().expect("it is in the log");
+    let with_if_match = async |revision: &Value| {
+        let request = second
+            .request(Method::PATCH, &path)
+            .header(IF_MATCH, format!("\"{revision}\""));
+        let answer = request.json(&json!({"owner": "of the second"})).send().await;
+        json(answer.expect("an answer")).await
+    };
+    for is_disabled in [true, false] {
+        let conflicts = cluster.conflicts(&stream);
+        // Who is first is a matter of luck, so until the second node was.
+        for round in 0..ROUNDS {
+            two.same_checkpoint().await;
+            let revision = &second.get(&path).await.1["revision"];
+            cluster.delay_confirmations(Delay::Fixed(UNCONFIRMED));
+            let calls = of_type("ApiCallAuthorized").count();
+            let owner = json!({"owner": format!("{is_disabled} {round}")});
+            let changing = tokio::spawn(first.request(Method::PATCH, &path).json(&owner).send());
+            until("the first node is at it", async || {
+                of_type("ApiCallAuthorized").count() > calls
+            })
+            .await;
+            let (status, answer) = match is_disabled {
+                true => second.post(&format!("{path}/disable"), &json!({})).await,
+                false => with_if_match(revision).await,
+            };
+            let changed = changing.await.expect("no panic").expect("an answer").status();
+            match (status, is_disabled) {
+                (StatusCode::OK, true) => {}
+                (StatusCode::PRECONDITION_FAILED, false) => assert_eq!(changed, StatusCode::OK),
+                (StatusCode::OK, false) => assert_eq!(changed, StatusCode::CONFLICT),
+                _ => panic!("{status} {answer}"),
+            }
+            cluster.delay_confirmations(Delay::None);
+            let (status, answer) = first.post(&format!("{path}/enable"), &json!({})).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+            if changed == StatusCode::OK && cluster.conflicts(&stream) > conflicts {
+                break;
+            }
+        }
+        assert!(cluster.conflicts(&stream) > conflicts, "no race in {ROUNDS} rounds");
     }
 }
 

@@ -22,6 +22,8 @@ const READ_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_ATTEMPTS: usize = 3;
 /// Before it is made again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Before it is looked again for an event that must come.
+const LOOK_AGAIN_PAUSE: Duration = Duration::from_millis(20);
 /// Reads under way at once.
 const MAX_READS: usize = 16;
 /// Events that are read without being asked for, when that spares a read.
@@ -148,15 +150,25 @@ impl Reading {
         Ok(found)
     }
 
-    /// Waits until this node has read the event that a stream has at this revision, wherever it was written.
-    pub(super) async fn is_there(&self, stream: &str, revision: u64) -> Result<(), ReadError> {
-        let events = self.tried(|client| self.events_of(client, stream, revision, 1)).await?;
-        let Some(event) = events.first() else { return Ok(()) };
+    /// Waits until this node has read the event that a stream has at this revision, wherever it was written. It may
+    /// never be there: who calls this bounds how long it waits.
+    pub(super) async fn is_there(&self, stream: &str, revision: u64) {
+        let there = loop {
+            // KurrentDB refuses an append because of an event that it does not show yet: what it compares with is
+            // what its leader has written, and what it shows is what a majority of its nodes has.
+            match self
+                .tried(|client| self.events_of(client, stream, revision, 1))
+                .await
+                .as_deref()
+            {
+                Ok([event, ..]) => break event.position,
+                Ok([]) | Err(_) => tokio::time::sleep(LOOK_AGAIN_PAUSE).await,
+            }
+        };
         let mut position = self.log.position.subscribe();
-        let is_read = position.wait_for(|read| read.is_some_and(|read| order(read) >= order(event.position)));
+        let is_read = position.wait_for(|read| read.is_some_and(|read| order(read) >= order(there)));
         // The log, which keeps the sender, is here.
         let _ = is_read.await;
-        Ok(())
     }
 
     /// The last revision of a stream in the cluster, `None` when there is no such stream.

@@ -127,9 +127,11 @@ type Cursor = usize;
 impl View {
     /// Runs `look` with the log and the cursor behind its last event, as far as the node sees it.
     fn look<T>(&self, look: impl FnOnce(&Reader<'_>, Cursor) -> T) -> T {
-        let replicated = self.shared.lock().nodes[self.node].replicated;
+        // Both together: what is written in between may not be shown yet.
+        let state = self.shared.lock();
         let reader = self.shared.log.read();
-        let end = replicated.unwrap_or(usize::MAX).min(reader.len());
+        let end = state.shown(self.node).min(reader.len());
+        drop(state);
         let end = match &self.source {
             Source::All(_) => end,
             Source::Stream(name) => reader
