@@ -411,6 +411,27 @@ async fn every_call_to_a_silent_server_ends_and_the_node_says_that_it_is_cut_off
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_reads_of_a_silent_server_do_not_wait_for_one_another() {
+    /// Three times as many as are made at once: one after the other they would take longer than anybody waits.
+    const READS: usize = 48;
+    let cluster = cluster(1);
+    let entrance = cluster.entrance("silent").expect("an entrance");
+    let store = Arc::new(Folder::new().open(&entrance.connection_string()).await);
+    append(&*store, "stream").await.unwrap();
+    entrance.cut(Cut::BlackHole);
+    let reads: Vec<_> = (0..READS)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.read_stream("stream", 0, 10).await })
+        })
+        .collect();
+    let all = tokio::time::timeout(PATIENCE, futures_util::future::join_all(reads));
+    for read in all.await.expect("they end") {
+        read.expect("no panic").unwrap_err();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_and_a_user_whose_name_and_password_need_encoding_open_the_log_and_nothing_else_does() {
     let (name, password) = ("gr@nt/log", "p%20a/ss:w\u{f6}rd?#&+@ ");
     let cluster = Cluster::start(Options {
@@ -467,6 +488,39 @@ async fn tls_and_a_user_whose_name_and_password_need_encoding_open_the_log_and_n
     let refused = refused.expect("nobody is let in");
     assert!(matches!(refused, OpenError::AccessDenied { .. }), "{refused}");
     assert!(!refused.to_string().contains("guessed"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_password_no_longer_holds_says_so_and_goes_on_when_it_does() {
+    let cluster = Cluster::start(Options {
+        security: Security {
+            tls: false,
+            user: Some(("grantlog".to_owned(), "first".to_owned())),
+        },
+        ..Options::default()
+    })
+    .expect("the double starts");
+    let folder = Folder::new();
+    let options = KurrentDbOptions {
+        max_staleness: Duration::from_secs(1),
+        ..folder.options(&cluster.connection_string())
+    };
+    let store = KurrentDbEventStore::open(options).await.expect("the log opens");
+    append(&store, "stream").await.unwrap();
+    cluster.change_password("second");
+    let mut said = None;
+    until("it is cut off and says why", async || {
+        said = store.cut_off();
+        said.as_ref().is_some_and(|why| why.contains("access denied"))
+    })
+    .await;
+    let why = said.expect("it is cut off");
+    assert!(why.contains("read $all") && !why.contains("first"), "{why}");
+    cluster.change_password("first");
+    until("it is well again", async || {
+        store.cut_off().is_none() && append(&store, "stream").await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@
 //! by that, too: an append without an expectation is then made again behind it. Streams do not wait for one another.
 
 use super::KurrentDbOptions;
-use super::connections::{CallError, Connections};
+use super::connections::{CallError, Connections, Right};
 use super::log::{Awaited, Log, Place, Together};
 use super::reading::Reading;
 use crate::event_store::answers::{self, Answer};
@@ -342,9 +342,20 @@ impl Lane {
                         CurrentRevision::NoStream => None,
                     }));
                 }
-                Err(CallError::Refused(Error::Grpc { code, .. })) if code as i32 == Code::InvalidArgument as i32 => {
+                Err(CallError::Refused(Error::Grpc { code, message }))
+                    if code as i32 == Code::InvalidArgument as i32 =>
+                {
+                    let bytes: usize = events.iter().map(|(event, _)| event.bytes.len()).sum();
+                    tracing::error!(
+                        stream = &*self.stream,
+                        events = events.len(),
+                        bytes,
+                        error = message,
+                        "the KurrentDB takes an append for invalid"
+                    );
                     return Ok(Written::Never(AppendError::OutOfBounds(
-                        "it is larger than this KurrentDB accepts: raise its MaxAppendSize",
+                        "the KurrentDB takes it for invalid, most likely because it is larger than its MaxAppendSize; \
+                         the KurrentDB's own words are in this node's log",
                     )));
                 }
                 // A node that does not lead says that something is not found, and one that is being restarted knows
@@ -380,7 +391,7 @@ impl Lane {
         }
         self.lanes
             .connections
-            .call(deadline, |client| async move {
+            .call(deadline, Right::Append, |client| async move {
                 client
                     .append_to_stream(stream, &options, Streaming(data.into_iter()))
                     .await

@@ -1,7 +1,7 @@
 //! Reading from the cluster. Where an event is, this node knows by itself, so a read also shows whether the cluster
 //! still has it there.
 
-use super::connections::{CallError, Connections};
+use super::connections::{CallError, Connections, Right};
 use super::lanes::appended;
 use super::log::{Log, Together};
 use super::positions::order;
@@ -18,6 +18,9 @@ use uuid::Uuid;
 
 /// A read may take this long before it counts as failed, and another is made.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// All attempts at a read, and the wait before the first, take no longer than this: with the append that comes before
+/// a read of the trail, less than the 30 s after which a proxy in front would answer in this node's place.
+const READ_PATIENCE: Duration = Duration::from_secs(20);
 /// A read is made this often at the most.
 const MAX_ATTEMPTS: usize = 3;
 /// Before it is made again.
@@ -83,7 +86,9 @@ impl Reading {
             return Ok(events);
         }
         let positions = self.log.positions.range(first, count).map_err(failed)?;
-        let events = self.tried(|client| self.events_at(client, &positions)).await?;
+        let events = self
+            .tried(Right::ReadAll, |client| self.events_at(client, &positions))
+            .await?;
         events
             .into_iter()
             .zip(&positions)
@@ -134,7 +139,9 @@ impl Reading {
             return Ok(Vec::new());
         }
         let size = *self.log.size.borrow();
-        let events = self.tried(|client| self.events_of(client, stream, from, limit)).await?;
+        let events = self
+            .tried(Right::ReadStreams, |client| self.events_of(client, stream, from, limit))
+            .await?;
         let mut found = Vec::with_capacity(events.len());
         for (event, revision) in events.into_iter().zip(from..) {
             if event.revision != revision {
@@ -156,11 +163,8 @@ impl Reading {
         let there = loop {
             // KurrentDB refuses an append because of an event that it does not show yet: what it compares with is
             // what its leader has written, and what it shows is what a majority of its nodes has.
-            match self
-                .tried(|client| self.events_of(client, stream, revision, 1))
-                .await
-                .as_deref()
-            {
+            let read = self.tried(Right::ReadStreams, |client| self.events_of(client, stream, revision, 1));
+            match read.await.as_deref() {
                 Ok([event, ..]) => break event.position,
                 Ok([]) | Err(_) => tokio::time::sleep(LOOK_AGAIN_PAUSE).await,
             }
@@ -178,12 +182,15 @@ impl Reading {
             if left.is_zero() {
                 return Err("the KurrentDB did not answer in time".to_owned());
             }
-            let read = self.connections.call(left.min(READ_DEADLINE), |client| async move {
-                let options = self.of_stream().backwards().position(StreamPosition::End).max_count(1);
-                let name = format!("{}{stream}", self.log.prefix);
-                let mut reading = client.read_stream(name, &options).await?;
-                reading.next().await
-            });
+            let deadline = left.min(READ_DEADLINE);
+            let read = self
+                .connections
+                .call(deadline, Right::ReadStreams, |client| async move {
+                    let options = self.of_stream().backwards().position(StreamPosition::End).max_count(1);
+                    let name = format!("{}{stream}", self.log.prefix);
+                    let mut reading = client.read_stream(name, &options).await?;
+                    reading.next().await
+                });
             match read.await {
                 Ok(last) => return Ok(last.map(|event| event.get_original_event().revision)),
                 Err(CallError::Refused(Error::ResourceNotFound)) => return Ok(None),
@@ -201,7 +208,9 @@ impl Reading {
         ids: &[Uuid],
     ) -> Result<Option<Appended>, ReadError> {
         let events = self
-            .tried(|client| self.events_of(client, stream, first_revision, ids.len()))
+            .tried(Right::ReadStreams, |client| {
+                self.events_of(client, stream, first_revision, ids.len())
+            })
             .await?;
         let are_there = events.len() == ids.len() && events.iter().zip(ids).all(|(event, id)| event.id == *id);
         let (true, Some(last)) = (are_there, events.last()) else {
@@ -226,7 +235,8 @@ impl Reading {
     }
 
     /// Where the next event of this log is that this node has not read, `None` when it has read all. What there is of
-    /// others in `$all` is not looked at twice, so that this stays cheap beside a busy neighbour.
+    /// others in `$all` is not looked at twice, so that this stays cheap beside a busy neighbour; before this node has
+    /// looked through it, the server may need longer than there is time for.
     pub(super) async fn next_unread(&self, deadline: Duration) -> Result<Option<Position>, CallError> {
         let read = *self.log.position.borrow();
         let from = self
@@ -235,7 +245,7 @@ impl Reading {
             .map_or(StreamPosition::Start, StreamPosition::Position);
         let read = read.map_or((0, 0), order);
         self.connections
-            .call(deadline, |client| async move {
+            .long_call(deadline, Right::ReadAll, |client| async move {
                 // The event at the position that it begins with is one of them.
                 let options = self.of_all().forwards().position(from).max_count(2);
                 let mut reading = client.read_all(&options).await?;
@@ -252,7 +262,7 @@ impl Reading {
 
     /// Where the newest event of all is in the cluster, whoever's it is.
     pub(super) async fn end_of_all(&self, deadline: Duration) -> Result<Option<Position>, CallError> {
-        let read = self.connections.call(deadline, |client| async move {
+        let read = self.connections.call(deadline, Right::ReadAll, |client| async move {
             let options = self.anything().backwards().position(StreamPosition::End).max_count(1);
             let mut reading = client.read_all(&options).await?;
             reading.next().await
@@ -263,7 +273,9 @@ impl Reading {
     /// Whether the cluster has the event with this index where it was, and it is the one with this id.
     pub(super) async fn has(&self, index: u64, id: Option<Uuid>) -> Result<bool, ReadError> {
         let positions = self.log.positions.range(index, 1).map_err(failed)?;
-        let found = self.tried(|client| self.events_at(client, &positions)).await?;
+        let found = self
+            .tried(Right::ReadAll, |client| self.events_at(client, &positions))
+            .await?;
         Ok(found.first().is_some_and(|event| {
             Some(event.position) == positions.first().copied() && id.is_none_or(|id| id == event.id)
         }))
@@ -276,12 +288,15 @@ impl Reading {
             .max(FILTER_WINDOW)
     }
 
-    async fn tried<T, F>(&self, read: impl Fn(Arc<Client>) -> F) -> Result<T, ReadError>
+    async fn tried<T, F>(&self, right: Right, read: impl Fn(Arc<Client>) -> F) -> Result<T, ReadError>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let _permit = self.permits.acquire().await;
-        let mut last = String::new();
+        let until = Instant::now() + READ_PATIENCE;
+        let Ok(_permit) = tokio::time::timeout_at(until.into(), self.permits.acquire()).await else {
+            return Err(ReadError("too many reads of the KurrentDB are under way".to_owned()));
+        };
+        let mut last = "the KurrentDB did not answer in time".to_owned();
         for attempt in 0..MAX_ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -295,7 +310,11 @@ impl Reading {
             {
                 return Err(ReadError("it is closed".to_owned()));
             }
-            match self.connections.call(READ_DEADLINE, &read).await {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            match self.connections.call(left.min(READ_DEADLINE), right, &read).await {
                 Ok(found) => return Ok(found),
                 Err(error) => last = error.to_string(),
             }

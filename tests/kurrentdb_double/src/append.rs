@@ -148,7 +148,7 @@ impl Shared {
     fn confirm_later(self: &Arc<Shared>, state: &mut State, place: usize, after: Duration) {
         let number = state.next_pending;
         state.next_pending += 1;
-        state.unconfirmed.insert(number, place);
+        state.unconfirmed.insert(number, (place, Instant::now() + after));
         let shared = Arc::downgrade(self);
         self.runtime.spawn(async move {
             tokio::time::sleep(after).await;

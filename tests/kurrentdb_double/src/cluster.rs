@@ -129,6 +129,7 @@ impl Cluster {
                 repeats: 0,
                 conflicts: HashMap::new(),
                 entrances: Vec::new(),
+                password: None,
             }),
             counters: (0..options.nodes).map(|_| Counters::default()).collect(),
             changed: watch::channel(0).0,
@@ -378,6 +379,11 @@ impl Cluster {
         self.shared.lock().conflicts.get(stream).copied().unwrap_or(0)
     }
 
+    /// Gives the one user another password: from now on nobody is let in with the old one.
+    pub fn change_password(&self, password: &str) {
+        self.shared.lock().password = Some(password.to_owned());
+    }
+
     /// How many subscriptions there are.
     pub fn subscriptions(&self) -> u64 {
         self.shared.subscriptions.load(Ordering::SeqCst)
@@ -437,13 +443,16 @@ pub(crate) struct State {
     /// Appends that were taken and are not committed, in the order in which they came.
     pub(crate) pending: std::collections::BTreeMap<u64, Pending>,
     pub(crate) next_pending: u64,
-    /// Appends that the leader has written and no other node has confirmed: by number, where they begin in the log.
-    pub(crate) unconfirmed: std::collections::BTreeMap<u64, usize>,
+    /// Appends that the leader has written and no other node has confirmed: by number, where they begin in the log and
+    /// until when that is so.
+    pub(crate) unconfirmed: std::collections::BTreeMap<u64, (usize, Instant)>,
     pub(crate) appends: u64,
     pub(crate) repeats: u64,
     /// How often an append was refused because its stream was at another revision.
     pub(crate) conflicts: HashMap<String, u64>,
     pub(crate) entrances: Vec<Arc<EntranceInner>>,
+    /// The user's, when it is no longer the one of the start.
+    pub(crate) password: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -614,7 +623,9 @@ impl State {
     /// How much of the log a node shows: what it has, up to the first append that is not confirmed.
     pub(crate) fn shown(&self, node: usize) -> usize {
         let replicated = self.nodes[node].replicated.unwrap_or(usize::MAX);
-        self.unconfirmed.values().copied().fold(replicated, usize::min)
+        let now = Instant::now();
+        let unconfirmed = self.unconfirmed.values().filter(|(_, until)| *until > now);
+        unconfirmed.map(|(place, _)| *place).fold(replicated, usize::min)
     }
 
     fn has_quorum(&self) -> bool {
