@@ -251,7 +251,7 @@ impl KurrentDbEventStore {
         let follower = Follower {
             log: log.clone(),
             connections,
-            filter: reading.filter(),
+            reading: reading.clone(),
             renew: renew.clone(),
         };
         let thread = follower.spawn().map_err(OpenError::Threads)?;
@@ -277,10 +277,7 @@ impl KurrentDbEventStore {
                 // Nobody knows a better reason for a failure than the cheapest question has.
                 reading.end_of_all(PROBE_DEADLINE).await?;
                 match last {
-                    Some(last) => reading
-                        .has(last, id)
-                        .await
-                        .map_err(|ReadError(why)| CallError::Broken(why)),
+                    Some(last) => reading.has(last, id).await,
                     None => Ok(true),
                 }
             });

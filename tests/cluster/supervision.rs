@@ -264,6 +264,25 @@ async fn what_others_write_between_is_passed_over_and_not_counted() {
     is_whole(&store, &cluster, 5).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_write_costs_few_messages() {
+    /// Events between two messages, at least. Where the client leaves it open, the server takes 32.
+    const AT_LEAST_BETWEEN: u64 = 1_000;
+    const OF_OTHERS: u64 = 50_000;
+    let cluster = cluster(1);
+    for _ in 0..OF_OTHERS / 500 {
+        let of_others: Vec<NewEvent> = (0..500).map(|_| foreign("{}")).collect();
+        cluster.append("others", Expecting::Any, &of_others);
+    }
+    let store = Folder::new().open(&cluster.connection_string()).await;
+    append(&store, "stream").await.unwrap();
+    let messages = cluster.checkpoints();
+    assert!(
+        (1..=OF_OTHERS / AT_LEAST_BETWEEN).contains(&messages),
+        "{messages} messages for {OF_OTHERS} events of others"
+    );
+}
+
 fn foreign(data: &str) -> NewEvent {
     NewEvent {
         id: Uuid::now_v7(),
@@ -553,32 +572,93 @@ async fn positions_of_another_log_are_not_believed() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_is_rolled_back_while_it_is_followed_is_noticed() {
-    let before = cluster(1);
-    let port = before.main_entrance().addresses()[0].port();
-    let store = Folder::new().open(&before.connection_string()).await;
-    for _ in 0..10 {
-        append(&store, "stream").await.unwrap();
-    }
-    drop(before);
-    // The server is back at its place, and with the log of an old backup.
+/// A server at the place of one that is gone, with a log of its own.
+async fn in_its_place(port: u16) -> Cluster {
     let begun = Instant::now();
-    let _after = loop {
+    loop {
         match Cluster::start(Options {
             port_base: port,
             ..Options::default()
         }) {
-            Ok(cluster) => break cluster,
+            Ok(cluster) => return cluster,
             Err(error) => assert!(begun.elapsed() < PATIENCE, "{error:#}"),
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    };
+    }
+}
+
+/// The port of a cluster's first node.
+fn port_of(cluster: &Cluster) -> u16 {
+    cluster.main_entrance().addresses()[0].port()
+}
+
+/// The log of an old backup takes the place of one of ten events, and has these events since.
+async fn is_noticed_when_rolled_back_with(since: Vec<NewEvent>) {
+    let before = cluster(1);
+    let port = port_of(&before);
+    let store = Folder::new().open(&before.connection_string()).await;
+    for _ in 0..10 {
+        append(&store, "stream").await.unwrap();
+    }
+    let last = before.log().last().expect("ten events").position;
+    drop(before);
+    let after = in_its_place(port).await;
+    after.append("grantlog.stream", Expecting::Any, &since);
+    assert!(after.log().iter().all(|event| event.position != last));
     let why = tokio::time::timeout(PATIENCE, store.failed())
         .await
         .expect("it is noticed");
     assert!(why.contains("restored from a backup"), "{why}");
     append(&store, "stream").await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_rolled_back_while_it_is_followed_is_noticed() {
+    is_noticed_when_rolled_back_with(Vec::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_rolled_back_and_has_grown_past_what_was_read_is_noticed() {
+    let padding = format!("\"{}\"", "x".repeat(77));
+    is_noticed_when_rolled_back_with((0..100).map(|_| foreign(&padding)).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_that_has_lost_nothing_of_this_log_is_gone_on_from_though_what_was_looked_through_is_not_there() {
+    let before = cluster(1);
+    let port = port_of(&before);
+    let folder = Folder::new();
+    let store = folder.open(&before.connection_string()).await;
+    for _ in 0..10 {
+        append(&store, "stream").await.unwrap();
+    }
+    let ours = before.log();
+    let checkpoints = before.checkpoints();
+    until("it has looked through much that others wrote", async || {
+        let of_others: Vec<NewEvent> = (0..500).map(|_| foreign("{}")).collect();
+        before.append("others", Expecting::Any, &of_others);
+        before.checkpoints() > checkpoints
+    })
+    .await;
+    drop(before);
+    let after = in_its_place(port).await;
+    for event in &ours {
+        let again = NewEvent {
+            id: event.id,
+            event_type: event.event_type.to_string(),
+            content_type: "application/json".to_owned(),
+            data: event.data.clone(),
+            custom_metadata: Default::default(),
+        };
+        after.append(&event.stream, Expecting::Any, &[again]);
+    }
+    assert_eq!(after.log(), ours);
+    let padding = format!("\"{}\"", "x".repeat(77));
+    let of_others: Vec<NewEvent> = (0..20_000).map(|_| foreign(&padding)).collect();
+    after.append("others", Expecting::Any, &of_others);
+    append(&store, "stream").await.unwrap();
+    is_whole(&store, &after, 11).await;
+    assert_eq!(store.failure(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,7 +32,7 @@ const MAX_READS: usize = 16;
 /// Events that are read without being asked for, when that spares a read.
 const MAX_GAP: u64 = 16;
 /// Events that the server looks at before it says how far it is, when none of them is of this log.
-pub(super) const FILTER_WINDOW: u32 = 4_096;
+const FILTER_WINDOW: u32 = 4_096;
 
 /// Why events could not be read.
 #[derive(Debug, Clone)]
@@ -262,23 +262,54 @@ impl Reading {
 
     /// Where the newest event of all is in the cluster, whoever's it is.
     pub(super) async fn end_of_all(&self, deadline: Duration) -> Result<Option<Position>, CallError> {
-        let read = self.connections.call(deadline, Right::ReadAll, |client| async move {
-            let options = self.anything().backwards().position(StreamPosition::End).max_count(1);
-            let mut reading = client.read_all(&options).await?;
-            reading.next().await
-        });
-        Ok(read.await?.map(|event| event.get_original_event().position))
+        self.connections
+            .call(
+                deadline,
+                Right::ReadAll,
+                |client| async move { self.newest(&client).await },
+            )
+            .await
+    }
+
+    async fn newest(&self, client: &Client) -> eventstore::Result<Option<Position>> {
+        let options = self.anything().backwards().position(StreamPosition::End).max_count(1);
+        Ok(first_of(client, &options).await?.map(|event| event.position))
     }
 
     /// Whether the cluster has the event with this index where it was, and it is the one with this id.
-    pub(super) async fn has(&self, index: u64, id: Option<Uuid>) -> Result<bool, ReadError> {
-        let positions = self.log.positions.range(index, 1).map_err(failed)?;
-        let found = self
-            .tried(Right::ReadAll, |client| self.events_at(client, &positions))
-            .await?;
-        Ok(found.first().is_some_and(|event| {
-            Some(event.position) == positions.first().copied() && id.is_none_or(|id| id == event.id)
-        }))
+    pub(super) async fn has(&self, index: u64, id: Option<Uuid>) -> Result<bool, CallError> {
+        let position = self.log.positions.get(index);
+        let position = position.map_err(|error| CallError::Broken(failed(error).0))?;
+        self.connections
+            .call(READ_DEADLINE, Right::ReadAll, |client| async move {
+                self.is_at(&client, position, id).await
+            })
+            .await
+    }
+
+    /// Whether this event is at this position. Positions are places in the log's bytes: in another log, or one that
+    /// was rolled back and written to since, another event can be there, or none begins there. KurrentDB refuses to
+    /// read from such a place, with a status that says no more than that it could not: so when the same server can
+    /// tell how far its log is, the event is not where it was.
+    pub(super) async fn is_at(
+        &self,
+        client: &Client,
+        position: Position,
+        id: Option<Uuid>,
+    ) -> eventstore::Result<bool> {
+        let options = self
+            .of_all()
+            .forwards()
+            .position(StreamPosition::Position(position))
+            .max_count(1);
+        let found = match first_of(client, &options).await {
+            Err(Error::ServerError(_)) => {
+                self.newest(client).await?;
+                return Ok(false);
+            }
+            found => found?,
+        };
+        Ok(found.is_some_and(|event| event.position == position && id.is_none_or(|id| id == event.id)))
     }
 
     /// What selects the events of this log.
@@ -388,6 +419,11 @@ impl Reading {
             None => options,
         }
     }
+}
+
+async fn first_of(client: &Client, options: &ReadAllOptions) -> eventstore::Result<Option<RecordedEvent>> {
+    let found = client.read_all(options).await?.next().await?;
+    Ok(found.and_then(|found| found.link.or(found.event)))
 }
 
 fn stored(event: &RecordedEvent, index: u64) -> StoredEvent {

@@ -134,6 +134,7 @@ impl Cluster {
             counters: (0..options.nodes).map(|_| Counters::default()).collect(),
             changed: watch::channel(0).0,
             subscriptions: AtomicU64::new(0),
+            checkpoints: AtomicU64::new(0),
             runtime: runtime.handle().clone(),
             tls,
             options,
@@ -384,6 +385,11 @@ impl Cluster {
         self.shared.lock().password = Some(password.to_owned());
     }
 
+    /// How many places without an event subscriptions were told of, all together.
+    pub fn checkpoints(&self) -> u64 {
+        self.shared.checkpoints.load(Ordering::SeqCst)
+    }
+
     /// How many subscriptions there are.
     pub fn subscriptions(&self) -> u64 {
         self.shared.subscriptions.load(Ordering::SeqCst)
@@ -425,6 +431,7 @@ pub(crate) struct Shared {
     /// Told whenever something has changed that a subscription may wait for.
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) subscriptions: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) tls: Option<Tls>,
     state: Mutex<State>,
