@@ -319,7 +319,7 @@ impl Connections {
     fn denied(&self, right: Right) {
         let is_news = self.trouble().denied.insert(right);
         if is_news {
-            tracing::error!(url = %self.url, "{}", denial(right));
+            tracing::warn!(url = %self.url, "{}", denial(right));
         }
     }
 
