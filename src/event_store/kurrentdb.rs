@@ -56,8 +56,11 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 const STALL: Duration = Duration::from_secs(1);
 /// A server that is being started may know no user for a moment.
 const DENIED_PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks of a start at how far it is.
-const CATCH_UP_PAUSE: Duration = Duration::from_millis(10);
+/// Between the first two looks of a start at how far it is; doubled for each further one, for the KurrentDB may have to
+/// look through much that is not this log's to answer it.
+const FIRST_CATCH_UP_PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause between two of them.
+const LONGEST_CATCH_UP_PAUSE: Duration = Duration::from_millis(500);
 /// How often a start that takes long says so.
 const SAY_EVERY: Duration = Duration::from_secs(2);
 /// How often it is looked whether appends have waited for too long.
@@ -117,7 +120,10 @@ pub enum OpenError {
         why: String,
     },
     /// It answers that this is not allowed.
-    #[error("the KurrentDB at {url} does not let this node in: are the user and the password in store.url right?")]
+    #[error(
+        "the KurrentDB at {url} does not let this node in: are the user and the password in store.url right, or may it \
+         not read $all? See docs/cluster.md"
+    )]
     AccessDenied {
         /// Where it is.
         url: KurrentDbUrl,
@@ -245,7 +251,7 @@ impl KurrentDbEventStore {
         let follower = Follower {
             log: log.clone(),
             connections,
-            filter: reading.filter(),
+            reading: reading.clone(),
             renew: renew.clone(),
         };
         let thread = follower.spawn().map_err(OpenError::Threads)?;
@@ -271,10 +277,7 @@ impl KurrentDbEventStore {
                 // Nobody knows a better reason for a failure than the cheapest question has.
                 reading.end_of_all(PROBE_DEADLINE).await?;
                 match last {
-                    Some(last) => reading
-                        .has(last, id)
-                        .await
-                        .map_err(|ReadError(why)| CallError::Broken(why)),
+                    Some(last) => reading.has(last, id).await,
                     None => Ok(true),
                 }
             });
@@ -323,6 +326,7 @@ impl KurrentDbEventStore {
     async fn caught_up(&self, options: &KurrentDbOptions) -> Result<(), OpenError> {
         let (began, from) = (Instant::now(), self.log_size());
         let mut progress = Progress::new(self.log.through());
+        let mut looks = Looks::of(&self.log);
         loop {
             let asked = Instant::now();
             let end = self.on_runtime(|reading| async move { reading.end_of_all(PROBE_DEADLINE).await });
@@ -343,7 +347,7 @@ impl KurrentDbEventStore {
                         Err(error) => break Some(error.to_string()),
                     }
                     self.still_on_its_way(&mut progress, from, began, options)?;
-                    tokio::time::sleep(CATCH_UP_PAUSE).await;
+                    looks.pause_before_next(end).await;
                 },
                 Err(error) => Some(error.to_string()),
             };
@@ -352,6 +356,7 @@ impl KurrentDbEventStore {
             }
             if let Some(why) = why {
                 progress.why = why;
+                looks.pause_before_next(None).await;
             }
             self.still_on_its_way(&mut progress, from, began, options)?;
         }
@@ -451,6 +456,35 @@ impl Progress {
             why: "its subscription does not come there".to_owned(),
         }
     }
+}
+
+/// The looks of a start at how far it is.
+struct Looks {
+    looked_through: watch::Receiver<Option<Position>>,
+    pause: Duration,
+}
+
+impl Looks {
+    fn of(log: &Log) -> Self {
+        Self {
+            looked_through: log.looked_through.subscribe(),
+            pause: FIRST_CATCH_UP_PAUSE,
+        }
+    }
+
+    /// Ends early when this node comes to where the cluster was.
+    async fn pause_before_next(&mut self, end: Option<Position>) {
+        let comes_there = self
+            .looked_through
+            .wait_for(|through| end.is_some() && reaches(*through, end));
+        // What it gives is a lock on what the follower writes: it must not be kept.
+        let _ = tokio::time::timeout(self.pause, comes_there).await.is_ok();
+        self.pause = longer(self.pause);
+    }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(LONGEST_CATCH_UP_PAUSE)
 }
 
 /// Asks the leader again and again how far the cluster is, and looks whether this node comes there.
@@ -725,5 +759,19 @@ impl Followed for FollowedLog {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_looks_less_and_less_often_and_never_less_than_twice_a_second() {
+        let pauses: Vec<Duration> = std::iter::successors(Some(FIRST_CATCH_UP_PAUSE), |pause| Some(longer(*pause)))
+            .take(20)
+            .collect();
+        assert!(pauses.is_sorted() && pauses[0] * 2 == pauses[1], "{pauses:?}");
+        assert_eq!(pauses.last(), Some(&LONGEST_CATCH_UP_PAUSE));
     }
 }

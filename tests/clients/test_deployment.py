@@ -99,6 +99,38 @@ def test_every_network_and_volume_and_dependency_is_there_and_each_is_used():
             assert "profiles" in definition or "profiles" not in SERVICES[needed], (service, needed)
 
 
+def brought_by(names):
+    """The services that Compose starts when it is told these names."""
+    started = set()
+    while names:
+        name = names.pop()
+        started.add(name)
+        names |= set(SERVICES[name].get("depends_on", {})) - started
+    return started
+
+
+def test_the_documented_commands_start_everything_that_is_sent_to_or_shown():
+    by_default = {name for name, service in SERVICES.items() if "profiles" not in service}
+    monitoring = {"otel-collector", "jaeger", "prometheus", "grafana"}
+    named = {}
+    for path in ("docker-compose.yml", "docs/deployment.md"):
+        pattern = r"docker compose( --profile cluster)? up --build((?: --\w+)*)((?: [a-z][\w-]+)*)"
+        for profile, _, names in re.findall(pattern, read(path)):
+            named.setdefault(bool(profile), set()).add(names.strip())
+    assert named[False] == {""} and brought_by(set(by_default)) == by_default
+    for names in named[True]:
+        started = brought_by(set(names.split()))
+        of_cluster = {name for name, service in SERVICES.items() if service.get("profiles") == ["cluster"]}
+        assert started == of_cluster | monitoring | {"master-key"}, names
+    # Where something is sent, something must be there.
+    exporters = [exporter or {} for exporter in COLLECTOR["exporters"].values()]
+    endpoints = [CONFIG["telemetry"]["otlp_endpoint"], *(exporter.get("endpoint") for exporter in exporters)]
+    receivers = {endpoint.rpartition("/")[2].partition(":")[0] for endpoint in endpoints if endpoint}
+    assert receivers == {"otel-collector", "jaeger"}
+    for node in NODES + CLUSTER_NODES:
+        assert receivers <= brought_by({node}), node
+
+
 def test_every_file_in_docker_is_mounted_or_copied_and_every_one_that_is_mounted_is_there():
     mounted = {ROOT / source for service in SERVICES for source, _, _ in mounts(service) if source.startswith(".")}
     assert all(path.exists() for path in mounted), mounted
@@ -597,6 +629,12 @@ def test_each_node_of_the_cluster_has_a_certificate_for_its_name(tmp_path):
     assert (tmp_path / "kurrentdb-1/node.crt").read_bytes() == before
 
 
+def test_prometheus_scrapes_what_the_document_says():
+    targets = {job["job_name"]: set(job["dns_sd_configs"][0]["names"]) for job in PROMETHEUS["scrape_configs"]}
+    assert targets == {"grantlog": {*NODES, *CLUSTER_NODES}, "kurrentdb": {"kurrentdb"}}
+    assert not networks("prometheus") & {network for node in KURRENTDB_NODES for network in networks(node)}
+
+
 def test_the_cluster_finds_itself_and_grantlog_the_cluster():
     for node in KURRENTDB_NODES:
         variables = environment(node)
@@ -621,12 +659,13 @@ def test_the_cluster_finds_itself_and_grantlog_the_cluster():
     assert of_cluster == {"cluster-keys", *KURRENTDB_NODES, *CLUSTER_NODES, "nginx-cluster"}
 
 
-def test_no_kurrentdb_has_projections_or_telemetry():
+def test_no_kurrentdb_has_projections_or_telemetry_or_secondary_indexes():
     for node in ["kurrentdb", *KURRENTDB_NODES]:
         variables = environment(node)
         assert variables["KURRENTDB_RUN_PROJECTIONS"] == "None"
         assert variables["KURRENTDB_START_STANDARD_PROJECTIONS"] == "false"
         assert variables["KURRENTDB_TELEMETRY_OPTOUT"] == "true"
+        assert variables["KURRENTDB_SECONDARY_INDEXING__ENABLED"] == "false"
         assert {target for _, target, is_writable in mounts(node) if is_writable} == {
             "/var/lib/kurrentdb",
             "/var/log/kurrentdb",

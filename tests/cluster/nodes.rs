@@ -4,11 +4,14 @@ use crate::clients::AUDIENCE;
 use crate::entered::Two;
 use crate::running_server::{RunningServer, json, request_token};
 use crate::site::{PATIENCE, Site, register, register_api, text, until};
+use grantlog::event_store::kurrentdb::KurrentDbEventStore;
+use grantlog::event_store::{Append, AppendError, EventStore, EventToAppend, ExpectedRevision};
 use grantlog_projections::Event;
 use reqwest::header::IF_MATCH;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// The issue's figure, from the answer of one node to the refusal of the other.
 const KNOWN_TO_ALL: Duration = Duration::from_millis(200);
@@ -364,4 +367,43 @@ async fn a_node_for_tokens_alone_grants_what_the_others_prove() {
         .await
         .expect("an answer");
     assert_eq!(proof.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_the_one_that_comes_second_is_told_so_when_it_can_read_what_came_first() {
+    const ROUNDS: usize = 50;
+    let site = Site::anywhere();
+    let open = async || {
+        let store = KurrentDbEventStore::open(site.options()).await;
+        store.expect("the log opens")
+    };
+    let stores = [open().await, open().await];
+    for round in 0..ROUNDS {
+        let stream = format!("stream-{round}");
+        let append = |at: usize| {
+            let id = Uuid::now_v7();
+            let event = EventToAppend {
+                id,
+                event_type: "TokenIssued",
+                bytes: format!(r#"{{"id":"{id}"}}"#).into_bytes().into(),
+            };
+            stores[at].append_to_stream(Append {
+                stream: stream.clone(),
+                expected: ExpectedRevision::NoStream,
+                events: vec![event],
+            })
+        };
+        let (one, other) = tokio::join!(append(0), append(1));
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+        for (store, outcome) in stores.iter().zip([&one, &other]) {
+            if let Err(error) = outcome {
+                assert!(
+                    matches!(error, AppendError::WrongExpectedRevision { actual: Some(0), .. }),
+                    "{error}"
+                );
+                let won = store.read_stream(&stream, 0, 10).await.expect("it can be read");
+                assert_eq!(won.len(), 1, "round {round}");
+            }
+        }
+    }
 }

@@ -1,16 +1,19 @@
 //! What the official client does wrong (`tests/kurrentdb_double/tests/double/client_defects.rs` shows each), and that
 //! the store survives it: the same cluster, the same faults, and no client in sight.
 
-use crate::running_server::request_token;
-use crate::site::{LOOK_EVERY, PATIENCE, Site, readiness, ready, until};
+use crate::entered::Two;
+use crate::running_server::{json, request_token};
+use crate::site::{LOOK_EVERY, PATIENCE, Site, readiness, ready, register, text, until};
 use grantlog::event_store::kurrentdb::{KurrentDbEventStore, KurrentDbOptions, KurrentDbUrl, OpenError};
 use grantlog::event_store::{
     Append, AppendError, Appended, Direction, EventStore, EventToAppend, ExpectedRevision, MAX_EVENT_BYTES,
 };
 use grantlog_kurrentdb_double::{
-    Cluster, Code, Cut, ExpectedRevision as Expecting, Loss, NewEvent, Options, Security, Status, UnderWay,
+    Cluster, Code, Cut, Delay, ExpectedRevision as Expecting, Loss, NewEvent, Options, Security, Status, UnderWay,
 };
-use reqwest::StatusCode;
+use reqwest::header::IF_MATCH;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -18,6 +21,10 @@ use uuid::Uuid;
 
 /// Appends may wait this long for a cluster that is being repaired.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(40);
+/// Rounds in which two nodes change the same at once.
+const ROUNDS: usize = 20;
+/// So long a majority of the cluster's nodes takes to confirm an append.
+const UNCONFIRMED: Duration = Duration::from_millis(400);
 /// What a loaded machine may take to notice.
 const LATE: Duration = Duration::from_secs(30);
 
@@ -257,6 +264,25 @@ async fn what_others_write_between_is_passed_over_and_not_counted() {
     is_whole(&store, &cluster, 5).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_write_costs_few_messages() {
+    /// Events between two messages, at least. Where the client leaves it open, the server takes 32.
+    const AT_LEAST_BETWEEN: u64 = 1_000;
+    const OF_OTHERS: u64 = 50_000;
+    let cluster = cluster(1);
+    for _ in 0..OF_OTHERS / 500 {
+        let of_others: Vec<NewEvent> = (0..500).map(|_| foreign("{}")).collect();
+        cluster.append("others", Expecting::Any, &of_others);
+    }
+    let store = Folder::new().open(&cluster.connection_string()).await;
+    append(&store, "stream").await.unwrap();
+    let messages = cluster.checkpoints();
+    assert!(
+        (1..=OF_OTHERS / AT_LEAST_BETWEEN).contains(&messages),
+        "{messages} messages for {OF_OTHERS} events of others"
+    );
+}
+
 fn foreign(data: &str) -> NewEvent {
     NewEvent {
         id: Uuid::now_v7(),
@@ -287,6 +313,87 @@ async fn of_two_nodes_the_one_that_comes_second_is_told_so_when_it_can_read_what
             }
         }
         assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_second_is_told_so_when_it_can_read_a_winner_that_the_cluster_does_not_show_yet() {
+    let cluster = cluster(1);
+    let (here, there) = (Folder::new(), Folder::new());
+    let url = cluster.connection_string();
+    let stores = [here.open(&url).await, there.open(&url).await];
+    // KurrentDB refuses the second at once, and shows the first when a majority of its nodes has it.
+    cluster.delay_confirmations(Delay::Fixed(UNCONFIRMED));
+    for round in 0..5 {
+        let stream = format!("stream-{round}");
+        let append = |at: usize| stores[at].append_to_stream(one(&stream, ExpectedRevision::NoStream, event(10)));
+        let first = tokio::spawn(append(0));
+        let before = round + 1;
+        until("the first is written", async || cluster.log().len() == before).await;
+        let refused = append(1).await.expect_err("it comes second");
+        assert!(
+            matches!(refused, AppendError::WrongExpectedRevision { actual: Some(0), .. }),
+            "{refused}"
+        );
+        assert_eq!(stores[1].read_stream(&stream, 0, 10).await.unwrap().len(), 1);
+        first.await.expect("no panic").expect("it came first");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disabling_goes_through_and_a_stale_if_match_is_412_while_what_came_first_is_not_shown_yet() {
+    let two = Two::on(Site::on_double(Options::default()), "").await;
+    let (first, second) = (two.administrator(0).await, two.administrator(1).await);
+    let made = register(&first, "orders").await;
+    let path = format!("/admin/applications/{}", text(&made, "id"));
+    let cluster = two.site.double();
+    let of_type = |name: &'static str| {
+        let events = cluster.log().into_iter();
+        events
+            .filter(move |event| &*event.event_type == name)
+            .map(|event| event.stream.to_string())
+    };
+    let stream = of_type("ApplicationRegistered").last().expect("it is in the log");
+    let with_if_match = async |revision: &Value| {
+        let request = second
+            .request(Method::PATCH, &path)
+            .header(IF_MATCH, format!("\"{revision}\""));
+        let answer = request.json(&json!({"owner": "of the second"})).send().await;
+        json(answer.expect("an answer")).await
+    };
+    for is_disabled in [true, false] {
+        let conflicts = cluster.conflicts(&stream);
+        // Who is first is a matter of luck, so until the second node was.
+        for round in 0..ROUNDS {
+            two.same_checkpoint().await;
+            let revision = &second.get(&path).await.1["revision"];
+            cluster.delay_confirmations(Delay::Fixed(UNCONFIRMED));
+            let calls = of_type("ApiCallAuthorized").count();
+            let owner = json!({"owner": format!("{is_disabled} {round}")});
+            let changing = tokio::spawn(first.request(Method::PATCH, &path).json(&owner).send());
+            until("the first node is at it", async || {
+                of_type("ApiCallAuthorized").count() > calls
+            })
+            .await;
+            let (status, answer) = match is_disabled {
+                true => second.post(&format!("{path}/disable"), &json!({})).await,
+                false => with_if_match(revision).await,
+            };
+            let changed = changing.await.expect("no panic").expect("an answer").status();
+            match (status, is_disabled) {
+                (StatusCode::OK, true) => {}
+                (StatusCode::PRECONDITION_FAILED, false) => assert_eq!(changed, StatusCode::OK),
+                (StatusCode::OK, false) => assert_eq!(changed, StatusCode::CONFLICT),
+                _ => panic!("{status} {answer}"),
+            }
+            cluster.delay_confirmations(Delay::None);
+            let (status, answer) = first.post(&format!("{path}/enable"), &json!({})).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+            if changed == StatusCode::OK && cluster.conflicts(&stream) > conflicts {
+                break;
+            }
+        }
+        assert!(cluster.conflicts(&stream) > conflicts, "no race in {ROUNDS} rounds");
     }
 }
 
@@ -322,6 +429,26 @@ async fn every_call_to_a_silent_server_ends_and_the_node_says_that_it_is_cut_off
     })
     .await;
     assert_eq!(store.failure(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_reads_of_a_server_that_reads_nothing_do_not_wait_for_one_another() {
+    /// Three times as many as are made at once: one after the other they would take longer than anybody waits.
+    const READS: usize = 48;
+    let cluster = cluster(1);
+    let store = Arc::new(Folder::new().open(&cluster.connection_string()).await);
+    append(&*store, "stream").await.unwrap();
+    cluster.delay_reads(Delay::Fixed(2 * PATIENCE));
+    let reads: Vec<_> = (0..READS)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.read_stream("stream", 0, 10).await })
+        })
+        .collect();
+    let all = tokio::time::timeout(PATIENCE, futures_util::future::join_all(reads));
+    for read in all.await.expect("they end") {
+        read.expect("no panic").unwrap_err();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -384,6 +511,39 @@ async fn tls_and_a_user_whose_name_and_password_need_encoding_open_the_log_and_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_password_no_longer_holds_says_so_and_goes_on_when_it_does() {
+    let cluster = Cluster::start(Options {
+        security: Security {
+            tls: false,
+            user: Some(("grantlog".to_owned(), "first".to_owned())),
+        },
+        ..Options::default()
+    })
+    .expect("the double starts");
+    let folder = Folder::new();
+    let options = KurrentDbOptions {
+        max_staleness: Duration::from_secs(1),
+        ..folder.options(&cluster.connection_string())
+    };
+    let store = KurrentDbEventStore::open(options).await.expect("the log opens");
+    append(&store, "stream").await.unwrap();
+    cluster.change_password("second");
+    let mut said = None;
+    until("it is cut off and says why", async || {
+        said = store.cut_off();
+        said.as_ref().is_some_and(|why| why.contains("access denied"))
+    })
+    .await;
+    let why = said.expect("it is cut off");
+    assert!(why.contains("read $all") && !why.contains("first"), "{why}");
+    cluster.change_password("first");
+    until("it is well again", async || {
+        store.cut_off().is_none() && append(&store, "stream").await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn positions_of_another_log_are_not_believed() {
     let folder = Folder::new();
     {
@@ -413,32 +573,93 @@ async fn positions_of_another_log_are_not_believed() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_is_rolled_back_while_it_is_followed_is_noticed() {
-    let before = cluster(1);
-    let port = before.main_entrance().addresses()[0].port();
-    let store = Folder::new().open(&before.connection_string()).await;
-    for _ in 0..10 {
-        append(&store, "stream").await.unwrap();
-    }
-    drop(before);
-    // The server is back at its place, and with the log of an old backup.
+/// A server at the place of one that is gone, with a log of its own.
+async fn in_its_place(port: u16) -> Cluster {
     let begun = Instant::now();
-    let _after = loop {
+    loop {
         match Cluster::start(Options {
             port_base: port,
             ..Options::default()
         }) {
-            Ok(cluster) => break cluster,
+            Ok(cluster) => return cluster,
             Err(error) => assert!(begun.elapsed() < PATIENCE, "{error:#}"),
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    };
+    }
+}
+
+/// The port of a cluster's first node.
+fn port_of(cluster: &Cluster) -> u16 {
+    cluster.main_entrance().addresses()[0].port()
+}
+
+/// The log of an old backup takes the place of one of ten events, and has these events since.
+async fn is_noticed_when_rolled_back_with(since: Vec<NewEvent>) {
+    let before = cluster(1);
+    let port = port_of(&before);
+    let store = Folder::new().open(&before.connection_string()).await;
+    for _ in 0..10 {
+        append(&store, "stream").await.unwrap();
+    }
+    let last = before.log().last().expect("ten events").position;
+    drop(before);
+    let after = in_its_place(port).await;
+    after.append("grantlog.stream", Expecting::Any, &since);
+    assert!(after.log().iter().all(|event| event.position != last));
     let why = tokio::time::timeout(PATIENCE, store.failed())
         .await
         .expect("it is noticed");
     assert!(why.contains("restored from a backup"), "{why}");
     append(&store, "stream").await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_rolled_back_while_it_is_followed_is_noticed() {
+    is_noticed_when_rolled_back_with(Vec::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_rolled_back_and_has_grown_past_what_was_read_is_noticed() {
+    let padding = format!("\"{}\"", "x".repeat(77));
+    is_noticed_when_rolled_back_with((0..100).map(|_| foreign(&padding)).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_that_has_lost_nothing_of_this_log_is_gone_on_from_though_what_was_looked_through_is_not_there() {
+    let before = cluster(1);
+    let port = port_of(&before);
+    let folder = Folder::new();
+    let store = folder.open(&before.connection_string()).await;
+    for _ in 0..10 {
+        append(&store, "stream").await.unwrap();
+    }
+    let ours = before.log();
+    let checkpoints = before.checkpoints();
+    until("it has looked through much that others wrote", async || {
+        let of_others: Vec<NewEvent> = (0..500).map(|_| foreign("{}")).collect();
+        before.append("others", Expecting::Any, &of_others);
+        before.checkpoints() > checkpoints
+    })
+    .await;
+    drop(before);
+    let after = in_its_place(port).await;
+    for event in &ours {
+        let again = NewEvent {
+            id: event.id,
+            event_type: event.event_type.to_string(),
+            content_type: "application/json".to_owned(),
+            data: event.data.clone(),
+            custom_metadata: Default::default(),
+        };
+        after.append(&event.stream, Expecting::Any, &[again]);
+    }
+    assert_eq!(after.log(), ours);
+    let padding = format!("\"{}\"", "x".repeat(77));
+    let of_others: Vec<NewEvent> = (0..20_000).map(|_| foreign(&padding)).collect();
+    after.append("others", Expecting::Any, &of_others);
+    append(&store, "stream").await.unwrap();
+    is_whole(&store, &after, 11).await;
+    assert_eq!(store.failure(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

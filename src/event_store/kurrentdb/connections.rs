@@ -7,6 +7,7 @@
 use super::nodelay::send_at_once;
 use super::url::KurrentDbUrl;
 use eventstore::{Authentication, Client, ClientSettings, Endpoint, Error};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -54,12 +55,47 @@ struct Trouble {
     leader: Option<Endpoint>,
     /// The newest client that has failed.
     failed: u64,
+    /// What the KurrentDB does not let this node do.
+    denied: BTreeSet<Right>,
+}
+
+impl Trouble {
+    /// What to tell an operator, `None` when all is well.
+    fn now(&self) -> Option<String> {
+        let last = self.last.clone().filter(|_| self.failures > 0);
+        last.or_else(|| Some(denial(*self.denied.first()?)))
+    }
+}
+
+fn denial(right: Right) -> String {
+    format!(
+        "access denied: the KurrentDB does not let this node {right}; are the user and the password in store.url still \
+         right, and may it?"
+    )
 }
 
 #[derive(Clone)]
 struct Connected {
     client: Arc<Client>,
     number: u64,
+}
+
+/// What a call needs the right to do. A user may have one and lack another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Right {
+    ReadAll,
+    ReadStreams,
+    Append,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadAll => "read $all",
+            Self::ReadStreams => "read the log's streams",
+            Self::Append => "append to the log's streams",
+        })
+    }
 }
 
 /// Why a call has failed.
@@ -76,7 +112,7 @@ impl fmt::Display for CallError {
         match self {
             Self::Broken(why) => f.write_str(why),
             Self::Refused(Error::AccessDenied) => {
-                f.write_str("access denied: are the user and the password in store.url right?")
+                f.write_str("access denied: are the user and the password in store.url right, and may it do this?")
             }
             Self::Refused(error) => error.fmt(f),
         }
@@ -134,6 +170,35 @@ impl Connections {
     pub(super) async fn call<T, F>(
         &self,
         deadline: Duration,
+        right: Right,
+        call: impl FnOnce(Arc<Client>) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        // Whoever has hardly any time left says nothing about the connection that others use.
+        let is_judged_when_late = deadline >= JUDGING_DEADLINE;
+        self.made(deadline, right, is_judged_when_late, call).await
+    }
+
+    /// The same for a call that may take longer than its deadline on a connection that is good.
+    pub(super) async fn long_call<T, F>(
+        &self,
+        deadline: Duration,
+        right: Right,
+        call: impl FnOnce(Arc<Client>) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.made(deadline, right, false, call).await
+    }
+
+    async fn made<T, F>(
+        &self,
+        deadline: Duration,
+        right: Right,
+        is_judged_when_late: bool,
         call: impl FnOnce(Arc<Client>) -> F,
     ) -> Result<T, CallError>
     where
@@ -150,10 +215,16 @@ impl Connections {
             Err(_) => (Err(CallError::Broken(format!("no answer within {deadline:?}"))), true),
         };
         match &outcome {
-            // Whoever has hardly any time left says nothing about the connection that others use.
-            Err(CallError::Broken(_)) if is_late && deadline < JUDGING_DEADLINE => {}
+            Err(CallError::Broken(_)) if is_late && !is_judged_when_late => {}
             Err(CallError::Broken(why)) => self.discard(number, why).await,
-            Ok(_) | Err(CallError::Refused(_)) => self.went_well(number),
+            Err(CallError::Refused(Error::AccessDenied)) => {
+                self.connection_is_well(number);
+                self.denied(right);
+            }
+            Ok(_) | Err(CallError::Refused(_)) => {
+                self.connection_is_well(number);
+                self.allowed(right);
+            }
         }
         outcome
     }
@@ -191,8 +262,7 @@ impl Connections {
 
     /// Why the last call failed, `None` when it went well.
     pub(super) fn trouble_now(&self) -> Option<String> {
-        let trouble = self.trouble();
-        trouble.last.clone().filter(|_| trouble.failures > 0)
+        self.trouble().now()
     }
 
     async fn connected(&self) -> Result<Connected, CallError> {
@@ -244,7 +314,23 @@ impl Connections {
         current.client.take_if(|connected| connected.number <= number);
     }
 
-    fn went_well(&self, number: u64) {
+    /// The server does not let this node in, or not there. That is said once: it will be so for every call until
+    /// somebody has changed something.
+    fn denied(&self, right: Right) {
+        let is_news = self.trouble().denied.insert(right);
+        if is_news {
+            tracing::warn!(url = %self.url, "{}", denial(right));
+        }
+    }
+
+    fn allowed(&self, right: Right) {
+        let is_news = self.trouble().denied.remove(&right);
+        if is_news {
+            tracing::info!(url = %self.url, "the KurrentDB lets this node {right} again");
+        }
+    }
+
+    fn connection_is_well(&self, number: u64) {
         if self.seen_well.fetch_max(number, Ordering::Relaxed) < number {
             // Its connection is there now.
             self.runtime.spawn_blocking(send_at_once);
@@ -259,5 +345,46 @@ impl Connections {
 
     fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections() -> Connections {
+        let url = KurrentDbUrl::parse("kurrentdb://svc:hush@127.0.0.1:1?tls=false").unwrap();
+        Connections::new(url, Handle::current())
+    }
+
+    #[tokio::test]
+    async fn a_call_that_may_be_long_leaves_the_client_to_others_when_it_is_late_and_any_other_does_not() {
+        let connections = connections();
+        let failed = connections.failed();
+        let never = |_: Arc<Client>| std::future::pending::<Result<(), Error>>();
+        let late = connections.long_call(JUDGING_DEADLINE, Right::ReadAll, never).await;
+        assert!(matches!(late, Err(CallError::Broken(_))));
+        assert!(!failed.has_changed().unwrap() && connections.trouble_now().is_none());
+        let late = connections.call(JUDGING_DEADLINE, Right::ReadAll, never).await;
+        assert!(matches!(late, Err(CallError::Broken(_))));
+        assert!(failed.has_changed().unwrap() && connections.trouble_now().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_denied_is_known_until_it_is_allowed_again_whatever_else_is_allowed() {
+        let connections = connections();
+        let deny = |_| async { Err::<(), _>(Error::AccessDenied) };
+        let allow = |_| async { Ok(()) };
+        let patience = Duration::from_secs(60);
+        connections.call(patience, Right::ReadAll, deny).await.unwrap_err();
+        connections.call(patience, Right::Append, allow).await.unwrap();
+        let trouble = connections.trouble_now().expect("it is denied");
+        assert!(
+            trouble.contains("access denied") && trouble.contains("read $all"),
+            "{trouble}"
+        );
+        assert!(!trouble.contains("hush"), "{trouble}");
+        connections.call(patience, Right::ReadAll, allow).await.unwrap();
+        assert_eq!(connections.trouble_now(), None);
     }
 }

@@ -9,11 +9,10 @@
 use super::connections::{CallError, Connections, client};
 use super::log::Log;
 use super::positions::order;
-use super::reading::FILTER_WINDOW;
+use super::reading::Reading;
 use crate::event_store::MAX_EVENT_BYTES;
 use eventstore::{
-    Client, Position, ReadAllOptions, RecordedEvent, StreamPosition, SubscribeToAllOptions, Subscription,
-    SubscriptionEvent, SubscriptionFilter,
+    Client, Error, Position, RecordedEvent, StreamPosition, SubscribeToAllOptions, Subscription, SubscriptionEvent,
 };
 use std::fmt;
 use std::future::poll_fn;
@@ -49,7 +48,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Follower {
     pub(super) log: Arc<Log>,
     pub(super) connections: Arc<Connections>,
-    pub(super) filter: SubscriptionFilter,
+    pub(super) reading: Arc<Reading>,
     /// Told when the subscription does not do its work and is to be begun anew.
     pub(super) renew: Arc<Notify>,
 }
@@ -176,6 +175,8 @@ impl Follower {
         let mut last = *self.log.position.borrow();
         let mut batch: Vec<RecordedEvent> = Vec::with_capacity(MAX_BATCH_EVENTS);
         let mut deadline = Some(confirmed_by);
+        // Whether the server has read anything from where it was to begin.
+        let mut has_begun = false;
         loop {
             // It must never be dropped unfinished, or the client subscribes anew.
             let mut next = pin!(subscription.next_subscription_event());
@@ -200,6 +201,11 @@ impl Follower {
             }
             match ready {
                 Err(error) => {
+                    if !has_begun && matches!(error, Error::ServerError(_)) {
+                        // It may be that no event begins any longer where this node had looked through to: what it has
+                        // read itself is there.
+                        self.log.look_again();
+                    }
                     // What was read before it broke is read.
                     return match self.take_in(&mut batch) {
                         Ok(()) => Over::Broken(self.connections.judge(error).to_string()),
@@ -207,7 +213,7 @@ impl Follower {
                     };
                 }
                 Ok(SubscriptionEvent::EventAppeared(event)) => {
-                    deadline = None;
+                    (deadline, has_begun) = (None, true);
                     let Some(event) = event.event else { continue };
                     match self.check(&event, last) {
                         Ok(true) => {}
@@ -223,7 +229,7 @@ impl Follower {
                     }
                 }
                 Ok(SubscriptionEvent::Checkpoint(position)) => {
-                    deadline = None;
+                    (deadline, has_begun) = (None, true);
                     // In this order: what stands before it is read.
                     if let Err(over) = self.take_in(&mut batch) {
                         return over;
@@ -250,7 +256,7 @@ impl Follower {
             .map_or(StreamPosition::Start, StreamPosition::Position);
         let options = SubscribeToAllOptions::default()
             .position(from)
-            .filter(self.filter.clone().max(FILTER_WINDOW));
+            .filter(self.reading.filter());
         let options = match self.connections.authentication() {
             Some(authentication) => options.authenticated(authentication.clone()),
             None => options,
@@ -258,28 +264,13 @@ impl Follower {
         Ok(client.subscribe_to_all(&options).await)
     }
 
-    /// Whether the last event that was read is where it was. Positions are places in the log's bytes: in a log that
-    /// was rolled back and written to since, another event can be there.
+    /// Whether the last event that was read is where it was.
     async fn has_the_last(&self, client: &Client) -> eventstore::Result<bool> {
-        let Some(position) = *self.log.position.borrow() else {
-            return Ok(true);
-        };
-        let options = ReadAllOptions::default()
-            .position(StreamPosition::Position(position))
-            .forwards()
-            .filter(self.filter.clone())
-            .max_count(1)
-            .deadline(CONFIRMATION_DEADLINE);
-        let options = match self.connections.authentication() {
-            Some(authentication) => options.authenticated(authentication.clone()),
-            None => options,
-        };
-        let mut reading = client.read_all(&options).await?;
-        let found = reading.next().await?;
-        Ok(found
-            .as_ref()
-            .map(|event| event.get_original_event())
-            .is_some_and(|event| event.position == position && self.log.last_id().is_none_or(|id| id == event.id)))
+        let last = *self.log.position.borrow();
+        match last {
+            Some(position) => self.reading.is_at(client, position, self.log.last_id()).await,
+            None => Ok(true),
+        }
     }
 
     /// Whether the event is news. `Err` when it cannot be one of this log.

@@ -12,7 +12,7 @@
 //! by that, too: an append without an expectation is then made again behind it. Streams do not wait for one another.
 
 use super::KurrentDbOptions;
-use super::connections::{CallError, Connections};
+use super::connections::{CallError, Connections, Right};
 use super::log::{Awaited, Log, Place, Together};
 use super::reading::Reading;
 use crate::event_store::answers::{self, Answer};
@@ -42,8 +42,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// An append with an expectation whose events are not read so soon after it was accepted may be a repeat: its events
 /// are looked for.
 const REPEAT_PATIENCE: Duration = Duration::from_millis(100);
-/// How long an append that came second waits for this node to read what came first.
-const WINNER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long an append that came second waits for this node to read what came first, which a majority of the cluster
+/// must have before. Never longer than the append itself may take.
+const WINNER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// All lanes.
 pub(super) struct Lanes {
@@ -248,7 +249,7 @@ impl Lane {
         let refused = match outcome {
             Ok(Written::Yes) if expected == ExpectedRevision::Any => return,
             Ok(Written::Yes) => return self.look_for_a_repeat(expected, events, &awaited),
-            Ok(Written::Conflict(actual)) => return self.refuse(expected, actual, awaited),
+            Ok(Written::Conflict(actual)) => return self.refuse(expected, actual, awaited, deadline),
             Ok(Written::Never(error)) => error,
             Err(unknown) => AppendError::Indeterminate(unknown),
         };
@@ -259,13 +260,20 @@ impl Lane {
 
     /// Somebody else came first. Whoever is told so looks next at who it was, so it is told when this node has read
     /// that, which may be another node's.
-    fn refuse(&self, expected: ExpectedRevision, actual: Option<u64>, awaited: Vec<(uuid::Uuid, u64)>) {
+    fn refuse(
+        &self,
+        expected: ExpectedRevision,
+        actual: Option<u64>,
+        awaited: Vec<(uuid::Uuid, u64)>,
+        deadline: Instant,
+    ) {
         let (lanes, stream) = (self.lanes.clone(), self.stream.clone());
+        let until = deadline.min(Instant::now() + WINNER_PATIENCE);
         self.lanes.runtime.spawn(async move {
             if let Some(revision) = actual {
                 let read = lanes.reading.is_there(&stream, revision);
                 // Late or not, that it came second is known.
-                let _ = tokio::time::timeout(WINNER_PATIENCE, read).await;
+                let _ = tokio::time::timeout_at(until.into(), read).await;
             }
             for (id, number) in awaited {
                 let refused = AppendError::WrongExpectedRevision { expected, actual };
@@ -334,9 +342,20 @@ impl Lane {
                         CurrentRevision::NoStream => None,
                     }));
                 }
-                Err(CallError::Refused(Error::Grpc { code, .. })) if code as i32 == Code::InvalidArgument as i32 => {
+                Err(CallError::Refused(Error::Grpc { code, message }))
+                    if code as i32 == Code::InvalidArgument as i32 =>
+                {
+                    let bytes: usize = events.iter().map(|(event, _)| event.bytes.len()).sum();
+                    tracing::error!(
+                        stream = &*self.stream,
+                        events = events.len(),
+                        bytes,
+                        error = message,
+                        "the KurrentDB takes an append for invalid"
+                    );
                     return Ok(Written::Never(AppendError::OutOfBounds(
-                        "it is larger than this KurrentDB accepts: raise its MaxAppendSize",
+                        "the KurrentDB takes it for invalid, most likely because it is larger than its MaxAppendSize; \
+                         the KurrentDB's own words are in this node's log",
                     )));
                 }
                 // A node that does not lead says that something is not found, and one that is being restarted knows
@@ -372,7 +391,7 @@ impl Lane {
         }
         self.lanes
             .connections
-            .call(deadline, |client| async move {
+            .call(deadline, Right::Append, |client| async move {
                 client
                     .append_to_stream(stream, &options, Streaming(data.into_iter()))
                     .await

@@ -187,6 +187,12 @@ impl Log {
         });
     }
 
+    /// What is behind the last event of this log is to be looked through again.
+    pub(super) fn look_again(&self) {
+        let last = *self.position.borrow();
+        self.looked_through.send_replace(last);
+    }
+
     /// How far `$all` was looked through.
     pub(super) fn through(&self) -> Option<Position> {
         *self.looked_through.borrow()

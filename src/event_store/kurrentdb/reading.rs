@@ -1,7 +1,7 @@
 //! Reading from the cluster. Where an event is, this node knows by itself, so a read also shows whether the cluster
 //! still has it there.
 
-use super::connections::{CallError, Connections};
+use super::connections::{CallError, Connections, Right};
 use super::lanes::appended;
 use super::log::{Log, Together};
 use super::positions::order;
@@ -18,16 +18,21 @@ use uuid::Uuid;
 
 /// A read may take this long before it counts as failed, and another is made.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// All attempts at a read, and the wait before the first, take no longer than this: with the append that comes before
+/// a read of the trail, less than the 30 s after which a proxy in front would answer in this node's place.
+const READ_PATIENCE: Duration = Duration::from_secs(20);
 /// A read is made this often at the most.
 const MAX_ATTEMPTS: usize = 3;
 /// Before it is made again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Before it is looked again for an event that must come.
+const LOOK_AGAIN_PAUSE: Duration = Duration::from_millis(20);
 /// Reads under way at once.
 const MAX_READS: usize = 16;
 /// Events that are read without being asked for, when that spares a read.
 const MAX_GAP: u64 = 16;
 /// Events that the server looks at before it says how far it is, when none of them is of this log.
-pub(super) const FILTER_WINDOW: u32 = 4_096;
+const FILTER_WINDOW: u32 = 4_096;
 
 /// Why events could not be read.
 #[derive(Debug, Clone)]
@@ -81,7 +86,9 @@ impl Reading {
             return Ok(events);
         }
         let positions = self.log.positions.range(first, count).map_err(failed)?;
-        let events = self.tried(|client| self.events_at(client, &positions)).await?;
+        let events = self
+            .tried(Right::ReadAll, |client| self.events_at(client, &positions))
+            .await?;
         events
             .into_iter()
             .zip(&positions)
@@ -132,7 +139,9 @@ impl Reading {
             return Ok(Vec::new());
         }
         let size = *self.log.size.borrow();
-        let events = self.tried(|client| self.events_of(client, stream, from, limit)).await?;
+        let events = self
+            .tried(Right::ReadStreams, |client| self.events_of(client, stream, from, limit))
+            .await?;
         let mut found = Vec::with_capacity(events.len());
         for (event, revision) in events.into_iter().zip(from..) {
             if event.revision != revision {
@@ -148,15 +157,22 @@ impl Reading {
         Ok(found)
     }
 
-    /// Waits until this node has read the event that a stream has at this revision, wherever it was written.
-    pub(super) async fn is_there(&self, stream: &str, revision: u64) -> Result<(), ReadError> {
-        let events = self.tried(|client| self.events_of(client, stream, revision, 1)).await?;
-        let Some(event) = events.first() else { return Ok(()) };
+    /// Waits until this node has read the event that a stream has at this revision, wherever it was written. It may
+    /// never be there: who calls this bounds how long it waits.
+    pub(super) async fn is_there(&self, stream: &str, revision: u64) {
+        let there = loop {
+            // KurrentDB refuses an append because of an event that it does not show yet: what it compares with is
+            // what its leader has written, and what it shows is what a majority of its nodes has.
+            let read = self.tried(Right::ReadStreams, |client| self.events_of(client, stream, revision, 1));
+            match read.await.as_deref() {
+                Ok([event, ..]) => break event.position,
+                Ok([]) | Err(_) => tokio::time::sleep(LOOK_AGAIN_PAUSE).await,
+            }
+        };
         let mut position = self.log.position.subscribe();
-        let is_read = position.wait_for(|read| read.is_some_and(|read| order(read) >= order(event.position)));
+        let is_read = position.wait_for(|read| read.is_some_and(|read| order(read) >= order(there)));
         // The log, which keeps the sender, is here.
         let _ = is_read.await;
-        Ok(())
     }
 
     /// The last revision of a stream in the cluster, `None` when there is no such stream.
@@ -166,12 +182,15 @@ impl Reading {
             if left.is_zero() {
                 return Err("the KurrentDB did not answer in time".to_owned());
             }
-            let read = self.connections.call(left.min(READ_DEADLINE), |client| async move {
-                let options = self.of_stream().backwards().position(StreamPosition::End).max_count(1);
-                let name = format!("{}{stream}", self.log.prefix);
-                let mut reading = client.read_stream(name, &options).await?;
-                reading.next().await
-            });
+            let deadline = left.min(READ_DEADLINE);
+            let read = self
+                .connections
+                .call(deadline, Right::ReadStreams, |client| async move {
+                    let options = self.of_stream().backwards().position(StreamPosition::End).max_count(1);
+                    let name = format!("{}{stream}", self.log.prefix);
+                    let mut reading = client.read_stream(name, &options).await?;
+                    reading.next().await
+                });
             match read.await {
                 Ok(last) => return Ok(last.map(|event| event.get_original_event().revision)),
                 Err(CallError::Refused(Error::ResourceNotFound)) => return Ok(None),
@@ -189,7 +208,9 @@ impl Reading {
         ids: &[Uuid],
     ) -> Result<Option<Appended>, ReadError> {
         let events = self
-            .tried(|client| self.events_of(client, stream, first_revision, ids.len()))
+            .tried(Right::ReadStreams, |client| {
+                self.events_of(client, stream, first_revision, ids.len())
+            })
             .await?;
         let are_there = events.len() == ids.len() && events.iter().zip(ids).all(|(event, id)| event.id == *id);
         let (true, Some(last)) = (are_there, events.last()) else {
@@ -214,7 +235,8 @@ impl Reading {
     }
 
     /// Where the next event of this log is that this node has not read, `None` when it has read all. What there is of
-    /// others in `$all` is not looked at twice, so that this stays cheap beside a busy neighbour.
+    /// others in `$all` is not looked at twice, so that this stays cheap beside a busy neighbour; before this node has
+    /// looked through it, the server may need longer than there is time for.
     pub(super) async fn next_unread(&self, deadline: Duration) -> Result<Option<Position>, CallError> {
         let read = *self.log.position.borrow();
         let from = self
@@ -223,7 +245,7 @@ impl Reading {
             .map_or(StreamPosition::Start, StreamPosition::Position);
         let read = read.map_or((0, 0), order);
         self.connections
-            .call(deadline, |client| async move {
+            .long_call(deadline, Right::ReadAll, |client| async move {
                 // The event at the position that it begins with is one of them.
                 let options = self.of_all().forwards().position(from).max_count(2);
                 let mut reading = client.read_all(&options).await?;
@@ -240,21 +262,54 @@ impl Reading {
 
     /// Where the newest event of all is in the cluster, whoever's it is.
     pub(super) async fn end_of_all(&self, deadline: Duration) -> Result<Option<Position>, CallError> {
-        let read = self.connections.call(deadline, |client| async move {
-            let options = self.anything().backwards().position(StreamPosition::End).max_count(1);
-            let mut reading = client.read_all(&options).await?;
-            reading.next().await
-        });
-        Ok(read.await?.map(|event| event.get_original_event().position))
+        self.connections
+            .call(
+                deadline,
+                Right::ReadAll,
+                |client| async move { self.newest(&client).await },
+            )
+            .await
+    }
+
+    async fn newest(&self, client: &Client) -> eventstore::Result<Option<Position>> {
+        let options = self.anything().backwards().position(StreamPosition::End).max_count(1);
+        Ok(first_of(client, &options).await?.map(|event| event.position))
     }
 
     /// Whether the cluster has the event with this index where it was, and it is the one with this id.
-    pub(super) async fn has(&self, index: u64, id: Option<Uuid>) -> Result<bool, ReadError> {
-        let positions = self.log.positions.range(index, 1).map_err(failed)?;
-        let found = self.tried(|client| self.events_at(client, &positions)).await?;
-        Ok(found.first().is_some_and(|event| {
-            Some(event.position) == positions.first().copied() && id.is_none_or(|id| id == event.id)
-        }))
+    pub(super) async fn has(&self, index: u64, id: Option<Uuid>) -> Result<bool, CallError> {
+        let position = self.log.positions.get(index);
+        let position = position.map_err(|error| CallError::Broken(failed(error).0))?;
+        self.connections
+            .call(READ_DEADLINE, Right::ReadAll, |client| async move {
+                self.is_at(&client, position, id).await
+            })
+            .await
+    }
+
+    /// Whether this event is at this position. Positions are places in the log's bytes: in another log, or one that
+    /// was rolled back and written to since, another event can be there, or none begins there. KurrentDB refuses to
+    /// read from such a place, with a status that says no more than that it could not: so when the same server can
+    /// tell how far its log is, the event is not where it was.
+    pub(super) async fn is_at(
+        &self,
+        client: &Client,
+        position: Position,
+        id: Option<Uuid>,
+    ) -> eventstore::Result<bool> {
+        let options = self
+            .of_all()
+            .forwards()
+            .position(StreamPosition::Position(position))
+            .max_count(1);
+        let found = match first_of(client, &options).await {
+            Err(Error::ServerError(_)) => {
+                self.newest(client).await?;
+                return Ok(false);
+            }
+            found => found?,
+        };
+        Ok(found.is_some_and(|event| event.position == position && id.is_none_or(|id| id == event.id)))
     }
 
     /// What selects the events of this log.
@@ -264,12 +319,15 @@ impl Reading {
             .max(FILTER_WINDOW)
     }
 
-    async fn tried<T, F>(&self, read: impl Fn(Arc<Client>) -> F) -> Result<T, ReadError>
+    async fn tried<T, F>(&self, right: Right, read: impl Fn(Arc<Client>) -> F) -> Result<T, ReadError>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let _permit = self.permits.acquire().await;
-        let mut last = String::new();
+        let until = Instant::now() + READ_PATIENCE;
+        let Ok(_permit) = tokio::time::timeout_at(until.into(), self.permits.acquire()).await else {
+            return Err(ReadError("too many reads of the KurrentDB are under way".to_owned()));
+        };
+        let mut last = "the KurrentDB did not answer in time".to_owned();
         for attempt in 0..MAX_ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -283,7 +341,11 @@ impl Reading {
             {
                 return Err(ReadError("it is closed".to_owned()));
             }
-            match self.connections.call(READ_DEADLINE, &read).await {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            match self.connections.call(left.min(READ_DEADLINE), right, &read).await {
                 Ok(found) => return Ok(found),
                 Err(error) => last = error.to_string(),
             }
@@ -357,6 +419,11 @@ impl Reading {
             None => options,
         }
     }
+}
+
+async fn first_of(client: &Client, options: &ReadAllOptions) -> eventstore::Result<Option<RecordedEvent>> {
+    let found = client.read_all(options).await?.next().await?;
+    Ok(found.and_then(|found| found.link.or(found.event)))
 }
 
 fn stored(event: &RecordedEvent, index: u64) -> StoredEvent {

@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use url::form_urlencoded;
 
@@ -20,6 +21,8 @@ const MAX_HOSTS: usize = 16;
 const GOSSIP_TIMEOUT_MILLISECONDS: u32 = 500;
 /// Between finding a node and connecting to it, in milliseconds, where the URL does not say.
 const DISCOVERY_INTERVAL_MILLISECONDS: u32 = 5;
+/// What a scheme ends with when one name stands for a whole cluster.
+const DISCOVER: &str = "+discover";
 /// The schemes, each also with `+discover`. The last are other names for the first.
 const SCHEMES: [&str; 4] = ["kurrentdb", "esdb", "kurrent", "kdb"];
 /// The parameters that are passed on.
@@ -54,7 +57,7 @@ impl KurrentDbUrl {
     /// Whether the text means to be one.
     pub fn is_meant_by(text: &str) -> bool {
         text.split_once("://")
-            .is_some_and(|(scheme, _)| SCHEMES.contains(&scheme.trim_end_matches("+discover")))
+            .is_some_and(|(scheme, _)| SCHEMES.contains(&scheme.trim_end_matches(DISCOVER)))
     }
 
     /// Checks a connection string.
@@ -80,6 +83,9 @@ impl KurrentDbUrl {
         let hosts = hosts.split(',').map(host).collect::<Result<Vec<_>, _>>()?;
         if hosts.len() > MAX_HOSTS {
             return invalid("it names more than 16 hosts");
+        }
+        if hosts.iter().any(|(name, _)| name.starts_with('[')) && (hosts.len() > 1 || scheme.ends_with(DISCOVER)) {
+            return invalid("an IPv6 address is taken for a single node alone: give the nodes of a cluster names");
         }
         let parsed = Self {
             scheme: scheme.to_owned(),
@@ -126,10 +132,14 @@ impl KurrentDbUrl {
     /// The same for one node, which another one called the leader.
     pub(super) fn settings_of_node(&self, name: &str, port: u16) -> Result<ClientSettings, InvalidKurrentDbUrl> {
         let node = Self {
-            scheme: self.scheme.trim_end_matches("+discover").to_owned(),
+            scheme: self.scheme.trim_end_matches(DISCOVER).to_owned(),
             ..self.clone()
         };
-        node.settings(&[(name.to_owned(), port)])
+        let name = match name.parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]"),
+            Err(_) => name.to_owned(),
+        };
+        node.settings(&[(name, port)])
     }
 
     /// Goes with every call: the client would send a percent-encoded password as it stands.
@@ -145,6 +155,11 @@ impl KurrentDbUrl {
     }
 
     fn settings(&self, hosts: &[(String, u16)]) -> Result<ClientSettings, InvalidKurrentDbUrl> {
+        // With this the client asks the first host alone; without it, whoever answers of several.
+        let scheme = match hosts.len() {
+            1 => &self.scheme,
+            _ => self.scheme.trim_end_matches(DISCOVER),
+        };
         let hosts: Vec<String> = hosts.iter().map(|(name, port)| format!("{name}:{port}")).collect();
         // The client does not decode these, and goes with them where calls are not ours: to ask who leads. A server
         // answers that to those without a name, and not to those with a wrong one.
@@ -165,7 +180,7 @@ impl KurrentDbUrl {
             query.append_pair("gossipTimeout", &GOSSIP_TIMEOUT_MILLISECONDS.to_string());
         }
         query.extend_pairs(&self.parameters);
-        format!("{}://{user}{}?{}", self.scheme, hosts.join(","), query.finish())
+        format!("{scheme}://{user}{}?{}", hosts.join(","), query.finish())
             .parse()
             .map_err(|error: eventstore::ClientSettingsParseError| {
                 // The client's own text may hold the whole URL, and with it the password.
@@ -192,13 +207,27 @@ fn is_encoded(text: &str) -> bool {
 }
 
 fn host(text: &str) -> Result<(String, u16), InvalidKurrentDbUrl> {
-    let (name, port) = match text.rsplit_once(':') {
-        Some((name, port)) => (name, port.parse::<u16>().ok().filter(|port| *port > 0)),
-        None => (text, Some(DEFAULT_PORT)),
+    // RFC 3986 §3.2.2: an IPv6 address stands in brackets, for it has colons.
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            let address = address.parse::<Ipv6Addr>().map(|address| format!("[{address}]"));
+            (address.unwrap_or_default(), port)
+        }
+        None => {
+            let end = text.find(':').unwrap_or(text.len());
+            let (name, port) = text.split_at(end);
+            let is_name = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_');
+            let name = name.chars().all(is_name).then(|| name.to_owned());
+            (name.unwrap_or_default(), port)
+        }
     };
-    let is_name = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_');
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.parse::<u16>().ok().filter(|port| *port > 0),
+        None if port.is_empty() => Some(DEFAULT_PORT),
+        None => None,
+    };
     match port {
-        Some(port) if !name.is_empty() && name.chars().all(is_name) => Ok((name.to_owned(), port)),
+        Some(port) if !name.is_empty() => Ok((name, port)),
         _ => Err(InvalidKurrentDbUrl(
             "after the scheme and user:password@ it must have host:port, several of them separated by commas"
                 .to_owned(),
@@ -210,13 +239,11 @@ fn parameters(query: &str) -> Result<Vec<(String, String)>, InvalidKurrentDbUrl>
     let mut parameters: Vec<(String, String)> = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let Some(known) = PARAMETERS.iter().find(|known| known.eq_ignore_ascii_case(&name)) else {
-            return Err(InvalidKurrentDbUrl(match name.to_ascii_lowercase().as_str() {
-                "tlsverifycert" => {
-                    "tlsVerifyCert is not offered: name the certificate authority with tlsCAFile instead".to_owned()
-                }
-                "nodepreference" => "nodePreference is not offered: it is always the leader that is asked".to_owned(),
-                _ => format!("it has another parameter than {}", PARAMETERS.join(", ")),
-            }));
+            match (&*name.to_ascii_lowercase(), &*value.to_ascii_lowercase()) {
+                // That is what is done in any case.
+                ("tlsverifycert", "true") | ("nodepreference", "leader") => continue,
+                (lowercase, _) => return Err(not_offered(&name, lowercase, query)),
+            }
         };
         if parameters.iter().any(|(there, _)| there == known) {
             return Err(InvalidKurrentDbUrl(format!("it has {known} twice")));
@@ -227,6 +254,20 @@ fn parameters(query: &str) -> Result<Vec<(String, String)>, InvalidKurrentDbUrl>
         parameters.push(((*known).to_owned(), value.into_owned()));
     }
     Ok(parameters)
+}
+
+fn not_offered(name: &str, lowercase: &str, query: &str) -> InvalidKurrentDbUrl {
+    InvalidKurrentDbUrl(match lowercase {
+        "tlsverifycert" => {
+            "tlsVerifyCert can only be true: name the certificate authority with tlsCAFile instead".to_owned()
+        }
+        "nodepreference" => "nodePreference can only be leader: nobody else knows what is committed".to_owned(),
+        // A password with a ? that is not encoded begins the query, and must not be shown.
+        _ if query.contains('@') || !name.chars().all(|character| character.is_ascii_alphanumeric()) => {
+            format!("it has another parameter than {}", PARAMETERS.join(", "))
+        }
+        _ => format!("it has the parameter {name}, and may have {}", PARAMETERS.join(", ")),
+    })
 }
 
 impl fmt::Display for KurrentDbUrl {
@@ -256,6 +297,9 @@ mod tests {
             "kurrentdb+discover://admin:changeit@cluster.example:2113",
             "esdb+discover://cluster.example/?TLS=true&connectionName=node-a",
             "kurrentdb://a_b-c.d?keepAliveInterval=-1&gossipTimeout=200",
+            "kurrentdb://h?nodePreference=Leader&tlsVerifyCert=true",
+            "kurrentdb://svc:hush@[2001:db8::1]:2114",
+            "kurrentdb://[::1]?tls=false",
         ] {
             let url = KurrentDbUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert!(KurrentDbUrl::is_meant_by(text));
@@ -274,6 +318,30 @@ mod tests {
     }
 
     #[test]
+    fn of_several_hosts_each_is_asked_and_a_single_name_is_looked_up_where_that_is_wished() {
+        let is_looked_up = |text: &str| {
+            let settings = KurrentDbUrl::parse(text).unwrap().client_settings().unwrap();
+            (settings.hosts().len(), settings.is_dns_discovery_enabled())
+        };
+        assert_eq!(is_looked_up("kurrentdb+discover://cluster.example"), (1, true));
+        assert_eq!(is_looked_up("kurrentdb+discover://a:1,b:2,c:3"), (3, false));
+        assert_eq!(is_looked_up("kurrentdb://a:1,b:2,c:3"), (3, false));
+    }
+
+    #[test]
+    fn an_ipv6_address_reaches_the_client_in_brackets_whoever_names_it() {
+        let url = KurrentDbUrl::parse("kurrentdb://[2001:db8::1]:2114").unwrap();
+        let host = |settings: ClientSettings| (settings.hosts()[0].host.clone(), settings.hosts()[0].port);
+        let expected = ("[2001:db8::1]".to_owned(), 2_114);
+        assert_eq!(host(url.client_settings().unwrap()), expected);
+        let elsewhere = KurrentDbUrl::parse("kurrentdb://a,b").unwrap();
+        assert_eq!(
+            host(elsewhere.settings_of_node("2001:db8::1", 2_114).unwrap()),
+            expected
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_what_would_be_right() {
         for (text, said) in [
             ("postgres://db", "it must begin with"),
@@ -288,7 +356,14 @@ mod tests {
             ("kurrentdb://h?tls=yes", "true or false"),
             ("kurrentdb://h?tlsVerifyCert=false", "tlsCAFile"),
             ("kurrentdb://h?nodePreference=follower", "leader"),
-            ("kurrentdb://h?nonsense=1", "another parameter"),
+            ("kurrentdb://h?nonsense=1", "the parameter nonsense"),
+            ("kurrentdb://svc:12?hush&x@h", "another parameter"),
+            ("kurrentdb://[::1]:x", "host:port"),
+            ("kurrentdb://[::1]2113", "host:port"),
+            ("kurrentdb://[::g]:2113", "host:port"),
+            ("kurrentdb://::1", "host:port"),
+            ("kurrentdb://[::1]:1,[::1]:2", "IPv6"),
+            ("kurrentdb+discover://[::1]:1", "IPv6"),
             ("kurrentdb://h?tls=true&tls=false", "twice"),
             ("kurrentdb://h?userCertFile=/a", "go together"),
             ("kurrentdb://h?tls=false&tlsCAFile=/a", "no certificate is used"),
@@ -296,7 +371,7 @@ mod tests {
             ("kurrentdb://a b", "space"),
         ] {
             let error = KurrentDbUrl::parse(text).expect_err(text).to_string();
-            assert!(error.contains(said), "{text}: {error}");
+            assert!(error.contains(said) && !error.contains("hush"), "{text}: {error}");
         }
         let hosts = vec!["h"; 17].join(",");
         assert!(KurrentDbUrl::parse(&format!("kurrentdb://{hosts}")).is_err());

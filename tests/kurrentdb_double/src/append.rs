@@ -85,7 +85,7 @@ impl Shared {
     }
 
     /// Commits what is due, in the order in which it came.
-    pub(crate) fn run_pending(&self, state: &mut State) {
+    pub(crate) fn run_pending(self: &Arc<Shared>, state: &mut State) {
         if state.faults.hold_appends {
             return;
         }
@@ -107,7 +107,7 @@ impl Shared {
     }
 
     /// What a killed node has taken.
-    pub(crate) fn end_pending(&self, state: &mut State, node: usize, under_way: UnderWay) {
+    pub(crate) fn end_pending(self: &Arc<Shared>, state: &mut State, node: usize, under_way: UnderWay) {
         let of_node: Vec<u64> = state
             .pending
             .iter()
@@ -124,15 +124,39 @@ impl Shared {
         }
     }
 
-    fn commit(&self, state: &mut State, append: &Append) -> Outcome {
+    fn commit(self: &Arc<Shared>, state: &mut State, append: &Append) -> Outcome {
+        let before = self.log.read().len();
         let result = self.decide(state, append);
         let committed = matches!(result, Ok(Appended::Committed { .. }));
         let loss = if committed { state.faults.take_loss() } else { None };
+        let confirmed_in = if committed {
+            state.faults.confirmations.draw()
+        } else {
+            Duration::ZERO
+        };
+        if !confirmed_in.is_zero() {
+            self.confirm_later(state, before, confirmed_in);
+        }
         Outcome {
             result,
-            delay: state.faults.answers.draw(),
+            delay: confirmed_in + state.faults.answers.draw(),
             loss,
         }
+    }
+
+    /// Nothing from `place` on is shown until this time is over.
+    fn confirm_later(self: &Arc<Shared>, state: &mut State, place: usize, after: Duration) {
+        let number = state.next_pending;
+        state.next_pending += 1;
+        state.unconfirmed.insert(number, (place, Instant::now() + after));
+        let shared = Arc::downgrade(self);
+        self.runtime.spawn(async move {
+            tokio::time::sleep(after).await;
+            if let Some(shared) = shared.upgrade() {
+                shared.lock().unconfirmed.remove(&number);
+                shared.touch();
+            }
+        });
     }
 
     fn decide(&self, state: &mut State, append: &Append) -> Result<Appended, Status> {
@@ -160,6 +184,8 @@ impl Shared {
                 self.write_system_event();
             }
             self.touch();
+        } else {
+            *state.conflicts.entry(append.stream.clone()).or_default() += 1;
         }
         Ok(appended)
     }

@@ -1,5 +1,6 @@
 //! A cluster and everything that can be done to it while it runs.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -122,14 +123,18 @@ impl Cluster {
                 lost: None,
                 faults: Faults::default(),
                 pending: std::collections::BTreeMap::new(),
+                unconfirmed: std::collections::BTreeMap::new(),
                 next_pending: 0,
                 appends: 0,
                 repeats: 0,
+                conflicts: HashMap::new(),
                 entrances: Vec::new(),
+                password: None,
             }),
             counters: (0..options.nodes).map(|_| Counters::default()).collect(),
             changed: watch::channel(0).0,
             subscriptions: AtomicU64::new(0),
+            checkpoints: AtomicU64::new(0),
             runtime: runtime.handle().clone(),
             tls,
             options,
@@ -280,6 +285,13 @@ impl Cluster {
         self.shared.lock().faults.commits = delay;
     }
 
+    /// How long each append waits for other nodes to confirm it after the leader has written it: it is neither shown
+    /// nor answered so long, and another append that expects the same revision is refused at once because of it, as by
+    /// the server.
+    pub fn delay_confirmations(&self, delay: Delay) {
+        self.shared.lock().faults.confirmations = delay;
+    }
+
     /// How long the answer of each append waits after it was committed.
     pub fn delay_answers(&self, delay: Delay) {
         self.shared.lock().faults.answers = delay;
@@ -363,6 +375,21 @@ impl Cluster {
         self.shared.lock().repeats
     }
 
+    /// How many appends to a stream were refused because it was at another revision.
+    pub fn conflicts(&self, stream: &str) -> u64 {
+        self.shared.lock().conflicts.get(stream).copied().unwrap_or(0)
+    }
+
+    /// Gives the one user another password: from now on nobody is let in with the old one.
+    pub fn change_password(&self, password: &str) {
+        self.shared.lock().password = Some(password.to_owned());
+    }
+
+    /// How many places without an event subscriptions were told of, all together.
+    pub fn checkpoints(&self) -> u64 {
+        self.shared.checkpoints.load(Ordering::SeqCst)
+    }
+
     /// How many subscriptions there are.
     pub fn subscriptions(&self) -> u64 {
         self.shared.subscriptions.load(Ordering::SeqCst)
@@ -404,6 +431,7 @@ pub(crate) struct Shared {
     /// Told whenever something has changed that a subscription may wait for.
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) subscriptions: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) tls: Option<Tls>,
     state: Mutex<State>,
@@ -422,9 +450,16 @@ pub(crate) struct State {
     /// Appends that were taken and are not committed, in the order in which they came.
     pub(crate) pending: std::collections::BTreeMap<u64, Pending>,
     pub(crate) next_pending: u64,
+    /// Appends that the leader has written and no other node has confirmed: by number, where they begin in the log and
+    /// until when that is so.
+    pub(crate) unconfirmed: std::collections::BTreeMap<u64, (usize, Instant)>,
     pub(crate) appends: u64,
     pub(crate) repeats: u64,
+    /// How often an append was refused because its stream was at another revision.
+    pub(crate) conflicts: HashMap<String, u64>,
     pub(crate) entrances: Vec<Arc<EntranceInner>>,
+    /// The user's, when it is no longer the one of the start.
+    pub(crate) password: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -592,6 +627,14 @@ impl Shared {
 }
 
 impl State {
+    /// How much of the log a node shows: what it has, up to the first append that is not confirmed.
+    pub(crate) fn shown(&self, node: usize) -> usize {
+        let replicated = self.nodes[node].replicated.unwrap_or(usize::MAX);
+        let now = Instant::now();
+        let unconfirmed = self.unconfirmed.values().filter(|(_, until)| *until > now);
+        unconfirmed.map(|(place, _)| *place).fold(replicated, usize::min)
+    }
+
     fn has_quorum(&self) -> bool {
         let up = self.nodes.iter().filter(|node| node.power == Power::Up).count();
         up * 2 > self.nodes.len()

@@ -58,6 +58,7 @@ pub(crate) struct Faults {
     pub(crate) lose_answers: Option<(usize, Loss)>,
     pub(crate) refuse_appends: Option<(usize, Status)>,
     pub(crate) commits: Delay,
+    pub(crate) confirmations: Delay,
     pub(crate) answers: Delay,
     pub(crate) reads: Delay,
     pub(crate) stall_subscriptions: bool,

@@ -335,6 +335,11 @@ impl Reader<'_> {
         self.0.records.len()
     }
 
+    /// The position behind the last event.
+    pub(crate) fn end(&self) -> u64 {
+        self.0.next_position
+    }
+
     /// The place of the first event at or behind a position.
     pub(crate) fn at(&self, position: u64) -> usize {
         self.0.records.partition_point(|record| record.position < position)

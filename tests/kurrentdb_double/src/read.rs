@@ -100,9 +100,15 @@ pub(crate) fn read(shared: &Arc<Shared>, node: usize, options: read_req::Options
             if interval == Some(0) {
                 return Err(invalid("the checkpoint interval is zero"));
             }
-            Ok(follow(view, start, interval))
+            Ok(match view.begins_nowhere(&start) {
+                true => Box::pin(stream::iter([Ok(confirmation()), Err(not_a_place())])),
+                false => follow(view, start, interval),
+            })
         }
         Some(read_req::options::CountOption::Count(count)) => {
+            if view.begins_nowhere(&start) {
+                return Err(not_a_place());
+            }
             let with_last = options
                 .control_option
                 .as_ref()
@@ -127,9 +133,11 @@ type Cursor = usize;
 impl View {
     /// Runs `look` with the log and the cursor behind its last event, as far as the node sees it.
     fn look<T>(&self, look: impl FnOnce(&Reader<'_>, Cursor) -> T) -> T {
-        let replicated = self.shared.lock().nodes[self.node].replicated;
+        // Both together: what is written in between may not be shown yet.
+        let state = self.shared.lock();
         let reader = self.shared.log.read();
-        let end = replicated.unwrap_or(usize::MAX).min(reader.len());
+        let end = state.shown(self.node).min(reader.len());
+        drop(state);
         let end = match &self.source {
             Source::All(_) => end,
             Source::Stream(name) => reader
@@ -137,6 +145,17 @@ impl View {
                 .map_or(0, |places| places.partition_point(|place| (*place as usize) < end)),
         };
         look(&reader, end)
+    }
+
+    /// Whether it would begin inside a record. What lies behind the log's end is a place like any other.
+    fn begins_nowhere(&self, start: &Start) -> bool {
+        match (&self.source, start) {
+            (Source::All(_), Start::At(position)) => self.look(|reader, _| {
+                let place = reader.at(*position);
+                *position < reader.end() && reader.position(place) != Some(*position)
+            }),
+            _ => false,
+        }
     }
 
     fn next(&self, reader: &Reader<'_>, from: Cursor, end: Cursor) -> Option<Cursor> {
@@ -309,12 +328,7 @@ impl Subscription {
     async fn next_batch(&mut self) -> Option<VecDeque<EncodedReadResp>> {
         if !self.confirmed {
             self.confirmed = true;
-            let confirmation = read_resp::SubscriptionConfirmation {
-                subscription_id: Uuid::new_v4().to_string(),
-            };
-            return Some(VecDeque::from([EncodedReadResp::of(Content::Confirmation(
-                confirmation,
-            ))]));
+            return Some(VecDeque::from([confirmation()]));
         }
         loop {
             self.changed.borrow_and_update();
@@ -355,6 +369,7 @@ impl Subscription {
                 let position = at.checked_sub(1).and_then(|last| view.position(reader, last));
                 if position.is_some() && position != *last_checkpoint {
                     *last_checkpoint = position;
+                    view.shared.checkpoints.fetch_add(1, Ordering::SeqCst);
                     batch.push_back(checkpoint_at(position.unwrap_or_default()));
                 }
             };
@@ -402,6 +417,17 @@ impl Subscription {
         });
         batch
     }
+}
+
+fn confirmation() -> EncodedReadResp {
+    EncodedReadResp::of(Content::Confirmation(read_resp::SubscriptionConfirmation {
+        subscription_id: Uuid::new_v4().to_string(),
+    }))
+}
+
+/// The server knows a position only as the place of a record in its files, and has no code of its own for another one.
+fn not_a_place() -> Status {
+    Status::unknown("Unexpected ReadAllResult: InvalidPosition")
 }
 
 fn checkpoint_at(position: u64) -> EncodedReadResp {

@@ -69,6 +69,8 @@ impl NodeService {
         let Some((user, password)) = &self.shared.options.security.user else {
             return Ok(());
         };
+        let changed = self.shared.lock().password.clone();
+        let password = changed.as_ref().unwrap_or(password);
         let expected = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
         match request.metadata().get("authorization") {
             Some(given) if given.as_bytes() == expected.as_bytes() => Ok(()),

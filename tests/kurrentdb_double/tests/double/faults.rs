@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use eventstore::{
-    AppendToStreamOptions, Client, Error, ReadStreamOptions, StreamState, SubscribeToAllOptions, SubscriptionEvent,
+    AppendToStreamOptions, Client, Error, Position, ReadAllOptions, ReadStreamOptions, StreamPosition, StreamState,
+    SubscribeToAllOptions, SubscriptionEvent,
 };
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -317,4 +318,53 @@ async fn a_follower_that_is_held_back_does_not_see_what_is_committed_and_is_not_
         .await
         .unwrap();
     assert_eq!(read.next().await.unwrap().unwrap().get_original_event().data, "a");
+}
+
+#[tokio::test]
+async fn an_append_that_is_not_confirmed_is_not_shown_and_others_are_refused_because_of_it() {
+    let (cluster, client) = one_node();
+    cluster.delay_confirmations(Delay::Fixed(2 * A_WHILE));
+    let options = expecting(StreamState::NoStream);
+    let first = client.append_to_stream("stream", &options, event("first"));
+    let (first, ()) = tokio::join!(first, async {
+        wait_until(|| cluster.log().len() == 1).await;
+        let second = client.append_to_stream("stream", &options, event("second")).await;
+        assert!(matches!(second, Err(Error::WrongExpectedVersion { .. })), "{second:?}");
+        assert_eq!(cluster.conflicts("stream"), 1);
+    });
+    first.unwrap();
+    let mut shown = client
+        .read_stream("stream", &ReadStreamOptions::default())
+        .await
+        .unwrap();
+    assert!(shown.next().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn nothing_is_read_from_inside_a_record_and_no_subscription_begins_there() {
+    let (cluster, client) = one_node();
+    append(&client, "stream").await.unwrap();
+    let place = cluster.log()[0].position;
+    for (place, is_good) in [(place, true), (place + 1, false), (place - 1, false)] {
+        let position = StreamPosition::Position(Position {
+            commit: place,
+            prepare: place,
+        });
+        let options = ReadAllOptions::default().position(position).max_count(1);
+        let read = match client.read_all(&options).await {
+            Ok(mut reading) => reading.next().await.map(drop),
+            Err(error) => Err(error),
+        };
+        assert_eq!(read.is_ok(), is_good, "{read:?}");
+        assert!(is_good || matches!(read, Err(Error::ServerError(_))), "{read:?}");
+        let options = SubscribeToAllOptions::default().position(position);
+        let mut following = client.subscribe_to_all(&options).await;
+        let confirmed = following.next_subscription_event().await;
+        assert!(
+            matches!(confirmed, Ok(SubscriptionEvent::Confirmed(_))),
+            "{confirmed:?}"
+        );
+        let next = following.next_subscription_event().await;
+        assert_eq!(next.is_ok(), is_good, "{next:?}");
+    }
 }
