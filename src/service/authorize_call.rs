@@ -318,7 +318,7 @@ impl Service {
         let holder = self.decide_call(call, circumstances).await?;
         let actor = Actor::Application(holder.client_id.clone());
         let session_id = self
-            .record_call(&holder, &actor, circumstances, |session_id| {
+            .record_call(call.via, &holder, &actor, circumstances, |session_id| {
                 authorized_fact(call, &holder, session_id)
             })
             .await?;
@@ -343,6 +343,7 @@ impl Service {
     /// session.
     pub(super) async fn record_call(
         &self,
+        via: Via,
         holder: &Holder,
         actor: &Actor,
         circumstances: &Circumstances,
@@ -357,10 +358,10 @@ impl Service {
             // In this order: the snapshot has read at least as far.
             let position = self.live.position();
             let snapshot = self.snapshot();
-            let settings = &self.settings.sessions;
+            let settings = self.settings.sessions.of_calls_by(via);
             let turn = self
                 .sessions
-                .turn(&snapshot.sessions, position, settings, token, circumstances.now);
+                .turn(&snapshot.sessions, position, &settings, token, circumstances.now);
             drop(snapshot);
             match turn {
                 Turn::Open(session_id) => {

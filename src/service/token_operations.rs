@@ -196,7 +196,7 @@ impl Service {
         self.still_holds(&holder).await?;
         let actor = Actor::Application(caller.uri.clone());
         let session_id = self
-            .record_call(&holder, &actor, circumstances, |session_id| ApiCallAuthorized {
+            .record_call(Via::Introspection, &holder, &actor, circumstances, |session_id| ApiCallAuthorized {
                 via: Via::Introspection,
                 application_id: holder.application_id,
                 application_uri: holder.client_id.clone(),
