@@ -190,6 +190,10 @@ pub(super) struct Holder {
     pub system_user: Option<SystemUser>,
     pub org_code: Option<OrgCode>,
     pub issued_at: Timestamp,
+    /// What the token itself says (`iat`, in whole seconds).
+    pub says_issued_at: Timestamp,
+    /// What the token itself says (`nbf`).
+    pub not_before: Timestamp,
     pub expires_at: Timestamp,
     pub hint: String,
     /// The APIs of an access token that nobody presented: its event tells.
@@ -210,6 +214,8 @@ impl From<&TokenIssued> for Holder {
             system_user: Some(issued.system_user.clone()),
             org_code: issued.org_code.clone(),
             issued_at: issued.issued_at,
+            says_issued_at: issued.issued_at,
+            not_before: issued.issued_at,
             expires_at: issued.expires_at,
             hint: issued.token_hint.clone(),
             audiences: issued.audiences.clone(),
@@ -221,6 +227,7 @@ impl From<&TokenIssued> for Holder {
 /// The token of a session, as far as a revocation has to know it.
 impl From<&Session> for Holder {
     fn from(session: &Session) -> Self {
+        let issued_at = signed_at(session.jti).unwrap_or(session.started_at);
         Self {
             kind: session.token_kind,
             jti: session.jti,
@@ -229,7 +236,9 @@ impl From<&Session> for Holder {
             scope: Scope::none(),
             system_user: session.system_user.clone(),
             org_code: None,
-            issued_at: signed_at(session.jti).unwrap_or(session.started_at),
+            issued_at,
+            says_issued_at: issued_at,
+            not_before: issued_at,
             expires_at: session.token_expires_at,
             hint: String::new(),
             audiences: Vec::new(),
@@ -414,6 +423,7 @@ impl Service {
             return Err(Invalid::of(holder, DenialReason::NoRule).into());
         }
         let demand = Demand {
+            audience: Some(call.audience),
             scope: call.required_scope,
             org_code: call.org_code,
         };
@@ -449,7 +459,8 @@ impl Service {
             org_code: holder.org_code.as_ref(),
             source_ip,
         };
-        authorize_call(application.map(|found| &**found), presented, demand)
+        let default_audience = &self.settings.policy.default_audience;
+        authorize_call(application.map(|found| &**found), presented, demand, default_audience)
     }
 
     /// The token behind what was presented, if it is one of ours, of this time, and for this audience (none: for any).
@@ -500,6 +511,8 @@ impl Service {
             system_user: verified.system_user,
             org_code: verified.org_code,
             issued_at: signed_at(verified.jti).unwrap_or(verified.issued_at),
+            says_issued_at: verified.issued_at,
+            not_before: verified.not_before,
             expires_at: verified.expires_at,
             hint: verified.token_hint,
             audiences: Vec::new(),
@@ -547,6 +560,8 @@ impl Service {
             system_user,
             org_code: application.and_then(|application| application.org_code.clone()),
             issued_at: found.issued_at,
+            says_issued_at: found.issued_at,
+            not_before: found.issued_at,
             expires_at: found.expires_at,
             hint: found.hint.clone(),
             audiences: Vec::new(),
@@ -563,6 +578,16 @@ impl Service {
             Some(present) => Scope::of(holder.scope.tokens().filter(|token| present.contains(token))),
             None => Scope::none(),
         }
+    }
+
+    /// The APIs that a token is for and its application still may ask for.
+    pub(super) fn present_audiences(&self, holder: &Holder) -> Vec<Audience> {
+        let mut audiences = self.audiences_of_token(holder);
+        if let Some(application) = self.snapshot().directory.application(holder.application_id) {
+            let present = self.audiences_of(application);
+            audiences.retain(|audience| present.contains(audience));
+        }
+        audiences
     }
 
     /// The APIs that a token is for.

@@ -1,7 +1,7 @@
 //! Tokens of attackers, RFC 8725's list and more, at the server itself: each is refused as RFC 6750 §3.1 has it, and
 //! leaves one event with its true reason. Some are truly signed, with the server's own key, taken out of its log.
 
-mod forge;
+pub mod forge;
 
 mod revoked;
 
