@@ -2,7 +2,7 @@
 
 use crate::http::body;
 use crate::http::fields::cut;
-use crate::http::problem::{Problem, no_body_problem, not_json};
+use crate::http::problem::{Problem, call_refused, no_body_problem, not_json};
 use crate::http::{Doors, origin};
 use crate::service::Service;
 use crate::service::authorize_call::{Call, Caller, Credential};
@@ -64,9 +64,10 @@ impl<'a> AuthorizedCall<'a> {
             path: request.path(),
             required_scope,
             org_code: None,
-            is_ruled_out: false,
+            ruled_out: None,
         };
-        let caller = doors.service.authorize_call(call, &circumstances).await?;
+        let caller = doors.service.authorize_call(call, &circumstances).await;
+        let caller = caller.map_err(|refused| call_refused(refused, &doors.service.settings().issuer))?;
         Ok(Self {
             service: &doors.service,
             caller,

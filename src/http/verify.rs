@@ -51,10 +51,10 @@ async fn verify(request: HttpRequest, doors: web::Data<Doors>) -> Result<HttpRes
         path: &original.path,
         required_scope: demand.scope.as_str(),
         org_code: demand.org_code.as_deref(),
-        is_ruled_out: false,
+        ruled_out: None,
     };
     let caller = doors.service.authorize_call(call, &circumstances).await;
-    let caller = caller.map_err(not_verified)?;
+    let caller = caller.map_err(|refused| not_verified(refused, &doors.service.settings().issuer))?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")));
     for header in identity::headers(&caller).ok_or_else(Problem::no_identity)? {

@@ -86,7 +86,8 @@ async fn what_a_token_does_not_say_is_an_empty_header_so_that_a_proxy_overwrites
 async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
     let (scene, application, token) = with_token("").await;
     let challenge = |answer: &Answer| answer.header("www-authenticate").unwrap_or_default().to_owned();
-    let invalid = |why: &str| format!("Bearer error=\"invalid_token\", error_description=\"{why}\"");
+    let realm = format!("Bearer realm=\"{}\"", scene.url);
+    let invalid = |why: &str| format!("{realm}, error=\"invalid_token\", error_description=\"{why}\"");
 
     let without = Answer::of(
         scene
@@ -98,8 +99,9 @@ async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
     )
     .await;
     assert_eq!(
-        (without.status, challenge(&without).as_str()),
-        (StatusCode::UNAUTHORIZED, "Bearer")
+        (without.status, challenge(&without)),
+        (StatusCode::UNAUTHORIZED, realm.clone()),
+        "RFC 6750 §3"
     );
     assert_eq!(without.header("content-type"), Some("application/problem+json"));
     assert_eq!(last(&scene).await["data"]["reason"], "missing_token");
@@ -118,7 +120,7 @@ async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
     assert_eq!(lacking.status, StatusCode::FORBIDDEN);
     assert_eq!(
         challenge(&lacking),
-        "Bearer error=\"insufficient_scope\", scope=\"read update\""
+        format!("{realm}, error=\"insufficient_scope\", scope=\"read update\"")
     );
     assert_eq!(last(&scene).await["data"]["reason"], "insufficient_scope");
 
@@ -127,9 +129,10 @@ async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
         let other = ask(&scene, &token, &path, &[]).await;
         assert_eq!(other.status, StatusCode::FORBIDDEN, "{org_code}");
         assert!(
-            challenge(&other).starts_with("Bearer error=\"insufficient_scope\""),
+            challenge(&other).starts_with(&format!("{realm}, error=\"insufficient_scope\"")),
             "{org_code}"
         );
+        assert_eq!(other.json()["type"], "urn:grantlog:problem:org_mismatch");
         assert_eq!(last(&scene).await["data"]["reason"], "org_mismatch", "{org_code}");
     }
 
@@ -143,7 +146,7 @@ async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
     let twice = Answer::of(twice.send().await.unwrap()).await;
     assert_eq!(twice.status, StatusCode::UNAUTHORIZED, "nginx knows no 400");
     assert!(
-        challenge(&twice).starts_with("Bearer error=\"invalid_request\""),
+        challenge(&twice).starts_with(&format!("{realm}, error=\"invalid_request\"")),
         "{}",
         challenge(&twice)
     );
@@ -167,7 +170,8 @@ async fn a_flood_of_refused_requests_is_a_401_with_retry_after() {
     }
     let last = last.unwrap();
     assert_eq!(last.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(last.header("www-authenticate"), Some("Bearer"));
+    let realm = format!("Bearer realm=\"{}\"", scene.url);
+    assert_eq!(last.header("www-authenticate"), Some(realm.as_str()));
     assert!(
         last.header("retry-after")
             .is_some_and(|seconds| seconds.parse::<u32>().is_ok())
