@@ -21,6 +21,9 @@ use std::fmt;
 /// Where a reference token may be instead of `Authorization`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// A query's parameter that is a token (RFC 6750 §2.3): not ours to take, and nothing for the record.
+pub const TOKEN_PARAMETER: &str = "access_token";
+
 /// A call that was let through and is on the record.
 pub struct AuthorizedCall<'a> {
     /// What is behind the door.
@@ -98,6 +101,20 @@ pub fn credential(request: &HttpRequest) -> Credential<'_> {
         (None, _, None, _) => Credential::None,
         _ => Credential::Several,
     }
+}
+
+/// The same of a request that an API behind us gets with its query: a token there (RFC 6750 §2.3) is not ours to take,
+/// but beside one that is, it is a second one, which the API may believe (RFC 6750 §2: one method of sending it).
+pub fn credential_beside<'a>(request: &'a HttpRequest, query: Option<&str>) -> Credential<'a> {
+    match credential(request) {
+        Credential::None => Credential::None,
+        _ if query.is_some_and(has_token) => Credential::Several,
+        one => one,
+    }
+}
+
+fn has_token(query: &str) -> bool {
+    url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == TOKEN_PARAMETER)
 }
 
 fn object(request: &HttpRequest, body: &[u8]) -> Result<Map<String, Value>, Problem> {

@@ -10,7 +10,7 @@ use crate::gateway::settings::RouteSettings;
 use crate::gateway::upstream::{Upstream, UpstreamFailure};
 use crate::gateway::{Connections, Route};
 use crate::http::Doors;
-use crate::http::call::credential;
+use crate::http::call::{TOKEN_PARAMETER, credential_beside};
 use crate::http::identity;
 use crate::http::origin;
 use crate::http::problem::{self, NotForwarded, Problem, call_refused};
@@ -29,8 +29,6 @@ use tokio::time::{Instant, sleep_until};
 
 /// How this server names itself to an upstream (RFC 9110 §7.6.3).
 const PSEUDONYM: &str = "grantlog";
-/// A query's parameter that is a token (RFC 6750 §2.3): not ours to take, and nothing for the record.
-const TOKEN_PARAMETER: &str = "access_token";
 
 /// Takes what no other door took: a call of an API behind this server, or of nothing.
 pub async fn call(
@@ -75,7 +73,7 @@ async fn authorize(request: &HttpRequest, doors: &Doors, route: &Route) -> Resul
     let recorded = recorded_path(uri, settings.record_query);
     let call = Call {
         via: Via::Gateway,
-        credential: credential(request),
+        credential: credential_beside(request, uri.query()),
         audience: &settings.audience,
         method: request.method().as_str(),
         path: &recorded,

@@ -4,6 +4,7 @@
 //! asked for itself. Envoy's `path_prefix` leaves no room for a query, since the original one follows the path: there
 //! the parameters are the segment behind `/verify/`, and all that follows is the original request's.
 
+use crate::http::call::credential_beside;
 use crate::http::fields::{InvalidField, cut};
 use crate::http::problem::{Problem, not_verified};
 use crate::http::{Doors, identity, origin};
@@ -45,7 +46,7 @@ async fn verify(request: HttpRequest, doors: web::Data<Doors>) -> Result<HttpRes
     let default_audience = &doors.service.settings().policy.default_audience;
     let call = Call {
         via: Via::ForwardAuth,
-        credential: super::call::credential(&request),
+        credential: credential_beside(&request, original.query.as_deref()),
         audience: demand.audience.as_ref().unwrap_or(default_audience),
         method: &original.method,
         path: &original.path,
@@ -155,17 +156,20 @@ impl<'a> Demand<'a> {
 struct Original<'a> {
     method: Cow<'a, str>,
     path: Cow<'a, str>,
+    query: Option<Cow<'a, str>>,
 }
 
 impl<'a> Original<'a> {
     /// As a trusted proxy says; else the request that asks is the only one that is known.
     fn of(request: &'a HttpRequest, doors: &Doors, asked: &Asked<'a>) -> Result<Self, InvalidField> {
         let method = || Cow::Borrowed(request.method().as_str());
+        let query = || request.uri().query().map(Cow::Borrowed);
         let mut told = None;
         if origin::is_from_trusted_proxy(request, doors) {
             told = asked.original_path.map(|path| Self {
                 method: method(),
                 path: path.into(),
+                query: query(),
             });
             for (method, uri) in &ORIGINAL {
                 let Some(named) = Self::named(request, method, uri)? else {
@@ -182,6 +186,7 @@ impl<'a> Original<'a> {
         Ok(told.unwrap_or_else(|| Self {
             method: method(),
             path: request.uri().path().into(),
+            query: query(),
         }))
     }
 
@@ -191,6 +196,7 @@ impl<'a> Original<'a> {
             (None, None) => Ok(None),
             (Some(method), Some(uri)) => Ok(Some(Self {
                 method,
+                query: query_of(&uri).map(|query| query.to_owned().into()),
                 path: without_query(uri),
             })),
             (None, Some(_)) => Err(InvalidField::new(method.as_str(), format!("must be there: {uri} is"))),
@@ -207,6 +213,11 @@ fn single<'a>(request: &'a HttpRequest, name: &HeaderName) -> Result<Option<Cow<
         return Err(InvalidField::new(name.as_str(), "may be given once"));
     }
     Ok(first.map(|value| String::from_utf8_lossy(value.as_bytes())))
+}
+
+fn query_of(uri: &str) -> Option<&str> {
+    let (before_fragment, _) = uri.split_once('#').unwrap_or((uri, ""));
+    before_fragment.split_once('?').map(|(_, query)| query)
 }
 
 /// Secrets belong in no URL and are there all the same, so no record has a query.

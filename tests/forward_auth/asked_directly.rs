@@ -161,6 +161,78 @@ async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
     assert_eq!(last(&scene).await["data"]["reason"], "application_disabled");
 }
 
+/// RFC 6750 §2: one method of sending a token. The API behind may believe the one in the query.
+#[tokio::test]
+async fn a_token_in_the_query_beside_another_is_one_too_many() {
+    let (scene, _, token) = with_token(TRUSTING).await;
+    for (path, uri) in [
+        (format!("/verify?{QUERY}"), Some("/orders?a=b&access_token=other")),
+        (format!("/verify?{QUERY}"), Some("/orders?access%5Ftoken=other#x")),
+        (format!("/verify/{QUERY}/orders?access_token=other"), None),
+    ] {
+        let original = uri.map(|uri| [("x-original-method", "GET"), ("x-original-uri", uri)]);
+        let answer = ask(&scene, &token, &path, original.as_ref().map_or(&[], |pair| &pair[..])).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "nginx knows no 400: {path}");
+        assert_eq!(answer.json()["type"], "urn:grantlog:problem:invalid_request");
+        let data = last(&scene).await["data"].clone();
+        assert_eq!(
+            (&data["reason"], &data["path"]),
+            (&json!("several_tokens"), &json!("/orders"))
+        );
+    }
+    // Alone it is none of ours.
+    let path = format!("{}/verify/{QUERY}/orders?access_token={token}", scene.url);
+    let alone = Answer::of(scene.http.get(path).send().await.unwrap()).await;
+    assert_eq!(alone.json()["type"], "urn:grantlog:problem:missing_token");
+    let other = [
+        ("x-original-method", "GET"),
+        ("x-original-uri", "/orders?my_access_token=1#?access_token=2"),
+    ];
+    let answer = ask(&scene, &token, &format!("/verify?{QUERY}"), &other).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn an_audience_that_was_taken_from_an_application_is_taken_from_its_live_tokens() {
+    let (scene, application, token) = with_token("").await;
+    let path = format!("/verify?{QUERY}");
+    assert_eq!(ask(&scene, &token, &path, &[]).await.status, StatusCode::OK);
+    for (audiences, status, reason) in [
+        (json!([]), StatusCode::UNAUTHORIZED, json!("wrong_audience")),
+        (json!([AUDIENCE]), StatusCode::OK, json!(null)),
+    ] {
+        let change = json!({"audiences": audiences});
+        let (changed, body) = scene.administer(Method::PATCH, &application.path(), change).await;
+        assert_eq!(changed, StatusCode::OK, "{body}");
+        assert_eq!(ask(&scene, &token, &path, &[]).await.status, status, "{audiences}");
+        assert_eq!(last(&scene).await["data"]["reason"], reason);
+    }
+}
+
+#[tokio::test]
+async fn each_403_has_a_type_of_its_own() {
+    let (scene, application, token) = with_token("[sessions]\nmax_per_application = 1").await;
+    assert_eq!(
+        ask(&scene, &token, &format!("/verify?{QUERY}"), &[]).await.status,
+        StatusCode::OK
+    );
+    let another = scene.token(&application, &[]).await;
+    for (token, more, kind) in [
+        (&token, "&scope=delete", "insufficient_scope"),
+        (&token, "&org_code=OTHER", "org_mismatch"),
+        (&another, "", "too_many_sessions"),
+    ] {
+        let answer = ask(&scene, token, &format!("/verify?{QUERY}{more}"), &[]).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{kind}");
+        assert_eq!(answer.json()["type"], format!("urn:grantlog:problem:{kind}"));
+        assert_eq!(last(&scene).await["data"]["reason"], kind);
+        assert_eq!(last(&scene).await["data"]["error"], "insufficient_scope");
+        // RFC 6750 §3.1 has no other word for it.
+        let challenge = answer.header("www-authenticate").unwrap();
+        assert!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
+    }
+}
+
 #[tokio::test]
 async fn a_flood_of_refused_requests_is_a_401_with_retry_after() {
     let scene = Scene::with_config("[lockout]\nmax_refusals_per_source = 3").await;

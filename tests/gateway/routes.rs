@@ -248,7 +248,16 @@ async fn what_is_taken_from_a_caller_is_felt_by_its_next_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_query_is_on_the_record_where_the_route_says_so() {
     let behind = Behind::with(Upstream::answering(OK).await, "record_query = true", READ_AND_UPDATE).await;
-    let call = behind.call(Method::GET, "/api/a?$top=10&access_token=secret").send();
+    let call = behind.call(Method::GET, "/api/a?$top=10&$skip=5").send();
     assert_eq!(call.await.expect("an answer").status(), 200);
-    assert_eq!(behind.recorded().await[0].data()["path"], "/api/a?$top=10&access_token");
+    assert_eq!(behind.recorded().await[0].data()["path"], "/api/a?$top=10&$skip=5");
+    // RFC 6750 §2: one method of sending a token. The API may believe the one in the query; the record has neither.
+    let call = behind.call(Method::GET, "/api/a?$top=10&access_token=secret").send();
+    let answer = Answer::of(call.await.expect("an answer")).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.json()["type"], "urn:grantlog:problem:invalid_request");
+    let recorded = behind.recorded().await;
+    assert_eq!(recorded[1].data()["reason"], "several_tokens");
+    assert_eq!(recorded[1].data()["path"], "/api/a?$top=10&access_token");
+    assert_eq!(behind.upstream.requests().len(), 1);
 }
