@@ -130,4 +130,4 @@ def test_grantlogs_own_challenges_are_read_by_an_http_library(
     assert read["realm"] == server.url
     assert challenge.items() <= read.items()
     assert set(read) <= {"realm", "error", "error_description", "scope"}
-    assert bool(read) == (token is not None)
+    assert ("error" in read) == (token is not None)
