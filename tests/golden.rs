@@ -190,7 +190,8 @@ fn reasons_and_other_named_values_keep_their_names() {
          token_not_yet_valid token_revoked wrong_issuer wrong_audience application_disabled \
          reference_tokens_not_allowed network_not_allowed insufficient_scope org_mismatch no_rule too_many_sessions \
          unknown_client secret_mismatch secret_expired secret_revoked public_client not_the_clients_token \
-         malformed_request refused_by_api"
+         malformed_request refused_by_api ambiguous_path method_not_implemented upgrade_not_implemented \
+         body_too_large"
     );
     assert_eq!(
         names(&[Dialect::Standard, Dialect::Audience, Dialect::Json]),

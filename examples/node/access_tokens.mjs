@@ -10,7 +10,7 @@ const MAX_TOKEN_BYTES = 16 * 1024
 const ALGORITHMS = ['ES256', 'RS256', 'PS256', 'EdDSA']
 const CLAIMS = ['iss', 'aud', 'sub', 'client_id', 'exp', 'nbf', 'iat', 'jti']
 
-/** Why a call is not let in. `reason` is a word of Grantlog's log. */
+/** Why a call is not let in. `reason` is a word of Grantlog's log, `challenge` what is told besides the realm. */
 export class Refused extends Error {
   constructor(status, error, reason, challenge) {
     super(reason)
@@ -18,16 +18,16 @@ export class Refused extends Error {
   }
 
   static invalidToken(reason, description) {
-    return new Refused(401, 'invalid_token', reason, `Bearer error="invalid_token", error_description="${description}"`)
+    return new Refused(401, 'invalid_token', reason, `error="invalid_token", error_description="${description}"`)
   }
 
   // RFC 6750 §3.1: whoever presents no token is told nothing but that one is needed.
   static noToken() {
-    return new Refused(401, 'missing_token', 'missing_token', 'Bearer')
+    return new Refused(401, 'missing_token', 'missing_token')
   }
 
   static severalTokens() {
-    const challenge = 'Bearer error="invalid_request", error_description="one token is needed, not several"'
+    const challenge = 'error="invalid_request", error_description="one token is needed, not several"'
     return new Refused(400, 'invalid_request', 'several_tokens', challenge)
   }
 }
@@ -82,12 +82,12 @@ export async function verify(token, { issuer, audience, keys }) {
 export function may(claims, scope, orgCode) {
   const granted = (claims.scope ?? '').split(' ')
   if (!scope.split(' ').filter(Boolean).every((needed) => granted.includes(needed))) {
-    const challenge = `Bearer error="insufficient_scope", scope="${scope}"`
+    const challenge = `error="insufficient_scope", scope="${scope}"`
     throw new Refused(403, 'insufficient_scope', 'insufficient_scope', challenge)
   }
   if (orgCode !== undefined && claims.org_code !== orgCode) {
     const description = 'the token is not bound to this organisation'
-    const challenge = `Bearer error="insufficient_scope", error_description="${description}"`
+    const challenge = `error="insufficient_scope", error_description="${description}"`
     throw new Refused(403, 'insufficient_scope', 'org_mismatch', challenge)
   }
 }

@@ -69,7 +69,9 @@ function needs(scope, orgParameter) {
       }
       const { error, reason } = refused
       Object.assign(call, { outcome: 'denied', error, reason })
-      response.set({ 'WWW-Authenticate': refused.challenge, 'Cache-Control': 'no-store' })
+      // RFC 6750 §3: the scheme is followed by a parameter at least.
+      const challenge = [`Bearer realm="${API_AUDIENCE}"`, refused.challenge].filter(Boolean).join(', ')
+      response.set({ 'WWW-Authenticate': challenge, 'Cache-Control': 'no-store' })
       return response.status(refused.status).json({ error })
     }
     next()
@@ -87,19 +89,22 @@ function bearerToken(request) {
 }
 
 function described(request, scope) {
-  const source = { ip: request.socket.remoteAddress }
-  const userAgent = request.get('user-agent')
-  if (userAgent) source.user_agent = userAgent.slice(0, MAX_REPORTED_CHARACTERS)
-  return {
+  const call = {
     id: crypto.randomUUID(),
     time: new Date().toISOString(),
     audience: API_AUDIENCE,
     method: request.method,
-    // Without the query: secrets belong in no URL and are there all the same.
-    path: request.originalUrl.split('?')[0].slice(0, MAX_REPORTED_CHARACTERS),
+    // Without the query: secrets belong in no URL and are there all the same. And as it was routed: the target in its
+    // absolute form (RFC 9112 §3.2.2) names a host as well, which is no part of a path.
+    path: (request.baseUrl + request.path).slice(0, MAX_REPORTED_CHARACTERS),
     required_scope: scope,
-    source,
   }
+  // Of a caller that has gone by now there is no address.
+  const ip = request.socket.remoteAddress
+  if (ip) call.source = { ip }
+  const userAgent = request.get('user-agent')
+  if (ip && userAgent) call.source.user_agent = userAgent.slice(0, MAX_REPORTED_CHARACTERS)
+  return call
 }
 
 const [host, port] = (LISTEN ?? '127.0.0.1:0').split(/:(\d+)$/)

@@ -47,9 +47,9 @@ impl Guard {
             Err(refused) => Err(refused),
         };
         let (response, outcome) = match &verified {
-            Err(refused) => refusal(refused),
+            Err(refused) => refusal(refused, &self.settings.audience),
             Ok(caller) => match may(caller, scope, org_code) {
-                Err(refused) => refusal(&refused),
+                Err(refused) => refusal(&refused, &self.settings.audience),
                 Ok(()) => (answer(caller), json!({"outcome": "authorized"})),
             },
         };
@@ -62,9 +62,12 @@ impl Guard {
             "path": cut(request.uri().path()),
             "required_scope": scope,
             "status": response.status().as_u16(),
-            "source": source(request),
         });
         merge(&mut call, outcome);
+        // Of a caller that has gone by now there is no address.
+        if let Some(source) = source(request) {
+            merge(&mut call, json!({"source": source}));
+        }
         if let Ok(caller) = &verified {
             merge(
                 &mut call,
@@ -79,7 +82,7 @@ impl Guard {
 /// Why a call is not let in. The reason is a word of Grantlog's log (`DenialReason`).
 pub struct Refused {
     status: StatusCode,
-    /// RFC 6750 §3.
+    /// RFC 6750 §3: what is told besides the realm.
     challenge: String,
     error: &'static str,
     reason: &'static str,
@@ -90,7 +93,7 @@ impl Refused {
     fn no_token() -> Self {
         Self {
             status: StatusCode::UNAUTHORIZED,
-            challenge: "Bearer".into(),
+            challenge: String::new(),
             error: "missing_token",
             reason: "missing_token",
         }
@@ -99,7 +102,7 @@ impl Refused {
     fn several_tokens() -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
-            challenge: r#"Bearer error="invalid_request", error_description="one token is needed, not several""#.into(),
+            challenge: r#"error="invalid_request", error_description="one token is needed, not several""#.into(),
             error: "invalid_request",
             reason: "several_tokens",
         }
@@ -108,7 +111,7 @@ impl Refused {
     pub fn invalid(reason: &'static str, description: &str) -> Self {
         Self {
             status: StatusCode::UNAUTHORIZED,
-            challenge: format!(r#"Bearer error="invalid_token", error_description="{description}""#),
+            challenge: format!(r#"error="invalid_token", error_description="{description}""#),
             error: "invalid_token",
             reason,
         }
@@ -117,7 +120,7 @@ impl Refused {
     fn insufficient_scope(needed: &str) -> Self {
         Self {
             status: StatusCode::FORBIDDEN,
-            challenge: format!(r#"Bearer error="insufficient_scope", scope="{needed}""#),
+            challenge: format!(r#"error="insufficient_scope", scope="{needed}""#),
             error: "insufficient_scope",
             reason: "insufficient_scope",
         }
@@ -127,7 +130,7 @@ impl Refused {
         const DESCRIPTION: &str = "the token is not bound to this organisation";
         Self {
             status: StatusCode::FORBIDDEN,
-            challenge: format!(r#"Bearer error="insufficient_scope", error_description="{DESCRIPTION}""#),
+            challenge: format!(r#"error="insufficient_scope", error_description="{DESCRIPTION}""#),
             error: "insufficient_scope",
             reason: "org_mismatch",
         }
@@ -160,21 +163,24 @@ fn token(request: &HttpRequest) -> Result<&str, Refused> {
     }
 }
 
-fn refusal(refused: &Refused) -> (HttpResponse, Value) {
+fn refusal(refused: &Refused, realm: &str) -> (HttpResponse, Value) {
     let mut response = HttpResponse::build(refused.status);
-    response.insert_header((header::WWW_AUTHENTICATE, refused.challenge.as_str()));
+    // RFC 6750 §3: the scheme is followed by a parameter at least.
+    let separator = if refused.challenge.is_empty() { "" } else { ", " };
+    let challenge = format!(r#"Bearer realm="{realm}"{separator}{}"#, refused.challenge);
+    response.insert_header((header::WWW_AUTHENTICATE, challenge));
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     let outcome = json!({"outcome": "denied", "error": refused.error, "reason": refused.reason});
     (response.json(json!({"error": refused.error})), outcome)
 }
 
-fn source(request: &HttpRequest) -> Value {
-    let mut source = json!({"ip": request.peer_addr().map(|peer| peer.ip())});
+fn source(request: &HttpRequest) -> Option<Value> {
+    let mut source = json!({"ip": request.peer_addr()?.ip()});
     let user_agent = request.headers().get(header::USER_AGENT);
     if let Some(user_agent) = user_agent.and_then(|value| value.to_str().ok()) {
         merge(&mut source, json!({"user_agent": cut(user_agent)}));
     }
-    source
+    Some(source)
 }
 
 fn merge(into: &mut Value, more: Value) {

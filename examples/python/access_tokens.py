@@ -20,15 +20,15 @@ PATIENCE_SECONDS = 10
 
 
 class Refused(Exception):
-    """Why a call is not let in. `reason` is a word of Grantlog's log."""
+    """Why a call is not let in. `reason` is a word of Grantlog's log, `challenge` what is told besides the realm."""
 
-    def __init__(self, status, error, reason, challenge):
+    def __init__(self, status, error, reason, challenge=None):
         super().__init__(reason)
         self.status, self.error, self.reason, self.challenge = status, error, reason, challenge
 
     @classmethod
     def invalid_token(cls, reason, description):
-        challenge = f'Bearer error="invalid_token", error_description="{description}"'
+        challenge = f'error="invalid_token", error_description="{description}"'
         return cls(401, "invalid_token", reason, challenge)
 
 
@@ -104,9 +104,9 @@ def verify(token, issuer, audience, keys):
 def may(claims, scope, org_code=None):
     """Whether the token opens this; `Refused` if not."""
     if not set(scope.split()) <= set(claims.get("scope", "").split()):
-        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        challenge = f'error="insufficient_scope", scope="{scope}"'
         raise Refused(403, "insufficient_scope", "insufficient_scope", challenge)
     if org_code is not None and claims.get("org_code") != org_code:
         description = "the token is not bound to this organisation"
-        challenge = f'Bearer error="insufficient_scope", error_description="{description}"'
+        challenge = f'error="insufficient_scope", error_description="{description}"'
         raise Refused(403, "insufficient_scope", "org_mismatch", challenge)

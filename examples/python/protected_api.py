@@ -54,7 +54,9 @@ def needs(scope="", org_parameter=None):
                 call |= {"outcome": "denied", "error": refused.error, "reason": refused.reason}
                 answer = flask.jsonify(error=refused.error)
                 answer.status_code = refused.status
-                answer.headers["WWW-Authenticate"] = refused.challenge
+                # RFC 6750 §3: the scheme is followed by a parameter at least.
+                challenge = [f'Bearer realm="{AUDIENCE}"', refused.challenge]
+                answer.headers["WWW-Authenticate"] = ", ".join(filter(None, challenge))
                 answer.headers["Cache-Control"] = "no-store"
             else:
                 try:
@@ -77,19 +79,16 @@ def bearer_token():
     scheme, _, token = flask.request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         # RFC 6750 §3.1: whoever presents no token is told nothing but that one is needed.
-        raise Refused(401, "missing_token", "missing_token", "Bearer")
+        raise Refused(401, "missing_token", "missing_token")
     if "," in token:
-        challenge = 'Bearer error="invalid_request", error_description="one token is needed, not several"'
+        challenge = 'error="invalid_request", error_description="one token is needed, not several"'
         raise Refused(400, "invalid_request", "several_tokens", challenge)
     return token.strip()
 
 
 def described(scope):
     request = flask.request
-    source = {"ip": request.remote_addr}
-    if user_agent := request.headers.get("User-Agent"):
-        source["user_agent"] = user_agent[:MAX_REPORTED_CHARACTERS]
-    return {
+    call = {
         "id": str(uuid.uuid4()),
         "time": datetime.now(timezone.utc).isoformat(),
         "audience": AUDIENCE,
@@ -97,8 +96,13 @@ def described(scope):
         # Without the query: secrets belong in no URL and are there all the same.
         "path": quote(request.path)[:MAX_REPORTED_CHARACTERS],
         "required_scope": scope,
-        "source": source,
     }
+    # Of a caller that has gone by now there may be no address.
+    if request.remote_addr:
+        call["source"] = {"ip": request.remote_addr}
+        if user_agent := request.headers.get("User-Agent"):
+            call["source"]["user_agent"] = user_agent[:MAX_REPORTED_CHARACTERS]
+    return call
 
 
 @app.get("/orders")

@@ -1020,6 +1020,14 @@ denial_reasons! {
     MalformedRequest = "malformed_request",
     /// What the API told when it refused a call by itself.
     RefusedByApi = "refused_by_api",
+    /// Two servers could read the path in two ways.
+    AmbiguousPath = "ambiguous_path",
+    /// The method is none that is handed on to an API.
+    MethodNotImplemented = "method_not_implemented",
+    /// The call asks for another protocol.
+    UpgradeNotImplemented = "upgrade_not_implemented",
+    /// The body that the call announces is larger than the route takes.
+    BodyTooLarge = "body_too_large",
 }
 
 /// An API call was refused.

@@ -274,7 +274,9 @@ impl Problem {
                  has, nobody else can be given"
                     .into(),
             ),
-            403 => Some("the application whose credentials these are must have this scope".into()),
+            403 if self.kind == "insufficient_scope" => {
+                Some("the application whose credentials these are must have this scope".into())
+            }
             412 => Some("somebody else changed it: look at it again, and repeat with its --if-revision".into()),
             _ => later,
         }

@@ -168,7 +168,7 @@ pub struct SessionsConfig {
     pub idle: Duration,
     /// A session ends after so long in any case.
     pub absolute: Duration,
-    /// Sessions that one application may have at a time; `None`: any number.
+    /// Sessions that one application may have at a time when it calls APIs; `None`: any number.
     pub max_per_application: Option<u32>,
 }
 

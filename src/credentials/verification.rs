@@ -79,6 +79,8 @@ pub struct VerifiedToken {
     pub org_code: Option<OrgCode>,
     /// Its `iat`.
     pub issued_at: Timestamp,
+    /// Its `nbf`.
+    pub not_before: Timestamp,
     /// Its `exp`.
     pub expires_at: Timestamp,
     /// Its last 8 characters.
@@ -213,6 +215,7 @@ impl SignedToken {
             system_user: claims.client_system_user.clone(),
             org_code: claims.org_code.clone(),
             issued_at: at_unix_seconds(claims.iat),
+            not_before: at_unix_seconds(claims.nbf),
             expires_at: at_unix_seconds(claims.exp),
             token_hint: self.token_hint.clone(),
         })
@@ -459,6 +462,7 @@ mod tests {
                 system_user: SystemUser::parse("svc.integration").ok(),
                 org_code: OrgCode::parse("acme").ok(),
                 issued_at: at_unix_seconds(NOW - 10),
+                not_before: at_unix_seconds(NOW - 10),
                 expires_at: at_unix_seconds(NOW + 3590),
                 token_hint: token[token.len() - 8..].to_owned(),
             };

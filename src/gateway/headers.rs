@@ -28,8 +28,8 @@ const HOP_BY_HOP: [&str; 11] = [
 const WRITTEN_ANEW: [&str; 3] = ["host", "content-length", "expect"];
 
 /// What an upstream would believe although only we may say it, or what would make it another call than the one that
-/// was authorized: another address, another host, another method, another path.
-const NOT_THE_CALLERS: [&str; 15] = [
+/// was authorized: another address, another identity, another host, another method, another path.
+const NOT_THE_CALLERS: [&str; 25] = [
     "x-client-id",
     "x-system-user",
     "x-scope",
@@ -41,14 +41,35 @@ const NOT_THE_CALLERS: [&str; 15] = [
     "x-client-ip",
     "x-cluster-client-ip",
     "true-client-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "fastly-client-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-envoy-external-address",
+    "remote-addr",
+    "remote-user",
+    // CGI makes it HTTP_PROXY, through which some libraries then call others (CVE-2016-5385).
+    "proxy",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
     "x-rewrite-url",
 ];
 
-/// What begins like that is about the request as a proxy has seen it.
-const NOT_THE_CALLERS_FAMILIES: [&str; 2] = ["x-forwarded-", "x-original-"];
+/// What begins like that is about the request, or about who makes it, as a proxy has seen it.
+const NOT_THE_CALLERS_FAMILIES: [&str; 9] = [
+    "x-forwarded-",
+    "x-original-",
+    "x-remote-",
+    "x-auth-request-",
+    "x-webauth-",
+    "x-amzn-oidc-",
+    "x-goog-authenticated-user-",
+    "x-ms-client-principal",
+    "x-ssl-client-",
+];
 
 /// Where the caller's token is.
 const TOKEN: [&str; 2] = ["authorization", "x-api-key"];
@@ -145,6 +166,19 @@ mod tests {
             "X-Forwarded-Prefix",
             "X_Forwarded_User",
             "True-Client-Ip",
+            "Proxy",
+            "CF-Connecting-IP",
+            "Fastly_Client_IP",
+            "X-Envoy-External-Address",
+            "Remote-User",
+            "REMOTE_USER",
+            "X-Remote-User",
+            "X-Remote-Group",
+            "X-Remote-Addr",
+            "X-Auth-Request-Email",
+            "X-WebAuth-User",
+            "X-MS-CLIENT-PRINCIPAL",
+            "X-Ssl-Client-Verify",
         ] {
             assert!(!passes(name, &[]), "{name}");
         }

@@ -49,22 +49,49 @@ pub struct Asked<'r, 'p> {
     pub org_code: Option<&'p str>,
 }
 
+/// Why no rule says what a call needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoFit {
+    /// None is for it.
+    NoRule,
+    /// One would be if upper and lower case were the same, as they are to some upstreams: a later rule, which may ask
+    /// for less, is not for what this one was written for.
+    OtherCase,
+}
+
 /// What the first rule asks that fits.
-pub fn first_that_fits<'r, 'p>(rules: &'r [Rule], method: &str, path: &'p ClearPath<'_>) -> Option<Asked<'r, 'p>> {
-    rules.iter().find_map(|rule| rule.asks(method, path))
+pub fn first_that_fits<'r, 'p>(
+    rules: &'r [Rule],
+    method: &str,
+    path: &'p ClearPath<'_>,
+) -> Result<Asked<'r, 'p>, NoFit> {
+    for rule in rules.iter().filter(|rule| rule.is_for_method(method)) {
+        match rule.path.captures(path) {
+            Captured::Fits(org_code) => {
+                let scope = &rule.scope;
+                return Ok(Asked { scope, org_code });
+            }
+            Captured::OtherCase => return Err(NoFit::OtherCase),
+            Captured::Nothing => {}
+        }
+    }
+    Err(NoFit::NoRule)
 }
 
 impl Rule {
-    /// What it asks of a call, if it is for it.
-    pub fn asks<'r, 'p>(&'r self, method: &str, path: &'p ClearPath<'_>) -> Option<Asked<'r, 'p>> {
-        if !self.methods.is_empty() && !self.methods.iter().any(|known| known.0 == method) {
-            return None;
-        }
-        self.path.captures(path).map(|org_code| Asked {
-            scope: &self.scope,
-            org_code,
-        })
+    fn is_for_method(&self, method: &str) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|known| known.0 == method)
     }
+}
+
+/// What a pattern finds in a path.
+enum Captured<'p> {
+    /// It fits, and this is the organisation that the path names.
+    Fits(Option<&'p str>),
+    /// It differs in upper and lower case alone.
+    OtherCase,
+    /// It does not fit.
+    Nothing,
 }
 
 impl Method {
@@ -115,25 +142,29 @@ impl PathPattern {
         self.is_open && self.segments.is_empty()
     }
 
-    /// Whether the path fits, and the organisation that it names.
-    fn captures<'p>(&self, path: &'p ClearPath<'_>) -> Option<Option<&'p str>> {
+    fn captures<'p>(&self, path: &'p ClearPath<'_>) -> Captured<'p> {
         let given = &path.segments;
         let fits = match self.is_open {
             true => given.len() >= self.segments.len(),
             false => given.len() == self.segments.len(),
         };
         if !fits {
-            return None;
+            return Captured::Nothing;
         }
-        let mut org_code = None;
+        let (mut org_code, mut is_in_other_case) = (None, false);
         for (wanted, given) in self.segments.iter().zip(given) {
             match wanted {
-                Segment::Literal(text) if text != given => return None,
-                Segment::Literal(_) | Segment::Any => {}
+                Segment::Literal(text) if text == given => {}
+                Segment::Literal(text) if is_same_in_other_case(text, given) => is_in_other_case = true,
+                Segment::Literal(_) => return Captured::Nothing,
+                Segment::Any => {}
                 Segment::OrgCode => org_code = Some(&**given),
             }
         }
-        Some(org_code)
+        match is_in_other_case {
+            true => Captured::OtherCase,
+            false => Captured::Fits(org_code),
+        }
     }
 }
 
@@ -147,6 +178,13 @@ impl Segment {
             text => Some(Self::Literal(text.to_owned())),
         }
     }
+}
+
+/// A pattern is ASCII, but some letters beyond it (U+017F, U+212A) have one of ASCII as their other case.
+fn is_same_in_other_case(text: &str, given: &str) -> bool {
+    text.eq_ignore_ascii_case(given)
+        || text.to_lowercase() == given.to_lowercase()
+        || text.to_uppercase() == given.to_uppercase()
 }
 
 impl fmt::Display for Method {
@@ -175,7 +213,8 @@ mod tests {
 
     fn asked(rules: &[Rule], method: &str, rest: &str) -> Option<(String, Option<String>)> {
         let path = ClearPath::parse(rest).unwrap();
-        first_that_fits(rules, method, &path).map(|asked| (asked.scope.to_string(), asked.org_code.map(str::to_owned)))
+        let asked = first_that_fits(rules, method, &path).ok()?;
+        Some((asked.scope.to_string(), asked.org_code.map(str::to_owned)))
     }
 
     #[test]
@@ -202,6 +241,37 @@ mod tests {
             assert_eq!(asked(&rules, "GET", rest).unwrap().0, "orders", "{rest}");
         }
         assert_eq!(asked(&rules, "GET", "/others").unwrap().0, "read");
+    }
+
+    #[test]
+    fn a_path_in_other_letters_does_not_pass_by_the_rule_that_it_would_meet() {
+        let rules = [
+            rule(&["GET"], "/Tenants/{org_code}/**", "read"),
+            rule(&["POST"], "/tasks/**", "tasks"),
+            rule(&[], "/**", "any"),
+        ];
+        let no_fit = |method, rest| first_that_fits(&rules, method, &ClearPath::parse(rest).unwrap()).err();
+        for rest in ["/tenants/acme/orders", "/TENANTS/acme", "/%74enants/acme"] {
+            assert_eq!(no_fit("GET", rest), Some(NoFit::OtherCase), "{rest}");
+        }
+        // U+017F is S in upper case, U+212A is k in lower case.
+        for rest in ["/ta%C5%BFks/7", "/tas%E2%84%AAs"] {
+            assert_eq!(no_fit("POST", rest), Some(NoFit::OtherCase), "{rest}");
+        }
+        // What the rule is not for in any letters is for the next one.
+        for (method, rest) in [("GET", "/tenants"), ("POST", "/tenants/acme"), ("GET", "/TASKS/7")] {
+            assert_eq!(no_fit(method, rest), None, "{method} {rest}");
+        }
+        assert_eq!(
+            no_fit("GET", "/Tenants/ACME"),
+            None,
+            "the organisation is compared later"
+        );
+        // A rule that comes first and fits is the one that counts.
+        assert_eq!(
+            first_that_fits(&rules[2..], "GET", &ClearPath::parse("/tenants/acme").unwrap()).err(),
+            None
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::http::body;
 use crate::http::fields::cut;
-use crate::http::problem::{Problem, no_body_problem, not_json};
+use crate::http::problem::{Problem, call_refused, no_body_problem, not_json};
 use crate::http::{Doors, origin};
 use crate::service::Service;
 use crate::service::authorize_call::{Call, Caller, Credential};
@@ -20,6 +20,9 @@ use std::fmt;
 
 /// Where a reference token may be instead of `Authorization`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// A query's parameter that is a token (RFC 6750 §2.3): not ours to take, and nothing for the record.
+pub const TOKEN_PARAMETER: &str = "access_token";
 
 /// A call that was let through and is on the record.
 pub struct AuthorizedCall<'a> {
@@ -64,9 +67,10 @@ impl<'a> AuthorizedCall<'a> {
             path: request.path(),
             required_scope,
             org_code: None,
-            is_ruled_out: false,
+            ruled_out: None,
         };
-        let caller = doors.service.authorize_call(call, &circumstances).await?;
+        let caller = doors.service.authorize_call(call, &circumstances).await;
+        let caller = caller.map_err(|refused| call_refused(refused, &doors.service.settings().issuer))?;
         Ok(Self {
             service: &doors.service,
             caller,
@@ -97,6 +101,20 @@ pub fn credential(request: &HttpRequest) -> Credential<'_> {
         (None, _, None, _) => Credential::None,
         _ => Credential::Several,
     }
+}
+
+/// The same of a request that an API behind us gets with its query: a token there (RFC 6750 §2.3) is not ours to take,
+/// but beside one that is, it is a second one, which the API may believe (RFC 6750 §2: one method of sending it).
+pub fn credential_beside<'a>(request: &'a HttpRequest, query: Option<&str>) -> Credential<'a> {
+    match credential(request) {
+        Credential::None => Credential::None,
+        _ if query.is_some_and(has_token) => Credential::Several,
+        one => one,
+    }
+}
+
+fn has_token(query: &str) -> bool {
+    url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == TOKEN_PARAMETER)
 }
 
 fn object(request: &HttpRequest, body: &[u8]) -> Result<Map<String, Value>, Problem> {

@@ -5,16 +5,16 @@ use crate::gateway::headers::{
     ConnectionOptions, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, goes_on, strip_answer,
 };
 use crate::gateway::path::{AmbiguousPath, ClearPath};
-use crate::gateway::rule::first_that_fits;
+use crate::gateway::rule::{Asked, NoFit, first_that_fits};
 use crate::gateway::settings::RouteSettings;
 use crate::gateway::upstream::{Upstream, UpstreamFailure};
 use crate::gateway::{Connections, Route};
 use crate::http::Doors;
-use crate::http::call::credential;
+use crate::http::call::{TOKEN_PARAMETER, credential_beside};
 use crate::http::identity;
 use crate::http::origin;
-use crate::http::problem::{self, NotForwarded, Problem};
-use crate::service::authorize_call::{Call, CallRefused, Caller};
+use crate::http::problem::{self, NotForwarded, Problem, call_refused};
+use crate::service::authorize_call::{Call, Caller, RuledOut};
 use actix_web::body::{BodyStream, BoxBody, SizedStream};
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Payload};
@@ -29,8 +29,6 @@ use tokio::time::{Instant, sleep_until};
 
 /// How this server names itself to an upstream (RFC 9110 §7.6.3).
 const PSEUDONYM: &str = "grantlog";
-/// A query's parameter that is a token (RFC 6750 §2.3): not ours to take, and nothing for the record.
-const TOKEN_PARAMETER: &str = "access_token";
 
 /// Takes what no other door took: a call of an API behind this server, or of nothing.
 pub async fn call(
@@ -71,65 +69,65 @@ async fn authorize(request: &HttpRequest, doors: &Doors, route: &Route) -> Resul
     let uri = request.uri();
     let rest = uri.path().get(settings.prefix.len()..).unwrap_or_default();
     let path = ClearPath::parse(rest);
-    let unfit = unfit(request, settings, &path);
-    let asked = match (&unfit, &path) {
-        (None, Ok(path)) => first_that_fits(&settings.rules, request.method().as_str(), path),
-        _ => None,
-    };
+    let asked = asked(request, settings, &path);
     let recorded = recorded_path(uri, settings.record_query);
     let call = Call {
         via: Via::Gateway,
-        credential: credential(request),
+        credential: credential_beside(request, uri.query()),
         audience: &settings.audience,
         method: request.method().as_str(),
         path: &recorded,
-        required_scope: asked.map_or("", |asked| asked.scope.as_str()),
-        org_code: asked.and_then(|asked| asked.org_code),
-        is_ruled_out: asked.is_none(),
+        required_scope: asked.as_ref().map_or("", |asked| asked.scope.as_str()),
+        org_code: asked.as_ref().ok().and_then(|asked| asked.org_code),
+        ruled_out: asked.as_ref().err(),
     };
     let circumstances = origin::circumstances(request, doors);
     let decided = doors.service.authorize_call(call, &circumstances).await;
-    match (decided, unfit) {
-        (Ok(caller), None) => Ok(caller),
-        // Whoever has no token is told that first, and nobody else what is wrong with the request.
-        (Err(CallRefused::Forbidden(_)) | Ok(_), Some(unfit)) => Err(unfit.into()),
-        (Err(refused), _) => Err(refused.into()),
-    }
+    decided.map_err(|refused| call_refused(refused, &doors.service.settings().issuer))
 }
 
-/// Why a request is none that can be handed on, whoever sends it.
-fn unfit(
+/// What the first rule asks that fits, or why the request is none that can be handed on, whoever sends it.
+fn asked<'r, 'p>(
     request: &HttpRequest,
-    settings: &RouteSettings,
-    path: &Result<ClearPath<'_>, AmbiguousPath>,
-) -> Option<NotForwarded> {
-    match path {
-        Err(ambiguous) => return Some(NotForwarded::Ambiguous(ambiguous.to_string())),
-        // To some servers `/orders;x` is `/orders`.
-        Ok(path) if path.has_parameters && settings.looks_at_paths() => {
-            let detail =
-                "the path has parameters (;), or dots or blanks at a name's end, which not every server reads alike";
-            return Some(NotForwarded::Ambiguous(detail.into()));
-        }
-        Ok(_) => {}
+    settings: &'r RouteSettings,
+    path: &'p Result<ClearPath<'_>, AmbiguousPath>,
+) -> Result<Asked<'r, 'p>, RuledOut> {
+    let path = path
+        .as_ref()
+        .map_err(|ambiguous| RuledOut::AmbiguousPath(ambiguous.to_string()))?;
+    // To some servers `/orders;x` is `/orders`.
+    if path.has_parameters && settings.looks_at_paths() {
+        let detail =
+            "the path has parameters (;), or dots or blanks at a name's end, which not every server reads alike";
+        return Err(RuledOut::AmbiguousPath(detail.into()));
     }
     // RFC 9110 §9.3.8: what TRACE sends back may hold what only we know. CONNECT has no path.
     if matches!(*request.method(), http::Method::TRACE | http::Method::CONNECT) {
-        return Some(NotForwarded::Method);
+        return Err(RuledOut::MethodNotImplemented);
     }
-    let upgrades = request.headers().get_all(http::header::UPGRADE);
-    // Behind it another protocol would follow, in which nobody authorizes anything. Others (h2c) may be ignored
-    // (RFC 9110 §7.8).
-    if upgrades
-        .into_iter()
-        .any(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"websocket"))
-    {
-        return Some(NotForwarded::Upgrade);
+    if asks_for_websocket(request) {
+        return Err(RuledOut::UpgradeNotImplemented);
     }
-    if content_length(request).is_some_and(|bytes| bytes > settings.max_body_bytes) {
-        return Some(NotForwarded::TooLarge(settings.max_body_bytes));
+    let most_bytes = settings.max_body_bytes;
+    if content_length(request).is_some_and(|bytes| bytes > most_bytes) {
+        return Err(RuledOut::BodyTooLarge { most_bytes });
     }
-    None
+    first_that_fits(&settings.rules, request.method().as_str(), path).map_err(|no_fit| match no_fit {
+        NoFit::NoRule => RuledOut::NoRule,
+        NoFit::OtherCase => {
+            let detail = "the path is a rule's but for upper and lower case, which not every server tells apart";
+            RuledOut::AmbiguousPath(detail.into())
+        }
+    })
+}
+
+/// Behind it another protocol would follow, in which nobody authorizes anything. Others (h2c) may be ignored
+/// (RFC 9110 §7.8).
+fn asks_for_websocket(request: &HttpRequest) -> bool {
+    let offered = request.headers().get_all(http::header::UPGRADE);
+    offered
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|protocol| protocol.trim_ascii().to_ascii_lowercase().starts_with(b"websocket"))
 }
 
 /// The request as the upstream gets it.
@@ -141,7 +139,7 @@ fn onward(
     caller: &Caller,
     body: UploadBody,
 ) -> Result<Request<UploadBody>, Problem> {
-    let malformed = || NotForwarded::Ambiguous("the request holds characters that have no place in it".into());
+    let malformed = || NotForwarded::Malformed;
     let uri = request.uri();
     let target = upstream.uri(uri.path(), uri.query()).ok_or_else(malformed)?;
     let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(|_| malformed())?;

@@ -8,7 +8,7 @@ use crate::http::body::{MAX_BODY_BYTES, NoBody};
 use crate::http::fields::InvalidField;
 use crate::oauth::{Dialect, OAuthError};
 use crate::policy::CommandRefused;
-use crate::service::authorize_call::CallRefused;
+use crate::service::authorize_call::{CallRefused, RuledOut};
 use crate::service::{Readiness, ServiceError};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -172,14 +172,14 @@ pub fn not_ready(readiness: &Readiness) -> HttpResponse {
 
 /// A call that a proxy has asked about is not to pass. nginx knows 401 and 403 as refusals; whatever else it is told it
 /// answers with a 500 of its own.
-pub fn not_verified(refused: CallRefused) -> Problem {
+pub fn not_verified(refused: CallRefused, issuer: &str) -> Problem {
     let is_the_callers_fault = matches!(refused, CallRefused::SeveralTokens | CallRefused::SlowDown { .. });
-    let mut problem = Problem::from(refused);
+    let mut problem = call_refused(refused, issuer);
     if is_the_callers_fault {
         problem.status = StatusCode::UNAUTHORIZED;
         problem.title = "Unauthorized";
         // RFC 9110 §15.5.2: a 401 has a challenge.
-        problem.challenge.get_or_insert_with(|| "Bearer".into());
+        problem.challenge.get_or_insert_with(|| bearer(issuer, &[]));
     }
     problem
 }
@@ -223,6 +223,11 @@ impl Problem {
             challenge: None,
             retry_after_seconds: None,
         }
+    }
+
+    fn challenging(mut self, challenge: String) -> Self {
+        self.challenge = Some(challenge);
+        self
     }
 
     /// The body is not what the endpoint takes.
@@ -375,65 +380,77 @@ impl From<TransparencyError> for Problem {
     }
 }
 
-impl From<CallRefused> for Problem {
-    fn from(refused: CallRefused) -> Self {
-        let detail = refused.to_string();
-        // RFC 6750 §3: without a token the challenge says no more than that one is needed.
-        match refused {
-            CallRefused::NoToken => {
-                let mut problem = Self::new(StatusCode::UNAUTHORIZED, "missing_token", detail);
-                problem.challenge = Some("Bearer".into());
-                problem
-            }
-            CallRefused::InvalidToken(_) => {
-                let mut problem = Self::new(StatusCode::UNAUTHORIZED, "invalid_token", detail);
-                let description = &problem.detail;
-                problem.challenge = Some(format!(
-                    "Bearer error=\"invalid_token\", error_description=\"{description}\""
-                ));
-                problem
-            }
-            CallRefused::SeveralTokens => {
-                let mut problem = Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail);
-                let description = &problem.detail;
-                problem.challenge = Some(format!(
-                    "Bearer error=\"invalid_request\", error_description=\"{description}\""
-                ));
-                problem
-            }
-            CallRefused::InsufficientScope(scope) => {
-                let mut problem = Self::new(StatusCode::FORBIDDEN, "insufficient_scope", detail);
-                problem.challenge = Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""));
-                problem
-            }
-            // RFC 6750 §3.1 knows no other word for a token that is in order and does not suffice.
-            CallRefused::Forbidden(_) => {
-                let mut problem = Self::new(StatusCode::FORBIDDEN, "forbidden", detail);
-                let description = &problem.detail;
-                problem.challenge = Some(format!(
-                    "Bearer error=\"insufficient_scope\", error_description=\"{description}\""
-                ));
-                problem
-            }
-            CallRefused::SlowDown { retry_after_seconds } => {
-                let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", detail);
-                problem.retry_after_seconds = Some(retry_after_seconds);
-                problem
-            }
-            CallRefused::NotRecorded(error) => error.into(),
+/// A call that was not let through, with the challenge of a server of this name (RFC 6750 §3: a challenge has a
+/// parameter at least, also when no error is told).
+pub fn call_refused(refused: CallRefused, issuer: &str) -> Problem {
+    let detail = refused.to_string();
+    // RFC 6750 §3.1 knows no other word for a token that is in order and does not suffice.
+    let insufficient = [("error", "insufficient_scope"), ("error_description", detail.as_str())];
+    match refused {
+        // RFC 6750 §3.1: without a token the challenge says no more than that one is needed.
+        CallRefused::NoToken => {
+            let challenge = bearer(issuer, &[]);
+            Problem::new(StatusCode::UNAUTHORIZED, "missing_token", detail).challenging(challenge)
         }
+        CallRefused::InvalidToken(_) => {
+            let challenge = bearer(issuer, &[("error", "invalid_token"), ("error_description", &detail)]);
+            Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", detail).challenging(challenge)
+        }
+        CallRefused::SeveralTokens => {
+            let challenge = bearer(issuer, &[("error", "invalid_request"), ("error_description", &detail)]);
+            Problem::new(StatusCode::BAD_REQUEST, "invalid_request", detail).challenging(challenge)
+        }
+        CallRefused::InsufficientScope(scope) => {
+            let challenge = bearer(issuer, &[("error", "insufficient_scope"), ("scope", &scope)]);
+            Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail).challenging(challenge)
+        }
+        CallRefused::OrgMismatch => {
+            let challenge = bearer(issuer, &insufficient);
+            Problem::new(StatusCode::FORBIDDEN, "org_mismatch", detail).challenging(challenge)
+        }
+        CallRefused::TooManySessions => {
+            let challenge = bearer(issuer, &insufficient);
+            Problem::new(StatusCode::FORBIDDEN, "too_many_sessions", detail).challenging(challenge)
+        }
+        CallRefused::RuledOut(RuledOut::NoRule) => {
+            let challenge = bearer(issuer, &insufficient);
+            Problem::new(StatusCode::FORBIDDEN, "no_rule", detail).challenging(challenge)
+        }
+        CallRefused::RuledOut(RuledOut::AmbiguousPath(_)) => {
+            Problem::new(StatusCode::BAD_REQUEST, "ambiguous_request", detail)
+        }
+        CallRefused::RuledOut(RuledOut::MethodNotImplemented) => {
+            Problem::new(StatusCode::NOT_IMPLEMENTED, "method_not_implemented", detail)
+        }
+        CallRefused::RuledOut(RuledOut::UpgradeNotImplemented) => {
+            Problem::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_implemented", detail)
+        }
+        CallRefused::RuledOut(RuledOut::BodyTooLarge { .. }) => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+        }
+        CallRefused::SlowDown { retry_after_seconds } => {
+            let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", detail);
+            problem.retry_after_seconds = Some(retry_after_seconds);
+            problem
+        }
+        CallRefused::NotRecorded(error) => error.into(),
     }
+}
+
+/// A challenge (RFC 6750 §3) of this realm with more parameters: no value has quotes.
+fn bearer(issuer: &str, parameters: &[(&str, &str)]) -> String {
+    let mut challenge = format!("Bearer realm=\"{issuer}\"");
+    for (name, value) in parameters {
+        challenge += &format!(", {name}=\"{value}\"");
+    }
+    challenge
 }
 
 /// Why a call was not handed on to its upstream, or came to nothing there.
 #[derive(Debug)]
 pub enum NotForwarded {
-    /// Two servers could read it in two ways.
-    Ambiguous(String),
-    /// The method is not for upstreams.
-    Method,
-    /// It asks for another protocol.
-    Upgrade,
+    /// It holds what has no place in a request.
+    Malformed,
     /// Its body is larger than the route takes, in bytes.
     TooLarge(u64),
     /// Its body did not come.
@@ -449,14 +466,9 @@ pub enum NotForwarded {
 impl From<NotForwarded> for Problem {
     fn from(reason: NotForwarded) -> Self {
         match reason {
-            NotForwarded::Ambiguous(detail) => Self::new(StatusCode::BAD_REQUEST, "ambiguous_request", detail),
-            NotForwarded::Method => {
-                let detail = "This method is not handed on";
-                Self::new(StatusCode::NOT_IMPLEMENTED, "method_not_implemented", detail)
-            }
-            NotForwarded::Upgrade => {
-                let detail = "Other protocols (WebSocket) are not handed on";
-                Self::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_implemented", detail)
+            NotForwarded::Malformed => {
+                let detail = "The request holds characters that have no place in it";
+                Self::new(StatusCode::BAD_REQUEST, "ambiguous_request", detail)
             }
             NotForwarded::TooLarge(bytes) => {
                 let detail = format!("A body may have {bytes} bytes");

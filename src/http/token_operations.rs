@@ -128,13 +128,13 @@ struct Described<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     org_code: Option<&'a str>,
     // Grantlog's own: the session that the token works in, and which kind of token it is.
-    session_id: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<Uuid>,
     token_kind: &'static str,
 }
 
 impl<'a> Introspected<'a> {
     fn active(token: &'a ActiveToken, issuer: &'a str) -> Self {
-        let issued_at = token.issued_at.unix_seconds();
         Self {
             active: true,
             token: Some(Described {
@@ -144,8 +144,8 @@ impl<'a> Introspected<'a> {
                 aud: &token.audiences,
                 scope: token.scope.as_str(),
                 token_type: "Bearer",
-                iat: issued_at,
-                nbf: issued_at,
+                iat: token.issued_at.unix_seconds(),
+                nbf: token.not_before.unix_seconds(),
                 exp: token.expires_at.unix_seconds(),
                 jti: token.jti,
                 client_system_user: token.system_user.as_ref().map(|user| user.as_str()),

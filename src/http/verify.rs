@@ -4,6 +4,7 @@
 //! asked for itself. Envoy's `path_prefix` leaves no room for a query, since the original one follows the path: there
 //! the parameters are the segment behind `/verify/`, and all that follows is the original request's.
 
+use crate::http::call::credential_beside;
 use crate::http::fields::{InvalidField, cut};
 use crate::http::problem::{Problem, not_verified};
 use crate::http::{Doors, identity, origin};
@@ -45,16 +46,16 @@ async fn verify(request: HttpRequest, doors: web::Data<Doors>) -> Result<HttpRes
     let default_audience = &doors.service.settings().policy.default_audience;
     let call = Call {
         via: Via::ForwardAuth,
-        credential: super::call::credential(&request),
+        credential: credential_beside(&request, original.query.as_deref()),
         audience: demand.audience.as_ref().unwrap_or(default_audience),
         method: &original.method,
         path: &original.path,
         required_scope: demand.scope.as_str(),
         org_code: demand.org_code.as_deref(),
-        is_ruled_out: false,
+        ruled_out: None,
     };
     let caller = doors.service.authorize_call(call, &circumstances).await;
-    let caller = caller.map_err(not_verified)?;
+    let caller = caller.map_err(|refused| not_verified(refused, &doors.service.settings().issuer))?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")));
     for header in identity::headers(&caller).ok_or_else(Problem::no_identity)? {
@@ -155,17 +156,20 @@ impl<'a> Demand<'a> {
 struct Original<'a> {
     method: Cow<'a, str>,
     path: Cow<'a, str>,
+    query: Option<Cow<'a, str>>,
 }
 
 impl<'a> Original<'a> {
     /// As a trusted proxy says; else the request that asks is the only one that is known.
     fn of(request: &'a HttpRequest, doors: &Doors, asked: &Asked<'a>) -> Result<Self, InvalidField> {
         let method = || Cow::Borrowed(request.method().as_str());
+        let query = || request.uri().query().map(Cow::Borrowed);
         let mut told = None;
         if origin::is_from_trusted_proxy(request, doors) {
             told = asked.original_path.map(|path| Self {
                 method: method(),
                 path: path.into(),
+                query: query(),
             });
             for (method, uri) in &ORIGINAL {
                 let Some(named) = Self::named(request, method, uri)? else {
@@ -182,6 +186,7 @@ impl<'a> Original<'a> {
         Ok(told.unwrap_or_else(|| Self {
             method: method(),
             path: request.uri().path().into(),
+            query: query(),
         }))
     }
 
@@ -191,6 +196,7 @@ impl<'a> Original<'a> {
             (None, None) => Ok(None),
             (Some(method), Some(uri)) => Ok(Some(Self {
                 method,
+                query: query_of(&uri).map(|query| query.to_owned().into()),
                 path: without_query(uri),
             })),
             (None, Some(_)) => Err(InvalidField::new(method.as_str(), format!("must be there: {uri} is"))),
@@ -207,6 +213,11 @@ fn single<'a>(request: &'a HttpRequest, name: &HeaderName) -> Result<Option<Cow<
         return Err(InvalidField::new(name.as_str(), "may be given once"));
     }
     Ok(first.map(|value| String::from_utf8_lossy(value.as_bytes())))
+}
+
+fn query_of(uri: &str) -> Option<&str> {
+    let (before_fragment, _) = uri.split_once('#').unwrap_or((uri, ""));
+    before_fragment.split_once('?').map(|(_, query)| query)
 }
 
 /// Secrets belong in no URL and are there all the same, so no record has a query.

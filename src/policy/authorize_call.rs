@@ -2,7 +2,7 @@
 
 use grantlog_projections::event::{DenialReason, ReferenceTokens, TokenKind};
 use grantlog_projections::trusted_application::TrustedApplication;
-use grantlog_projections::values::{OrgCode, Scope};
+use grantlog_projections::values::{Audience, OrgCode, Scope};
 use std::net::IpAddr;
 
 /// What a token says that holds: signature, issuer, audience and time, or hash and time, are checked.
@@ -21,6 +21,8 @@ pub struct Presented<'a> {
 /// What the endpoint asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Demand<'a> {
+    /// The API that the call is for; none: it is only asked whether the token opens anything.
+    pub audience: Option<&'a Audience>,
     /// The scope, space-separated: all of it. Empty: any token will do.
     pub scope: &'a str,
     /// The organisation whose data is asked for, where the path says so.
@@ -28,16 +30,26 @@ pub struct Demand<'a> {
 }
 
 /// Decides a call. The application must still be there and enabled, and both the token and the application, as it is
-/// now, must have the scope and the organisation: what is taken from an application is taken from its tokens too.
+/// now, must have the audience, the scope and the organisation: what is taken from an application is taken from its
+/// tokens too. An application without audiences has the default one.
 pub fn authorize_call(
     application: Option<&TrustedApplication>,
     presented: Presented<'_>,
     demand: Demand<'_>,
+    default_audience: &Audience,
 ) -> Result<(), DenialReason> {
     let Some(application) = application.filter(|application| application.is_enabled && !application.is_deleted())
     else {
         return Err(DenialReason::ApplicationDisabled);
     };
+    // That the token names it was looked at with its signature.
+    let has = |audience: &Audience| match &application.audiences[..] {
+        [] => audience == default_audience,
+        audiences => audiences.contains(audience),
+    };
+    if demand.audience.is_some_and(|audience| !has(audience)) {
+        return Err(DenialReason::WrongAudience);
+    }
     if presented.kind == TokenKind::Reference {
         if application.reference_tokens == ReferenceTokens::None {
             return Err(DenialReason::ReferenceTokensNotAllowed);

@@ -94,8 +94,54 @@ pub struct Call<'a> {
     pub required_scope: &'a str,
     /// The organisation whose data it asks for, where the path says so.
     pub org_code: Option<&'a str>,
-    /// No rule lets it through, whatever is presented: it is only to be recorded.
-    pub is_ruled_out: bool,
+    /// Why it is not let through, whatever is presented: it is only to be recorded.
+    pub ruled_out: Option<&'a RuledOut>,
+}
+
+/// Why a call is none that can be let through, whoever makes it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuledOut {
+    /// No rule of the route is for it.
+    #[error("no rule lets this method and path through")]
+    NoRule,
+    /// Two servers could read its path in two ways: how.
+    #[error("{0}")]
+    AmbiguousPath(String),
+    /// Its method is not for APIs.
+    #[error("this method is not handed on")]
+    MethodNotImplemented,
+    /// It asks for another protocol.
+    #[error("other protocols (WebSocket) are not handed on")]
+    UpgradeNotImplemented,
+    /// It announces a larger body than the API takes.
+    #[error("a body may have {most_bytes} bytes")]
+    BodyTooLarge {
+        /// The largest that it takes.
+        most_bytes: u64,
+    },
+}
+
+impl RuledOut {
+    fn reason(&self) -> DenialReason {
+        match self {
+            Self::NoRule => DenialReason::NoRule,
+            Self::AmbiguousPath(_) => DenialReason::AmbiguousPath,
+            Self::MethodNotImplemented => DenialReason::MethodNotImplemented,
+            Self::UpgradeNotImplemented => DenialReason::UpgradeNotImplemented,
+            Self::BodyTooLarge { .. } => DenialReason::BodyTooLarge,
+        }
+    }
+
+    /// The error code that the caller is told.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoRule => "insufficient_scope",
+            Self::AmbiguousPath(_) => "ambiguous_request",
+            Self::MethodNotImplemented => "method_not_implemented",
+            Self::UpgradeNotImplemented => "upgrade_not_implemented",
+            Self::BodyTooLarge { .. } => "body_too_large",
+        }
+    }
 }
 
 /// A caller that was let through.
@@ -165,9 +211,15 @@ pub enum CallRefused {
     /// The token lacks the scope.
     #[error("the bearer token lacks the scope {0}")]
     InsufficientScope(String),
-    /// The token is in order, and does not open this.
-    #[error("{0}")]
-    Forbidden(&'static str),
+    /// The token is bound to another organisation, or to none.
+    #[error("the token is not bound to this organisation")]
+    OrgMismatch,
+    /// The token has no session, and its application has as many as it may.
+    #[error("the application has as many sessions as it may: let one end, or use a token that has one")]
+    TooManySessions,
+    /// Whoever made the call, it would not be let through.
+    #[error(transparent)]
+    RuledOut(RuledOut),
     /// Too many calls of this source were refused.
     #[error("too many refused requests from this address")]
     SlowDown {
@@ -189,7 +241,12 @@ pub(super) struct Holder {
     pub scope: Scope,
     pub system_user: Option<SystemUser>,
     pub org_code: Option<OrgCode>,
+    /// When it was made, to the millisecond where that is known: revocations go by it.
     pub issued_at: Timestamp,
+    /// What the token itself says (`iat`, in whole seconds).
+    pub says_issued_at: Timestamp,
+    /// What the token itself says (`nbf`).
+    pub not_before: Timestamp,
     pub expires_at: Timestamp,
     pub hint: String,
     /// The APIs of an access token that nobody presented: its event tells.
@@ -210,6 +267,8 @@ impl From<&TokenIssued> for Holder {
             system_user: Some(issued.system_user.clone()),
             org_code: issued.org_code.clone(),
             issued_at: issued.issued_at,
+            says_issued_at: issued.issued_at,
+            not_before: issued.issued_at,
             expires_at: issued.expires_at,
             hint: issued.token_hint.clone(),
             audiences: issued.audiences.clone(),
@@ -221,6 +280,7 @@ impl From<&TokenIssued> for Holder {
 /// The token of a session, as far as a revocation has to know it.
 impl From<&Session> for Holder {
     fn from(session: &Session) -> Self {
+        let issued_at = signed_at(session.jti).unwrap_or(session.started_at);
         Self {
             kind: session.token_kind,
             jti: session.jti,
@@ -229,7 +289,9 @@ impl From<&Session> for Holder {
             scope: Scope::none(),
             system_user: session.system_user.clone(),
             org_code: None,
-            issued_at: signed_at(session.jti).unwrap_or(session.started_at),
+            issued_at,
+            says_issued_at: issued_at,
+            not_before: issued_at,
             expires_at: session.token_expires_at,
             hint: String::new(),
             audiences: Vec::new(),
@@ -299,7 +361,10 @@ impl Service {
         {
             return Err(CallRefused::SlowDown { retry_after_seconds });
         }
-        let refused = refusal(denied.reason, call.required_scope);
+        let refused = match call.ruled_out {
+            Some(ruled_out) if ruled_out.reason() == denied.reason => CallRefused::RuledOut(ruled_out.clone()),
+            _ => refusal(denied.reason, call.required_scope),
+        };
         let bearer = denied.bearer;
         let actor = bearer
             .as_ref()
@@ -318,7 +383,7 @@ impl Service {
         let holder = self.decide_call(call, circumstances).await?;
         let actor = Actor::Application(holder.client_id.clone());
         let session_id = self
-            .record_call(&holder, &actor, circumstances, |session_id| {
+            .record_call(call.via, &holder, &actor, circumstances, |session_id| {
                 authorized_fact(call, &holder, session_id)
             })
             .await?;
@@ -343,6 +408,7 @@ impl Service {
     /// session.
     pub(super) async fn record_call(
         &self,
+        via: Via,
         holder: &Holder,
         actor: &Actor,
         circumstances: &Circumstances,
@@ -357,10 +423,10 @@ impl Service {
             // In this order: the snapshot has read at least as far.
             let position = self.live.position();
             let snapshot = self.snapshot();
-            let settings = &self.settings.sessions;
+            let settings = self.settings.sessions.of_calls_by(via);
             let turn = self
                 .sessions
-                .turn(&snapshot.sessions, position, settings, token, circumstances.now);
+                .turn(&snapshot.sessions, position, &settings, token, circumstances.now);
             drop(snapshot);
             match turn {
                 Turn::Open(session_id) => {
@@ -409,10 +475,12 @@ impl Service {
         if self.is_revoked(holder).await? {
             return Err(Invalid::of(holder, DenialReason::TokenRevoked).into());
         }
-        if call.is_ruled_out {
-            return Err(Invalid::of(holder, DenialReason::NoRule).into());
+        // Whoever has no token is told that first, and nobody else what is wrong with the request.
+        if let Some(ruled_out) = call.ruled_out {
+            return Err(Invalid::of(holder, ruled_out.reason()).into());
         }
         let demand = Demand {
+            audience: Some(call.audience),
             scope: call.required_scope,
             org_code: call.org_code,
         };
@@ -448,7 +516,8 @@ impl Service {
             org_code: holder.org_code.as_ref(),
             source_ip,
         };
-        authorize_call(application.map(|found| &**found), presented, demand)
+        let default_audience = &self.settings.policy.default_audience;
+        authorize_call(application.map(|found| &**found), presented, demand, default_audience)
     }
 
     /// The token behind what was presented, if it is one of ours, of this time, and for this audience (none: for any).
@@ -499,6 +568,8 @@ impl Service {
             system_user: verified.system_user,
             org_code: verified.org_code,
             issued_at: signed_at(verified.jti).unwrap_or(verified.issued_at),
+            says_issued_at: verified.issued_at,
+            not_before: verified.not_before,
             expires_at: verified.expires_at,
             hint: verified.token_hint,
             audiences: Vec::new(),
@@ -546,6 +617,8 @@ impl Service {
             system_user,
             org_code: application.and_then(|application| application.org_code.clone()),
             issued_at: found.issued_at,
+            says_issued_at: found.issued_at,
+            not_before: found.issued_at,
             expires_at: found.expires_at,
             hint: found.hint.clone(),
             audiences: Vec::new(),
@@ -562,6 +635,16 @@ impl Service {
             Some(present) => Scope::of(holder.scope.tokens().filter(|token| present.contains(token))),
             None => Scope::none(),
         }
+    }
+
+    /// The APIs that a token is for and its application still may ask for.
+    pub(super) fn present_audiences(&self, holder: &Holder) -> Vec<Audience> {
+        let mut audiences = self.audiences_of_token(holder);
+        if let Some(application) = self.snapshot().directory.application(holder.application_id) {
+            let present = self.audiences_of(application);
+            audiences.retain(|audience| present.contains(audience));
+        }
+        audiences
     }
 
     /// The APIs that a token is for.
@@ -724,7 +807,8 @@ impl CallRefused {
             Self::NoToken => "missing_token",
             Self::SeveralTokens => "invalid_request",
             Self::InvalidToken(_) => "invalid_token",
-            Self::InsufficientScope(_) | Self::Forbidden(_) => "insufficient_scope",
+            Self::InsufficientScope(_) | Self::OrgMismatch | Self::TooManySessions => "insufficient_scope",
+            Self::RuledOut(ruled_out) => ruled_out.code(),
             Self::SlowDown { .. } => "slow_down",
             Self::NotRecorded(_) => "temporarily_unavailable",
         }
@@ -737,8 +821,12 @@ fn has_a_token_in_order(reason: DenialReason) -> bool {
         reason,
         DenialReason::InsufficientScope
             | DenialReason::OrgMismatch
-            | DenialReason::NoRule
             | DenialReason::TooManySessions
+            | DenialReason::NoRule
+            | DenialReason::AmbiguousPath
+            | DenialReason::MethodNotImplemented
+            | DenialReason::UpgradeNotImplemented
+            | DenialReason::BodyTooLarge
     )
 }
 
@@ -747,11 +835,8 @@ fn refusal(reason: DenialReason, required_scope: &str) -> CallRefused {
         DenialReason::MissingToken => CallRefused::NoToken,
         DenialReason::SeveralTokens => CallRefused::SeveralTokens,
         DenialReason::InsufficientScope => CallRefused::InsufficientScope(required_scope.to_owned()),
-        DenialReason::OrgMismatch => CallRefused::Forbidden("the token is not bound to this organisation"),
-        DenialReason::NoRule => CallRefused::Forbidden("no rule lets this method and path through"),
-        DenialReason::TooManySessions => CallRefused::Forbidden(
-            "the application has as many sessions as it may: let one end, or use a token that has one",
-        ),
+        DenialReason::OrgMismatch => CallRefused::OrgMismatch,
+        DenialReason::TooManySessions => CallRefused::TooManySessions,
         DenialReason::TokenExpired => CallRefused::InvalidToken("it has expired"),
         DenialReason::TokenNotYetValid => CallRefused::InvalidToken("it is not valid yet"),
         DenialReason::TokenRevoked => CallRefused::InvalidToken("it was revoked"),
@@ -766,7 +851,12 @@ fn refusal(reason: DenialReason, required_scope: &str) -> CallRefused {
         | DenialReason::UnknownKey
         | DenialReason::BadSignature
         | DenialReason::UnknownToken
-        // Of requests about tokens, and of reports: no decision here gives these.
+        // Of calls that are ruled out, of requests about tokens, and of reports: no decision here gives these.
+        | DenialReason::NoRule
+        | DenialReason::AmbiguousPath
+        | DenialReason::MethodNotImplemented
+        | DenialReason::UpgradeNotImplemented
+        | DenialReason::BodyTooLarge
         | DenialReason::UnknownClient
         | DenialReason::SecretMismatch
         | DenialReason::SecretExpired

@@ -245,9 +245,13 @@ impl Service {
                 };
                 if still_holds {
                     let recorded = self
-                        .record_call(&holder, &reporter.actor(), &circumstances, |session_id| {
-                            fact(Some(session_id))
-                        })
+                        .record_call(
+                            Via::Reported,
+                            &holder,
+                            &reporter.actor(),
+                            &circumstances,
+                            |session_id| fact(Some(session_id)),
+                        )
                         .await;
                     match recorded {
                         Ok(_) => return Ok(Some(self.store.log_size().saturating_sub(1))),

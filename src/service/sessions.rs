@@ -3,7 +3,7 @@
 //! The log knows which there are (`grantlog_projections::sessions`). Here is what the log does not know yet: which
 //! are being begun or ended this moment, so that no token begins two, and none is ended twice.
 
-use grantlog_projections::event::SessionEnd;
+use grantlog_projections::event::{SessionEnd, Via};
 use grantlog_projections::sessions::{Session, Sessions};
 use grantlog_projections::values::{ApplicationId, Timestamp};
 use std::collections::HashMap;
@@ -24,6 +24,16 @@ pub struct SessionSettings {
 }
 
 impl SessionSettings {
+    /// As they are for calls that come in this way. The limit is for APIs: were Grantlog's own endpoints behind it, an
+    /// administrator with as many sessions as it may have could not end one, or disable anybody.
+    pub fn of_calls_by(self, via: Via) -> Self {
+        let is_own = via == Via::Admin;
+        Self {
+            max_per_application: self.max_per_application.filter(|_| !is_own),
+            ..self
+        }
+    }
+
     /// Why the session is over by then, if it is.
     pub fn end_of(&self, session: &Session, now: Timestamp) -> Option<SessionEnd> {
         let due = self.ends_of(session).into_iter().find(|(at, _)| now >= *at);
@@ -506,6 +516,21 @@ mod tests {
             Seen::BeginAfter(1_001, SessionEnd::Idle),
             "its own end makes room for it"
         );
+    }
+
+    #[test]
+    fn the_limit_is_not_for_calls_of_our_own_endpoints() {
+        let under_way = SessionsUnderWay::default();
+        let settings = SessionSettings {
+            max_per_application: Some(1),
+            ..SETTINGS
+        };
+        let sessions = known([session(1, 0, 0)]);
+        let turn = |via| seen(&under_way.turn(&sessions, 9, &settings.of_calls_by(via), token(2), time(1)));
+        assert_eq!(turn(Via::Admin), Seen::Begin);
+        for via in [Via::Gateway, Via::ForwardAuth, Via::Introspection, Via::Reported] {
+            assert_eq!(turn(via), Seen::TooMany, "{via:?}");
+        }
     }
 
     #[test]

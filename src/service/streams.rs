@@ -168,11 +168,14 @@ impl Service {
         }
         let snapshot = self.snapshot();
         let application = snapshot.directory.application(caller.application_id);
+        let policy = &self.settings.policy;
         let demand = Demand {
+            audience: Some(&policy.issuer),
             scope: required_scope,
             org_code: None,
         };
-        authorize_call(application.map(|found| &**found), caller.presented(), demand)
+        let application = application.map(|found| &**found);
+        authorize_call(application, caller.presented(), demand, &policy.default_audience)
             .map_err(|_| EndReason::NotAuthorized)
     }
 }

@@ -66,12 +66,14 @@ pub struct ActiveToken {
     pub system_user: Option<SystemUser>,
     /// The organisation that it is bound to.
     pub org_code: Option<OrgCode>,
-    /// When it was signed, or made.
+    /// Its `iat`; of a reference token, when it was made.
     pub issued_at: Timestamp,
+    /// Its `nbf`; of a reference token, when it was made.
+    pub not_before: Timestamp,
     /// When it is over.
     pub expires_at: Timestamp,
-    /// The session that it works in.
-    pub session_id: Uuid,
+    /// The session that it works in; none where its application has as many as it may.
+    pub session_id: Option<Uuid>,
 }
 
 impl Service {
@@ -186,7 +188,7 @@ impl Service {
         let holder = self.verify_credential(credential, None, circumstances)?;
         let of_caller = self.audiences_of(caller);
         let shared: Vec<Audience> = self
-            .audiences_of_token(&holder)
+            .present_audiences(&holder)
             .into_iter()
             .filter(|audience| of_caller.contains(audience))
             .collect();
@@ -195,24 +197,39 @@ impl Service {
         };
         self.still_holds(&holder).await?;
         let actor = Actor::Application(caller.uri.clone());
-        let session_id = self
-            .record_call(&holder, &actor, circumstances, |session_id| ApiCallAuthorized {
-                via: Via::Introspection,
-                application_id: holder.application_id,
-                application_uri: holder.client_id.clone(),
-                jti: holder.jti,
-                token_hint: holder.hint.clone(),
-                system_user: holder.system_user.clone(),
-                org_code: holder.org_code.clone(),
-                audience: audience.clone(),
-                method: "POST".into(),
-                path: INTROSPECTION.path.into(),
-                required_scope: String::new(),
-                session_id: Some(session_id),
-                token_kind: holder.kind,
-                report: None,
+        let fact = |session_id| ApiCallAuthorized {
+            via: Via::Introspection,
+            application_id: holder.application_id,
+            application_uri: holder.client_id.clone(),
+            jti: holder.jti,
+            token_hint: holder.hint.clone(),
+            system_user: holder.system_user.clone(),
+            org_code: holder.org_code.clone(),
+            audience: audience.clone(),
+            method: "POST".into(),
+            path: INTROSPECTION.path.into(),
+            required_scope: String::new(),
+            session_id,
+            token_kind: holder.kind,
+            report: None,
+        };
+        let recorded = self
+            .record_call(Via::Introspection, &holder, &actor, circumstances, |session_id| {
+                fact(Some(session_id))
             })
-            .await?;
+            .await;
+        let session_id = match recorded {
+            Ok(session_id) => Some(session_id),
+            // RFC 7662 §2.2: `active` is about the token, and the token is good.
+            Err(Undecided::Denied(denied)) if denied.reason == DenialReason::TooManySessions => {
+                let stream = StreamName::api_calls(Some(holder.application_id));
+                let facts = [fact(None).into()];
+                self.record(stream, ExpectedRevision::Any, &actor, circumstances, facts)
+                    .await?;
+                None
+            }
+            Err(undecided) => return Err(undecided),
+        };
         self.still_holds(&holder).await?;
         let scope = self.present_scope(&holder);
         Ok(ActiveToken {
@@ -223,7 +240,8 @@ impl Service {
             audiences: shared,
             system_user: holder.system_user,
             org_code: holder.org_code,
-            issued_at: holder.issued_at,
+            issued_at: holder.says_issued_at,
+            not_before: holder.not_before,
             expires_at: holder.expires_at,
             session_id,
         })
@@ -237,6 +255,7 @@ impl Service {
             return Err(Invalid::of(holder, DenialReason::TokenRevoked).into());
         }
         let nothing = Demand {
+            audience: None,
             scope: "",
             org_code: None,
         };

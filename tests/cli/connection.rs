@@ -283,17 +283,18 @@ fn a_refused_sign_in_says_what_may_be_wrong() {
 fn a_refused_call_says_why() {
     let server = FakeServer::start();
     let problem = |status: u16, detail: &str| json!({ "title": "T", "status": status, "detail": detail });
-    server.on(
-        "GET",
-        "/admin/signing-keys",
-        403,
-        problem(403, "the bearer token lacks the scope keys:write"),
-    );
+    let mut lacking = problem(403, "the bearer token lacks the scope keys:write");
+    lacking["type"] = json!("urn:grantlog:problem:insufficient_scope");
+    server.on("GET", "/admin/signing-keys", 403, lacking);
     let err = Terminal::of(&server).fails(1, &["key", "list"]);
     assert!(
         err.starts_with("error: the bearer token lacks the scope keys:write\nhint: "),
         "{err}"
     );
+    // What else is refused no scope would help.
+    server.on("GET", "/admin/signing-keys", 403, problem(403, "not today"));
+    let err = Terminal::of(&server).fails(1, &["key", "list"]);
+    assert_eq!(err, "error: not today\n");
     let beyond = json!({
         "type": "urn:grantlog:problem:beyond_caller", "title": "Forbidden", "status": 403,
         "detail": "this concerns the scope audit:hold, which your token does not have",

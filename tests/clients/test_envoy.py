@@ -152,15 +152,16 @@ def test_a_refusal_reaches_the_caller_whole_and_the_api_hears_nothing(behind):
     token = behind.token("envoy.test/refused")
     before = behind.orders.requests
     missing = behind.call()
-    assert (missing.status_code, missing.headers["WWW-Authenticate"]) == (401, "Bearer")
+    realm = f'Bearer realm="{behind.administrator.url}"'
+    assert (missing.status_code, missing.headers["WWW-Authenticate"]) == (401, realm)
     assert missing.headers["Content-Type"] == "application/problem+json"
     invalid = behind.call("a.b.c")
     assert invalid.status_code == 401
-    assert invalid.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
+    assert invalid.headers["WWW-Authenticate"].startswith(f'{realm}, error="invalid_token"')
     for method in ["POST", "DELETE"]:
         lacking = behind.call(token, method=method)
         assert lacking.status_code == 403
-        assert lacking.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope", scope="update"'
+        assert lacking.headers["WWW-Authenticate"] == f'{realm}, error="insufficient_scope", scope="update"'
         data = behind.last_call()["data"]
         assert (data["method"], data["path"], data["reason"]) == (method, "/orders/7", "insufficient_scope")
     # No query of the caller's is one of the question's.

@@ -109,8 +109,12 @@ def call(api, token=None, path="/orders", method="GET", **headers):
     return answer.status_code, answer.headers.get("WWW-Authenticate"), answer
 
 
+# RFC 6750 §3: the scheme is followed by a parameter at least.
+REALM = f'Bearer realm="{AUDIENCE}"'
+
+
 def invalid(description):
-    return f'Bearer error="invalid_token", error_description="{description}"'
+    return f'{REALM}, error="invalid_token", error_description="{description}"'
 
 
 def test_whoever_has_the_scope_is_let_in(api, caller):
@@ -142,7 +146,7 @@ def test_the_claims_can_be_inspected(api, caller):
 def test_a_token_opens_its_own_organisation_alone(api, caller, administrator, a_name):
     """Kinde's rule: a token that is bound to an organisation is for that one."""
     _, token = caller()
-    other = 'Bearer error="insufficient_scope", error_description="the token is not bound to this organisation"'
+    other = f'{REALM}, error="insufficient_scope", error_description="the token is not bound to this organisation"'
     assert call(api, token, path="/orgs/ACME/orders")[2].json() == {"org": "ACME", "orders": [7]}
     for organisation in ["OTHER", "acme", "ACME%20"]:
         assert call(api, token, path=f"/orgs/{organisation}/orders")[:2] == (403, other)
@@ -155,13 +159,13 @@ def test_a_token_opens_its_own_organisation_alone(api, caller, administrator, a_
 def test_without_a_token_the_challenge_says_no_more_than_that_one_is_needed(api):
     # RFC 6750 §3.1.
     for headers in [{}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}]:
-        assert call(api, **headers)[:2] == (401, "Bearer"), headers
+        assert call(api, **headers)[:2] == (401, REALM), headers
 
 
 def test_a_token_without_the_scope_is_told_which_it_lacks(api, caller):
     _, token = caller(scope="read")
     assert call(api, token)[0] == 200
-    refused = (403, 'Bearer error="insufficient_scope", scope="update"')
+    refused = (403, f'{REALM}, error="insufficient_scope", scope="update"')
     assert call(api, token, method="POST")[:2] == refused
 
 
@@ -174,7 +178,7 @@ def test_two_tokens_are_none(api, caller):
     connection.endheaders()
     answer = connection.getresponse()
     assert answer.status == 400
-    assert answer.getheader("WWW-Authenticate").startswith('Bearer error="invalid_request"')
+    assert answer.getheader("WWW-Authenticate").startswith(f'{REALM}, error="invalid_request"')
 
 
 def test_what_is_no_token_for_this_api_is_invalid(api, caller, administrator, server, a_name):
@@ -212,7 +216,7 @@ def test_what_is_no_token_for_this_api_is_invalid(api, caller, administrator, se
         if len(presented) > 16_000 and status in (400, 431):
             continue  # the framework takes no head of that size
         assert status == 401, presented
-        assert challenge.startswith('Bearer error="invalid_token", error_description="'), presented
+        assert challenge.startswith(f'{REALM}, error="invalid_token", error_description="'), presented
         assert description is None or challenge == invalid(description), presented
 
 
@@ -295,6 +299,20 @@ def test_every_call_is_reported_with_how_it_ended(api, caller, administrator):
         assert data["report"]["status"] == status
         assert data["report"]["source"] == {"ip": "127.0.0.1", "user_agent": agent["User-Agent"]}
         assert "hidden" not in json.dumps(event)
+
+
+def test_a_target_in_its_absolute_form_is_reported_by_its_path(api, caller, administrator):
+    """RFC 9112 §3.2.2: any server takes it. A report that names a host for a path would be refused, and the call lost."""
+    made, token = caller(scope="read")
+    address = api.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(address)
+    connection.putrequest("GET", "http://evil.example/orders?secret=hidden", skip_host=True)
+    connection.putheader("Host", address)
+    connection.putheader("Authorization", f"Bearer {token}")
+    connection.endheaders()
+    assert connection.getresponse().status == 200
+    [event] = reported(administrator, made["client_id"], 1)
+    assert (event["type"], event["data"]["path"]) == ("ApiCallAuthorized", "/orders")
 
 
 def reported(administrator, client_id, count):

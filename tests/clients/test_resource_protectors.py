@@ -125,8 +125,9 @@ def test_grantlogs_own_challenges_are_read_by_an_http_library(
     assert answer.status_code == status
     scheme, _, parameters = answer.headers["WWW-Authenticate"].partition(" ")
     assert scheme == "Bearer"
-    # RFC 6750 §3: comma-separated, each once; without a token there are none.
+    # RFC 6750 §3: comma-separated, each once, and one at least; without a token that is the realm alone.
     read = parse_dict_header(parameters)
+    assert read["realm"] == server.url
     assert challenge.items() <= read.items()
-    assert set(read) <= {"error", "error_description", "scope"}
-    assert bool(read) == (token is not None)
+    assert set(read) <= {"realm", "error", "error_description", "scope"}
+    assert ("error" in read) == (token is not None)

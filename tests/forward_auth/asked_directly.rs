@@ -86,7 +86,8 @@ async fn what_a_token_does_not_say_is_an_empty_header_so_that_a_proxy_overwrites
 async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
     let (scene, application, token) = with_token("").await;
     let challenge = |answer: &Answer| answer.header("www-authenticate").unwrap_or_default().to_owned();
-    let invalid = |why: &str| format!("Bearer error=\"invalid_token\", error_description=\"{why}\"");
+    let realm = format!("Bearer realm=\"{}\"", scene.url);
+    let invalid = |why: &str| format!("{realm}, error=\"invalid_token\", error_description=\"{why}\"");
 
     let without = Answer::of(
         scene
@@ -98,8 +99,9 @@ async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
     )
     .await;
     assert_eq!(
-        (without.status, challenge(&without).as_str()),
-        (StatusCode::UNAUTHORIZED, "Bearer")
+        (without.status, challenge(&without)),
+        (StatusCode::UNAUTHORIZED, realm.clone()),
+        "RFC 6750 §3"
     );
     assert_eq!(without.header("content-type"), Some("application/problem+json"));
     assert_eq!(last(&scene).await["data"]["reason"], "missing_token");
@@ -118,7 +120,7 @@ async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
     assert_eq!(lacking.status, StatusCode::FORBIDDEN);
     assert_eq!(
         challenge(&lacking),
-        "Bearer error=\"insufficient_scope\", scope=\"read update\""
+        format!("{realm}, error=\"insufficient_scope\", scope=\"read update\"")
     );
     assert_eq!(last(&scene).await["data"]["reason"], "insufficient_scope");
 
@@ -127,9 +129,10 @@ async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
         let other = ask(&scene, &token, &path, &[]).await;
         assert_eq!(other.status, StatusCode::FORBIDDEN, "{org_code}");
         assert!(
-            challenge(&other).starts_with("Bearer error=\"insufficient_scope\""),
+            challenge(&other).starts_with(&format!("{realm}, error=\"insufficient_scope\"")),
             "{org_code}"
         );
+        assert_eq!(other.json()["type"], "urn:grantlog:problem:org_mismatch");
         assert_eq!(last(&scene).await["data"]["reason"], "org_mismatch", "{org_code}");
     }
 
@@ -143,7 +146,7 @@ async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
     let twice = Answer::of(twice.send().await.unwrap()).await;
     assert_eq!(twice.status, StatusCode::UNAUTHORIZED, "nginx knows no 400");
     assert!(
-        challenge(&twice).starts_with("Bearer error=\"invalid_request\""),
+        challenge(&twice).starts_with(&format!("{realm}, error=\"invalid_request\"")),
         "{}",
         challenge(&twice)
     );
@@ -158,6 +161,78 @@ async fn refusals_are_those_of_rfc_6750_each_with_its_event() {
     assert_eq!(last(&scene).await["data"]["reason"], "application_disabled");
 }
 
+/// RFC 6750 §2: one method of sending a token. The API behind may believe the one in the query.
+#[tokio::test]
+async fn a_token_in_the_query_beside_another_is_one_too_many() {
+    let (scene, _, token) = with_token(TRUSTING).await;
+    for (path, uri) in [
+        (format!("/verify?{QUERY}"), Some("/orders?a=b&access_token=other")),
+        (format!("/verify?{QUERY}"), Some("/orders?access%5Ftoken=other#x")),
+        (format!("/verify/{QUERY}/orders?access_token=other"), None),
+    ] {
+        let original = uri.map(|uri| [("x-original-method", "GET"), ("x-original-uri", uri)]);
+        let answer = ask(&scene, &token, &path, original.as_ref().map_or(&[], |pair| &pair[..])).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "nginx knows no 400: {path}");
+        assert_eq!(answer.json()["type"], "urn:grantlog:problem:invalid_request");
+        let data = last(&scene).await["data"].clone();
+        assert_eq!(
+            (&data["reason"], &data["path"]),
+            (&json!("several_tokens"), &json!("/orders"))
+        );
+    }
+    // Alone it is none of ours.
+    let path = format!("{}/verify/{QUERY}/orders?access_token={token}", scene.url);
+    let alone = Answer::of(scene.http.get(path).send().await.unwrap()).await;
+    assert_eq!(alone.json()["type"], "urn:grantlog:problem:missing_token");
+    let other = [
+        ("x-original-method", "GET"),
+        ("x-original-uri", "/orders?my_access_token=1#?access_token=2"),
+    ];
+    let answer = ask(&scene, &token, &format!("/verify?{QUERY}"), &other).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn an_audience_that_was_taken_from_an_application_is_taken_from_its_live_tokens() {
+    let (scene, application, token) = with_token("").await;
+    let path = format!("/verify?{QUERY}");
+    assert_eq!(ask(&scene, &token, &path, &[]).await.status, StatusCode::OK);
+    for (audiences, status, reason) in [
+        (json!([]), StatusCode::UNAUTHORIZED, json!("wrong_audience")),
+        (json!([AUDIENCE]), StatusCode::OK, json!(null)),
+    ] {
+        let change = json!({"audiences": audiences});
+        let (changed, body) = scene.administer(Method::PATCH, &application.path(), change).await;
+        assert_eq!(changed, StatusCode::OK, "{body}");
+        assert_eq!(ask(&scene, &token, &path, &[]).await.status, status, "{audiences}");
+        assert_eq!(last(&scene).await["data"]["reason"], reason);
+    }
+}
+
+#[tokio::test]
+async fn each_403_has_a_type_of_its_own() {
+    let (scene, application, token) = with_token("[sessions]\nmax_per_application = 1").await;
+    assert_eq!(
+        ask(&scene, &token, &format!("/verify?{QUERY}"), &[]).await.status,
+        StatusCode::OK
+    );
+    let another = scene.token(&application, &[]).await;
+    for (token, more, kind) in [
+        (&token, "&scope=delete", "insufficient_scope"),
+        (&token, "&org_code=OTHER", "org_mismatch"),
+        (&another, "", "too_many_sessions"),
+    ] {
+        let answer = ask(&scene, token, &format!("/verify?{QUERY}{more}"), &[]).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{kind}");
+        assert_eq!(answer.json()["type"], format!("urn:grantlog:problem:{kind}"));
+        assert_eq!(last(&scene).await["data"]["reason"], kind);
+        assert_eq!(last(&scene).await["data"]["error"], "insufficient_scope");
+        // RFC 6750 §3.1 has no other word for it.
+        let challenge = answer.header("www-authenticate").unwrap();
+        assert!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
+    }
+}
+
 #[tokio::test]
 async fn a_flood_of_refused_requests_is_a_401_with_retry_after() {
     let scene = Scene::with_config("[lockout]\nmax_refusals_per_source = 3").await;
@@ -167,7 +242,8 @@ async fn a_flood_of_refused_requests_is_a_401_with_retry_after() {
     }
     let last = last.unwrap();
     assert_eq!(last.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(last.header("www-authenticate"), Some("Bearer"));
+    let realm = format!("Bearer realm=\"{}\"", scene.url);
+    assert_eq!(last.header("www-authenticate"), Some(realm.as_str()));
     assert!(
         last.header("retry-after")
             .is_some_and(|seconds| seconds.parse::<u32>().is_ok())

@@ -152,9 +152,10 @@ async fn a_refusal_reaches_the_caller_with_its_challenge_and_the_api_hears_nothi
     let challenge = |answer: &Answer| answer.header("www-authenticate").unwrap_or_default().to_owned();
 
     let without = behind.send(Method::GET, "/orders/7", &[]).await;
+    let realm = format!("Bearer realm=\"{}\"", behind.scene.url);
     assert_eq!(
-        (without.status, challenge(&without).as_str()),
-        (StatusCode::UNAUTHORIZED, "Bearer")
+        (without.status, challenge(&without)),
+        (StatusCode::UNAUTHORIZED, realm.clone())
     );
     assert_eq!(behind.last().await["data"]["path"], "/orders/7");
 
@@ -162,7 +163,7 @@ async fn a_refusal_reaches_the_caller_with_its_challenge_and_the_api_hears_nothi
         .send(Method::GET, "/orders/7", &[("authorization", "Bearer a.b.c")])
         .await;
     assert_eq!(forged.status, StatusCode::UNAUTHORIZED);
-    assert!(challenge(&forged).starts_with("Bearer error=\"invalid_token\", error_description=\""));
+    assert!(challenge(&forged).starts_with(&format!("{realm}, error=\"invalid_token\", error_description=\"")));
 
     // The token allows to read.
     let authorization = format!("Bearer {}", behind.token);
@@ -177,7 +178,7 @@ async fn a_refusal_reaches_the_caller_with_its_challenge_and_the_api_hears_nothi
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method}");
         assert_eq!(
             challenge(&answer),
-            "Bearer error=\"insufficient_scope\", scope=\"update\""
+            format!("{realm}, error=\"insufficient_scope\", scope=\"update\"")
         );
         let data = behind.last().await["data"].clone();
         assert_eq!(

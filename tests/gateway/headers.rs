@@ -63,6 +63,12 @@ async fn a_caller_cannot_say_who_it_is() {
         "X-HTTP-Method-Override: admin",
         "X-Original-URL: /admin",
         "X-Rewrite-Url: /admin",
+        "Proxy: http://admin",
+        "CF-Connecting-IP: admin",
+        "X-Envoy-External-Address: admin",
+        "Remote_User: admin",
+        "X-Remote-User: admin",
+        "X-Auth-Request-Email: admin",
         // Whoever has these removed by name would be nobody at the upstream.
         "Connection: x-client-id, x-org-code, x-scope, x-forwarded-for, host",
     ];

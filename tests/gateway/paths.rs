@@ -3,6 +3,7 @@
 use crate::behind::Behind;
 use crate::raw::Connection;
 use crate::upstream::{OK, Upstream};
+use serde_json::json;
 
 const ORDERS_ARE_SECRET: &str = r#"
 [[gateway.rule]]
@@ -60,7 +61,10 @@ async fn a_path_that_could_mean_another_is_refused_and_on_the_record() {
     let recorded = behind.recorded().await;
     // All but those that are no HTTP.
     assert!(recorded.len() >= tricks.len() - 2, "{}", recorded.len());
-    assert!(recorded.iter().all(|call| call.data()["reason"] == "no_rule"));
+    for call in &recorded {
+        let (error, reason) = (&call.data()["error"], &call.data()["reason"]);
+        assert_eq!((error, reason), (&json!("ambiguous_request"), &json!("ambiguous_path")));
+    }
     // Without a token that is all there is to say.
     let answer = Connection::to(&behind.scene.url)
         .send(b"GET /api/x/../orders HTTP/1.1\r\nhost: h\r\n\r\n")
@@ -85,6 +89,36 @@ async fn a_path_by_another_name_meets_the_same_rule() {
     assert!(behind.upstream.received().is_empty());
 }
 
+/// To an upstream that takes upper and lower case for the same, it is the path that the rule was written for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_letters_do_not_pass_by_the_rule_of_an_organisation() {
+    let rules = r#"
+[[gateway.rule]]
+path = "/tenants/{org_code}/**"
+scope = "read"
+[[gateway.rule]]
+path = "/**"
+scope = "read"
+"#;
+    let behind = Behind::with(Upstream::answering(OK).await, "", rules).await;
+    for (path, status) in [
+        ("/api/Tenants/umbrella/orders", 400),
+        ("/api/tenant%53/umbrella/orders", 400),
+        ("/api/TENANTS/acme", 400),
+        ("/api/tenants/umbrella/orders", 403),
+        ("/api/tenants/acme/orders", 200),
+        ("/api/orders", 200),
+    ] {
+        let mut connection = Connection::to(&behind.scene.url);
+        let answer = connection.send(&behind.head(&format!("GET {path}"), &[])).receive();
+        assert_eq!(answer.expect("an answer").status, status, "{path}");
+    }
+    assert_eq!(behind.upstream.requests().len(), 2);
+    let recorded = behind.recorded().await;
+    let ambiguous = recorded.iter().filter(|call| call.data()["reason"] == "ambiguous_path");
+    assert_eq!(ambiguous.count(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_target_in_its_absolute_form_is_no_way_to_another_host() {
     let behind = Behind::with(Upstream::answering(OK).await, "", ORDERS_ARE_SECRET).await;
@@ -105,22 +139,42 @@ async fn the_target_in_its_absolute_form_is_no_way_to_another_host() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_call_of_an_api_is_not_handed_on() {
-    let behind = Behind::with(
-        Upstream::answering(OK).await,
-        "",
-        "[[gateway.rule]]\nscope = \"read\"\n",
-    )
-    .await;
+    let rules = "[[gateway.rule]]\nscope = \"read\"\n";
+    let behind = Behind::with(Upstream::answering(OK).await, "max_body_bytes = 10", rules).await;
     let websocket = ["Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
-    for (line, headers, status) in [
-        ("TRACE /api/x", &[][..], 501),
-        ("GET /api/x", &websocket[..], 501),
-        ("OPTIONS *", &[], 404),
-    ] {
+    let one_of_two = ["Connection: upgrade", "Upgrade: foo/2, WebSocket"];
+    let in_two_fields = ["Connection: upgrade", "Upgrade: foo", "Upgrade: websocket"];
+    let too_large = ["Content-Length: 11"];
+    let refused = [
+        ("TRACE /api/x", &[][..], 501, "method_not_implemented"),
+        ("GET /api/x", &websocket[..], 501, "upgrade_not_implemented"),
+        ("GET /api/x", &one_of_two[..], 501, "upgrade_not_implemented"),
+        ("GET /api/x", &in_two_fields[..], 501, "upgrade_not_implemented"),
+        ("POST /api/x", &too_large[..], 413, "body_too_large"),
+    ];
+    for (line, headers, status, kind) in refused {
         let mut connection = Connection::to(&behind.scene.url);
         let answer = connection.send(&behind.head(line, headers)).receive();
-        assert_eq!(answer.expect("an answer").status, status, "{line}");
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, status, "{line} {headers:?}");
+        assert!(
+            answer.body.contains(&format!("urn:grantlog:problem:{kind}")),
+            "{}",
+            answer.body
+        );
     }
+    // The record has what the caller was told.
+    let recorded = behind.recorded().await;
+    assert_eq!(recorded.len(), refused.len());
+    for (call, (line, headers, _, kind)) in recorded.iter().zip(refused) {
+        assert_eq!(call.kind(), "ApiCallDenied");
+        let (error, reason) = (&call.data()["error"], &call.data()["reason"]);
+        assert_eq!((error, reason), (&json!(kind), &json!(kind)), "{line} {headers:?}");
+        assert_eq!(call.event["actor"], "orders-worker");
+    }
+    let mut connection = Connection::to(&behind.scene.url);
+    let answer = connection.send(&behind.head("OPTIONS *", &[])).receive();
+    assert_eq!(answer.expect("an answer").status, 404);
     // Authority form: no path, so no route, so no tunnel.
     let mut connection = Connection::to(&behind.scene.url);
     let answer = connection.send(&behind.head("CONNECT 127.0.0.1:22", &[])).receive();

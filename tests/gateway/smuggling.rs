@@ -162,7 +162,7 @@ async fn a_chunked_body_that_is_none_breaks_off_and_hides_no_request() {
     ] {
         let bytes = post(&behind, "Transfer-Encoding: chunked\r\n", &format!("{body}{hidden}"));
         let given = answers(&behind, &bytes);
-        assert!(given.iter().all(|answer| answer.status >= 400), "{body:?}: {given:?}");
+        assert!(given.is_empty(), "{body:?}: {given:?}");
     }
     for seen in outer_requests(&behind) {
         assert_eq!(

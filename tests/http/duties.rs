@@ -99,7 +99,10 @@ async fn without_its_scope_no_endpoint_opens_even_with_all_the_others() {
             let request = scene.with_token(&holder.token, method.clone(), &path).json(&json!({}));
             let answer = Answer::of(request.send().await.unwrap()).await;
             assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {path}");
-            let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{required}\"");
+            let challenge = format!(
+                "Bearer realm=\"{}\", error=\"insufficient_scope\", scope=\"{required}\"",
+                scene.url
+            );
             assert_eq!(answer.header("www-authenticate"), Some(challenge.as_str()));
             assert_eq!(answer.header("content-type"), Some("application/problem+json"));
             assert_eq!(answer.json()["type"], "urn:grantlog:problem:insufficient_scope");
@@ -181,9 +184,11 @@ async fn calls_without_a_usable_token_are_401_with_the_challenge_of_rfc_6750_and
         .await;
     assert_eq!(status, StatusCode::OK);
 
-    let bare = "Bearer".to_owned();
+    // RFC 6750 §3: a parameter at least, also when no error is told.
+    let bare = format!("Bearer realm=\"{}\"", scene.url);
     let invalid = |description: &str| {
-        format!("Bearer error=\"invalid_token\", error_description=\"the bearer token is not valid: {description}\"")
+        let description = format!("the bearer token is not valid: {description}");
+        format!("{bare}, error=\"invalid_token\", error_description=\"{description}\"")
     };
     for (headers, challenge, code, reason, actor) in [
         (vec![], bare.clone(), "missing_token", "missing_token", "anonymous"),
@@ -196,7 +201,7 @@ async fn calls_without_a_usable_token_are_401_with_the_challenge_of_rfc_6750_and
         ),
         (
             vec!["Basic c29tZW9uZTp4".to_owned()],
-            bare,
+            bare.clone(),
             "missing_token",
             "missing_token",
             "anonymous",
@@ -273,7 +278,7 @@ async fn a_call_with_several_tokens_is_400_and_none_of_them_is_believed() {
         let answer = Answer::of(request.send().await.unwrap()).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
         let challenge = answer.header("www-authenticate").unwrap();
-        assert!(challenge.starts_with("Bearer error=\"invalid_request\""), "{challenge}");
+        assert!(challenge.contains("\", error=\"invalid_request\""), "{challenge}");
         let events = scene.log_from(before).await;
         assert_eq!(events.len(), 1, "{events:?}");
         assert_eq!(events[0].kind(), "ApiCallDenied");

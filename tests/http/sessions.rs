@@ -19,6 +19,11 @@ async fn call(scene: &Scene, token: &str) -> Answer {
     Answer::of(scene.with_token(token, Method::GET, PATH).send().await.unwrap()).await
 }
 
+/// A call of an API whose proxy asks here: it is limited, Grantlog's own endpoints are not.
+async fn call_of_an_api(scene: &Scene, token: &str) -> Answer {
+    Answer::of(scene.with_token(token, Method::GET, "/verify").send().await.unwrap()).await
+}
+
 fn kinds(log: &[Logged]) -> Vec<&str> {
     log.iter().map(Logged::kind).collect()
 }
@@ -93,23 +98,48 @@ async fn an_application_with_as_many_sessions_as_it_may_gets_403_and_its_other_t
     for _ in 0..3 {
         tokens.push(scene.token(&application, &[]).await);
     }
-    assert_eq!(call(&scene, &tokens[0]).await.status, StatusCode::OK);
-    assert_eq!(call(&scene, &tokens[1]).await.status, StatusCode::OK);
+    assert_eq!(call_of_an_api(&scene, &tokens[0]).await.status, StatusCode::OK);
+    assert_eq!(call_of_an_api(&scene, &tokens[1]).await.status, StatusCode::OK);
     let before = scene.log_size().await;
-    let refused = call(&scene, &tokens[2]).await;
+    let refused = call_of_an_api(&scene, &tokens[2]).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.body);
     assert!(refused.body.contains("as many sessions as it may"), "{}", refused.body);
     let log = scene.log_from(before).await;
     assert_eq!(kinds(&log), ["ApiCallDenied"]);
     assert_eq!(log[0].data()["reason"], "too_many_sessions");
     assert_eq!(log[0].data()["jti"], claims(&tokens[2])["jti"]);
-    assert_eq!(call(&scene, &tokens[0]).await.status, StatusCode::OK);
+    assert_eq!(call_of_an_api(&scene, &tokens[0]).await.status, StatusCode::OK);
     let another = reader(&scene, "billing").await;
     let token = scene.token(&another, &[]).await;
     assert_eq!(
-        call(&scene, &token).await.status,
+        call_of_an_api(&scene, &token).await.status,
         StatusCode::OK,
         "others have their own"
+    );
+}
+
+/// A limit that shut an administrator out would shut out whoever could end the sessions, or disable the application.
+#[tokio::test]
+async fn the_limit_of_sessions_locks_nobody_out_of_our_own_endpoints() {
+    let scene = Scene::with_config("[sessions]\nmax_per_application = 1").await;
+    let scopes = json!({"scope": "applications:read applications:write"});
+    let application = scene.register("operator", scopes).await;
+    // As the command line does it: a new token for each command, and so a session.
+    let mut tokens = Vec::new();
+    for _ in 0..5 {
+        tokens.push(scene.token(&application, &[]).await);
+        let answer = call(&scene, tokens.last().unwrap()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    }
+    let another = scene.token(&application, &[]).await;
+    let refused = call_of_an_api(&scene, &another).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "calls of APIs are limited");
+    let disable = format!("{}/disable", application.path());
+    let disabled = scene.with_token(&another, Method::POST, &disable).json(&json!({}));
+    assert_eq!(
+        disabled.send().await.unwrap().status(),
+        StatusCode::OK,
+        "the kill switch"
     );
 }
 

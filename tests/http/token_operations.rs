@@ -1,5 +1,6 @@
 //! Introspection (RFC 7662) and revocation (RFC 7009), as resource servers and clients see them, and what they leave.
 
+use crate::attack_tokens::forge::Forge;
 use crate::scene::{Answer, Application, Logged, Scene};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -16,7 +17,11 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Self {
-        let scene = Scene::start().await;
+        Self::with_config("").await
+    }
+
+    async fn with_config(toml: &str) -> Self {
+        let scene = Scene::with_config(toml).await;
         for api in [ORDERS, STOCK] {
             scene.register_api(api, json!({})).await;
         }
@@ -79,6 +84,8 @@ async fn a_resource_server_learns_of_a_token_for_its_own_api_and_the_question_be
         "sub",
         "client_id",
         "jti",
+        "iat",
+        "nbf",
         "exp",
         "client_system_user",
         "org_code",
@@ -201,6 +208,58 @@ async fn whoever_asks_must_prove_who_it_is_and_have_the_scope() {
     assert_eq!(events[1].event["actor"], "orders-worker");
     let all = serde_json::to_string(&events.iter().map(|event| &event.event).collect::<Vec<_>>()).expect("JSON");
     assert!(!all.contains(&token), "no event holds the token that was asked about");
+}
+
+/// The log tells to the millisecond when a token was made; what is told of it is what it says itself.
+#[tokio::test]
+async fn a_resource_server_is_told_the_times_that_the_token_says() {
+    let stage = Stage::set().await;
+    let token = stage.scene.token(&stage.client, &[]).await;
+    let forge = Forge::of(&stage.scene, &token).await;
+    let (iat, nbf) = (forge.now() - 100, forge.now() - 50);
+    let other = forge.with_claims(|claims| {
+        claims["iat"] = json!(iat);
+        claims["nbf"] = json!(nbf);
+    });
+    let told = stage.introspect(&stage.server, &other).await;
+    assert_eq!(
+        (&told["active"], &told["iat"], &told["nbf"]),
+        (&json!(true), &json!(iat), &json!(nbf))
+    );
+}
+
+/// RFC 7662 §2.2: `active` is about the token. A limit of sessions does not make a good one look bad.
+#[tokio::test]
+async fn a_good_token_is_active_also_where_its_application_has_as_many_sessions_as_it_may() {
+    let stage = Stage::with_config("[sessions]\nmax_per_application = 1").await;
+    let (first, second) = (
+        stage.scene.token(&stage.client, &[]).await,
+        stage.scene.token(&stage.client, &[]).await,
+    );
+    let told = stage.introspect(&stage.server, &first).await;
+    assert!(told["session_id"].is_string(), "{told}");
+    let before = stage.scene.log_size().await;
+    let told = stage.introspect(&stage.server, &second).await;
+    assert_eq!(told["active"], true, "{told}");
+    assert!(told.get("session_id").is_none(), "{told}");
+    let events = stage.events_since(before).await;
+    assert_eq!(kinds(&events), ["ApiCallAuthorized"], "the question is on the record");
+    assert!(events[0].data().get("session_id").is_none());
+    assert_eq!(events[0].data()["jti"], crate::scene::claims(&second)["jti"]);
+}
+
+#[tokio::test]
+async fn an_api_that_was_taken_from_an_application_sees_its_tokens_no_more() {
+    let stage = Stage::set().await;
+    let token = stage.scene.token(&stage.client, &[]).await;
+    assert_eq!(stage.introspect(&stage.server, &token).await["active"], true);
+    let less = json!({"audiences": [STOCK]});
+    let (changed, body) = stage.scene.administer(Method::PATCH, &stage.client.path(), less).await;
+    assert_eq!(changed, StatusCode::OK, "{body}");
+    let before = stage.scene.log_size().await;
+    assert_eq!(stage.introspect(&stage.server, &token).await, json!({"active": false}));
+    let events = stage.events_since(before).await;
+    assert_eq!(events[0].data()["reason"], "wrong_audience");
 }
 
 #[tokio::test]

@@ -197,7 +197,7 @@ impl Node {
             path: "/orders",
             required_scope: "read",
             org_code: None,
-            is_ruled_out: false,
+            ruled_out: None,
         };
         self.service.authorize_call(call, &from_client()).await
     }

@@ -4,8 +4,9 @@ use crate::facts::{CLIENT, deleted, disabled, enabled, registered_with, scope};
 use crate::given_when_then::{Command, Fact, Given, given};
 use grantlog::policy::authorize_call::{Demand, Presented, authorize_call};
 use grantlog_projections::event::{DenialReason, ReferenceTokens, TokenKind};
-use grantlog_projections::values::{ApplicationId, OrgCode, Scope};
+use grantlog_projections::values::{ApplicationId, Audience, OrgCode, Scope};
 
+const DEFAULT_AUDIENCE: &str = "https://id.example.com";
 const DUTIES: [&str; 4] = ["applications:read", "applications:write", "keys:write", "audit:read"];
 
 /// With all scopes of Grantlog's own.
@@ -42,6 +43,7 @@ struct ACall {
     from: Option<&'static str>,
     required_scope: &'static str,
     required_org: Option<&'static str>,
+    audience: Option<&'static str>,
 }
 
 fn a_call_is_made(token_scope: &str, required_scope: &'static str) -> ACall {
@@ -52,6 +54,7 @@ fn a_call_is_made(token_scope: &str, required_scope: &'static str) -> ACall {
         from: None,
         required_scope,
         required_org: None,
+        audience: None,
     }
 }
 
@@ -63,6 +66,11 @@ impl ACall {
 
     fn for_data_of(mut self, code: &'static str) -> Self {
         self.required_org = Some(code);
+        self
+    }
+
+    fn of_the_api(mut self, audience: &'static str) -> Self {
+        self.audience = Some(audience);
         self
     }
 
@@ -87,11 +95,14 @@ impl Command for ACall {
             org_code: self.org_code.as_ref(),
             source_ip: self.from.map(|ip| ip.parse().unwrap()),
         };
+        let audience = self.audience.map(|text| Audience::parse(text).unwrap());
         let demand = Demand {
+            audience: audience.as_ref(),
             scope: self.required_scope,
             org_code: self.required_org,
         };
-        authorize_call(application.map(|found| &**found), presented, demand)
+        let default_audience = Audience::parse(DEFAULT_AUDIENCE).unwrap();
+        authorize_call(application.map(|found| &**found), presented, demand, &default_audience)
     }
 }
 
@@ -131,6 +142,31 @@ fn scopes_of_different_duties_never_imply_each_other() {
             .when(a_call_is_made(near, "audit:read"))
             .then(it_is_denied(DenialReason::InsufficientScope));
     }
+}
+
+#[test]
+fn an_audience_that_was_taken_from_an_application_is_taken_from_its_tokens() {
+    let with = |audiences: &'static [&'static str]| {
+        registered_with(move |application| {
+            application.scope = scope("read");
+            application.audiences = audiences.iter().map(|text| Audience::parse(text).unwrap()).collect();
+        })
+    };
+    let call = |audience| a_call_is_made("read", "read").of_the_api(audience);
+    given([with(&["https://orders", "https://billing"])])
+        .when(call("https://billing"))
+        .then(it_is_let_through);
+    given([with(&["https://orders"])])
+        .when(call("https://billing"))
+        .then(it_is_denied(DenialReason::WrongAudience));
+    // Without any it has the default one, and no other.
+    given([with(&[])]).when(call(DEFAULT_AUDIENCE)).then(it_is_let_through);
+    given([with(&[])])
+        .when(call("https://billing"))
+        .then(it_is_denied(DenialReason::WrongAudience));
+    given([with(&["https://orders"])])
+        .when(call(DEFAULT_AUDIENCE))
+        .then(it_is_denied(DenialReason::WrongAudience));
 }
 
 #[test]
