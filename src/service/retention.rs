@@ -418,7 +418,8 @@ impl Service {
     /// The stream `retention`, folded.
     pub(super) async fn retention(&self) -> Result<Retention, ServiceError> {
         let mut retention = Retention::default();
-        for recorded in self.history(&StreamName::retention()).await? {
+        // What it says is kept nowhere else.
+        for recorded in self.history(&StreamName::retention(), None).await? {
             retention.apply(&recorded);
         }
         Ok(retention)

@@ -5,6 +5,7 @@ use super::opening::connect_reader;
 use super::{Path, PathBuf};
 use crate::event_store::{Direction, MAX_EVENTS_PER_READ, ReadError, StoredEvent};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
@@ -154,6 +155,28 @@ pub(super) fn read_all(
         events.reverse();
     }
     Ok(events)
+}
+
+/// See [`crate::event_store::EventStore::streams_of`].
+pub(super) fn streams_of(log: &Connection, range: Range<u64>, size: u64) -> Result<Vec<(u64, String)>, ReadError> {
+    let end = range
+        .end
+        .min(size)
+        .min(range.start.saturating_add(MAX_EVENTS_PER_READ as u64));
+    // As `read_stream` finds it: of two rows with one name only the first counts.
+    let mut statement = log
+        .prepare_cached(
+            "SELECT position, name FROM events JOIN streams ON streams.id = stream \
+             WHERE position >= ?1 AND position < ?2 AND streams.id = (SELECT id FROM streams AS named WHERE named.name = streams.name) \
+             ORDER BY position",
+        )
+        .map_err(failed)?;
+    let rows = statement
+        .query_map([to_sql(range.start), to_sql(end)], |row| {
+            Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?))
+        })
+        .map_err(failed)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(failed)
 }
 
 /// See [`crate::event_store::EventStore::read_indexes`].

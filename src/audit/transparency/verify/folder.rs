@@ -337,6 +337,8 @@ struct Examined {
     place: Option<(Uuid, StreamName)>,
     /// Why it is not.
     problem: Option<String>,
+    /// The stream that the store has it in.
+    kept_in: Option<String>,
     /// What it has to do with removals.
     removal: Option<Removal>,
 }
@@ -349,7 +351,18 @@ async fn examined(store: Arc<dyn EventStore>, from: u64, log_size: u64) -> Batch
         Ok(_) => one_by_one(&*store, from, count, None).await,
         Err(error) => one_by_one(&*store, from, count, Some(error)).await,
     };
-    let work = tokio::task::spawn_blocking(move || events.iter().map(examine).collect());
+    let (kept_in, error) = match store.streams_of(from..from + count).await {
+        Ok(kept_in) => (kept_in, error),
+        Err(failed) => (Vec::new(), error.or(Some(failed.to_string()))),
+    };
+    let work = tokio::task::spawn_blocking(move || {
+        let mut kept_in: HashMap<u64, String> = kept_in.into_iter().collect();
+        let examine = |stored: &StoredEvent| Examined {
+            kept_in: kept_in.remove(&stored.index),
+            ..examine(stored)
+        };
+        events.iter().map(examine).collect()
+    });
     match work.await {
         Ok(events) => Batch { events, error },
         Err(stopped) => Batch {
@@ -389,6 +402,7 @@ fn examine(stored: &StoredEvent) -> Examined {
         revision: stored.revision,
         place,
         problem,
+        kept_in: None,
         removal: Removal::of(&stored.bytes),
     }
 }
@@ -406,7 +420,14 @@ impl Streams {
                 Some((next, last)) => (*next, Some(*last)),
                 None => (0, None),
             };
-            if event.revision != expected {
+            if event.kept_in.as_deref() != Some(stream.as_str()) {
+                let what = format!(
+                    "event {index}: it is of {}, and kept in {}",
+                    stream.as_str(),
+                    event.kept_in.as_deref().unwrap_or("no stream")
+                );
+                findings.failed(Check::Streams, what);
+            } else if event.revision != expected {
                 let what = format!(
                     "event {index}: revision {} of {}, {expected} follows",
                     event.revision,
@@ -431,6 +452,10 @@ impl Streams {
 
     fn finish(self, findings: &mut Findings) {
         let streams = self.next.len() as u64;
-        findings.checked(Check::Streams, streams, format!("{streams} with dense revisions"));
+        findings.checked(
+            Check::Streams,
+            streams,
+            format!("{streams} with dense revisions, each event kept in the one that it names"),
+        );
     }
 }
