@@ -3,7 +3,7 @@
 use super::error::ServeError;
 use super::folder::{index_file, state_file, usage_file};
 use super::stores::open_store_read_only;
-use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, rebuild_and_compare};
+use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, ServedIndex};
 use crate::audit::transparency::VerifierKey;
 use crate::audit::transparency::verify::findings::{Check, Findings};
 use crate::audit::transparency::verify::folder::{Folder, VerifiedLog};
@@ -20,6 +20,7 @@ pub async fn rebuild(
     config: &Config,
     progress: impl Fn(&'static str, u64) + Clone + Send + 'static,
 ) -> Result<(StateComparison, UsageComparison, RebuildComparison), ServeError> {
+    let served_index = ServedIndex::look_at(&index_file(config)).map_err(ServeError::part)?;
     let store = open_store_read_only(config).await?;
     let checkpoint = Checkpoint::open_existing(&state_file(config)).map_err(ServeError::part)?;
     let report = progress.clone();
@@ -30,7 +31,8 @@ pub async fn rebuild(
     let usage = rebuild_usage(&usage_file, &*store, move |events| report("usage", events));
     let usage = usage.await.map_err(ServeError::part)?;
     let report = move |now: RebuildProgress| progress("audit index", now.events);
-    let index = rebuild_and_compare(&index_file(config), store, report)
+    let index = served_index
+        .compare_with(store, report)
         .await
         .map_err(ServeError::part)?;
     Ok((state, usage, index))
