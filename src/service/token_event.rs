@@ -120,7 +120,7 @@ impl Search<'_> {
 
     async fn read(&self, from: u64, most: usize) -> Result<Vec<StoredEvent>, ReadError> {
         match &self.place {
-            Place::Stream(stream) => read_stream(&*self.store, stream, from, most).await,
+            Place::Stream(stream) => read_stream(self.store, stream, from, most).await,
             Place::Log => self.store.read_all(from, Direction::Forwards, most).await,
         }
     }
