@@ -88,6 +88,52 @@ fn an_audit_index_that_was_edited_is_found() {
 }
 
 #[test]
+fn a_projection_that_cannot_be_read_is_named_and_the_others_are_compared() {
+    for (file, check) in [
+        ("projections.db", "state"),
+        ("usage.db", "usage"),
+        ("audit.db", "audit_index"),
+    ] {
+        let folder = Folder::large();
+        std::fs::write(folder.data().join(file), vec![b'x'; 8_192]).unwrap();
+        // Which a server that was stopped may have left, with all of the file in it.
+        let _ = std::fs::remove_file(folder.data().join(format!("{file}-wal")));
+        let said = folder.verify(&[]).failed();
+        said.failure(check);
+        assert_eq!(said.report["failures"].as_array().unwrap().len(), 1, "{said:?}");
+        let checked = said.report["checked"].as_array().unwrap();
+        for other in ["state", "usage", "audit_index"]
+            .iter()
+            .filter(|other| **other != check)
+        {
+            assert!(
+                checked.iter().any(|checked| checked["check"] == *other),
+                "{file}: {said:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn published_checkpoints_that_are_lost_are_a_failure_until_one_is_given() {
+    for lose in [
+        |folder: &Folder| std::fs::remove_file(folder.data().join("checkpoints.db")).unwrap(),
+        |folder: &Folder| std::fs::write(folder.data().join("checkpoints.db"), []).unwrap(),
+    ] {
+        let folder = Folder::small();
+        lose(&folder);
+        let said = folder.verify_log(&[]).failed();
+        assert!(
+            said.failure("checkpoints")
+                .contains("restore it, or give a checkpoint that you have kept"),
+            "{said:?}"
+        );
+        let kept = folder.write("kept.txt", &folder.kept);
+        folder.verify_log(&["--checkpoint", &kept]).passed();
+    }
+}
+
+#[test]
 fn an_audit_index_that_hides_events_as_given_up_is_found_and_built_again_by_the_next_start() {
     let folder = Folder::large();
     folder.execute("audit.db", "INSERT INTO pruned VALUES (0, 1, 1)");
