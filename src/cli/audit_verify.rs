@@ -604,16 +604,10 @@ async fn check_proofs(
     findings: &mut Findings,
 ) -> Result<(), CliError> {
     for (index, leaf) in leaves {
-        let text = client.bytes(&["audit", "events", &index.to_string(), "proof"]).await?;
-        let proof = String::from_utf8(text).unwrap_or_default();
-        let verified = key.inclusion(&proof, leaf);
-        let problem = match verified {
-            Ok((proven, _)) if proven != *index => Some(format!("its proof is of event {proven}")),
-            Ok((_, checkpoint)) if checkpoint.size == size && checkpoint.root != root => {
-                Some("its proof is of another tree than the tiles".to_owned())
-            }
-            Ok(_) => None,
-            Err(error) => Some(format!("its proof does not prove it: {error}")),
+        let problem = match client.bytes(&["audit", "events", &index.to_string(), "proof"]).await {
+            Ok(proof) => problem_of(&String::from_utf8_lossy(&proof), (*index, leaf), (size, &root), key),
+            Err(CliError::Refused(problem)) => Some(format!("the server gives no proof of it: {problem}")),
+            Err(error) => return Err(error),
         };
         if let Some(problem) = problem {
             findings.failed(Check::Proofs, format!("event {index}: {problem}"));
@@ -626,6 +620,23 @@ async fn check_proofs(
         format!("{count} as the server gives them, of inclusion"),
     );
     Ok(())
+}
+
+/// Why a proof does not prove that the leaf which the tiles have at the index is in a tree that the log has signed.
+fn problem_of(
+    proof: &str,
+    (index, leaf): (u64, &Hash),
+    (size, root): (u64, &Hash),
+    key: &VerifierKey,
+) -> Option<String> {
+    match key.inclusion(proof, leaf) {
+        Ok((proven, _)) if proven != index => Some(format!("its proof is of event {proven}")),
+        Ok((_, checkpoint)) if checkpoint.size == size && checkpoint.root != *root => {
+            Some("its proof is of another tree than the tiles".to_owned())
+        }
+        Ok(_) => None,
+        Err(error) => Some(format!("its proof does not prove it: {error}")),
+    }
 }
 
 /// What a server's bundles of events are held against.
@@ -740,7 +751,7 @@ fn config(file: Option<PathBuf>, options: &GlobalOptions) -> Result<Config, CliE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::transparency::merkle::leaf_hash;
+    use crate::audit::transparency::merkle::{leaf_hash, node_hash};
 
     const EVENT: &str = r#"{"id":"0190163d-8694-739b-aea5-966c26f8ad91","stream":"service","type":"ServiceStopped","time":"2026-03-16T09:30:00.000000Z","actor":"system","data":{"version":"1","reason":"SIGTERM"}}"#;
 
@@ -762,6 +773,35 @@ mod tests {
             removals: RemovalCheck::of_entries(),
             streams: Streams::default(),
             export: None,
+        }
+    }
+
+    #[test]
+    fn a_proof_of_another_event_or_another_tree_proves_nothing() {
+        use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let public = pair.public_key().as_ref().try_into().unwrap();
+        let key = VerifierKey::new("id.example.com/audit", public).unwrap();
+        let (left, right) = (leaf_hash(b"left"), leaf_hash(b"right"));
+        let root = node_hash(&left, &right);
+        let proof = |index: u64, sibling: &Hash, root: &Hash| {
+            let body = format!("id.example.com/audit\n2\n{}\n", STANDARD.encode(root));
+            let signature = [&key.key_id(), pair.sign(body.as_bytes()).as_ref()].concat();
+            let signature = STANDARD.encode(signature);
+            let sibling = STANDARD.encode(sibling);
+            format!("c2sp.org/tlog-proof@v1\nindex {index}\n{sibling}\n\n{body}\n— id.example.com/audit {signature}\n")
+        };
+        let problem = |proof: &str| problem_of(proof, (1, &right), (2, &root), &key);
+        assert_eq!(problem(&proof(1, &left, &root)), None);
+        for wrong in [
+            proof(0, &left, &root),
+            proof(0, &left, &node_hash(&right, &left)),
+            proof(1, &right, &root),
+            proof(1, &right, &node_hash(&right, &right)),
+            proof(1, &left, &root).replace("audit\n2\n", "audit\n3\n"),
+            String::new(),
+        ] {
+            assert!(problem(&wrong).is_some(), "{wrong}");
         }
     }
 
