@@ -453,6 +453,10 @@ impl EventStore for HeldBack {
         self.store.read_all(from, direction, limit)
     }
 
+    fn streams_of(&self, range: std::ops::Range<u64>) -> BoxFuture<'_, Result<Vec<(u64, String)>, ReadError>> {
+        self.store.streams_of(range)
+    }
+
     fn read_indexes(&self, indexes: &[u64]) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
         self.store.read_indexes(indexes)
     }

@@ -90,6 +90,11 @@ impl Retention {
         self.revision = Some(recorded.revision);
     }
 
+    /// What is before this index is found no more: it was removed, or given up by the index, and nothing else was.
+    pub fn searched_from(&self) -> u64 {
+        self.removed_through.max(self.pruned_through)
+    }
+
     /// The first index that a hold keeps from being removed. Only the log's beginning is ever removed, so what
     /// came later is kept with it.
     pub fn held_from(&self) -> Option<u64> {

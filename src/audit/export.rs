@@ -148,7 +148,7 @@ pub async fn write_range(
 }
 
 /// Adds the events that are taken.
-fn write(
+pub fn write(
     mut part: Part,
     stored: &[StoredEvent],
     format: ExportFormat,

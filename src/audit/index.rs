@@ -44,9 +44,13 @@ pub(super) use times::{TimeBounds, TimeWindow};
 pub(super) use view::View;
 
 use crate::audit::search::AuditSearchError;
-use crate::event_store::{EventStore, ReadError};
+use crate::event_store::codec::{self, DecodeError};
+use crate::event_store::stream::read_stream;
+use crate::event_store::{EventStore, MAX_EVENTS_PER_READ, ReadError};
 use crate::rebuildable;
 use database::{SegmentRow, Unusable, Writer};
+use grantlog_projections::retention::Retention;
+use grantlog_projections::values::StreamName;
 use plan::Plan;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,6 +95,9 @@ pub enum AuditIndexError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] ReadError),
+    /// An event that says what was given up cannot be read.
+    #[error(transparent)]
+    Event(#[from] DecodeError),
     /// The feeder's thread or its runtime cannot be started.
     #[error("the audit index's feeder cannot be started: {0}")]
     Thread(#[source] std::io::Error),
@@ -183,7 +190,7 @@ impl AuditIndex {
         settings: Settings,
     ) -> Result<Self, AuditIndexError> {
         let (writer, segments) = open_database(path, &*store, settings.segment_events).await?;
-        let pruned = writer.pruned_segments();
+        let pruned = pruned_of(&writer, path)?;
         let failed = |source| AuditIndexError::Database {
             path: path.into(),
             source,
@@ -202,7 +209,7 @@ impl AuditIndex {
                 indexed_through,
                 failure: None,
             }),
-            pruned_through: AtomicU64::new(pruned.map_err(failed)? * settings.segment_events as u64),
+            pruned_through: AtomicU64::new(pruned * settings.segment_events as u64),
             readers: Mutex::new(readers),
         });
         let (stop, stopped) = watch::channel(false);
@@ -353,7 +360,7 @@ async fn open_database(
     size: usize,
 ) -> Result<(Writer, Vec<SegmentRow>), AuditIndexError> {
     let stale = match Writer::open(path, size) {
-        Ok((writer, segments)) => match misfit(&segments, store, size).await? {
+        Ok((writer, segments)) => match misfit(pruned_of(&writer, path)?, &segments, store, size).await? {
             None => {
                 let log_size = store.log_size();
                 if segments.is_empty() && log_size >= size as u64 {
@@ -386,8 +393,30 @@ async fn open_database(
     })
 }
 
+fn pruned_of(writer: &Writer, path: &Path) -> Result<u64, AuditIndexError> {
+    writer.pruned_segments().map_err(|source| AuditIndexError::Database {
+        path: path.into(),
+        source,
+    })
+}
+
 /// Why these segments are not this log's, if they are not: the data folder was rolled back, or is another.
-async fn misfit(segments: &[SegmentRow], store: &dyn EventStore, size: usize) -> Result<Option<String>, ReadError> {
+async fn misfit(
+    pruned: u64,
+    segments: &[SegmentRow],
+    store: &dyn EventStore,
+    size: usize,
+) -> Result<Option<String>, AuditIndexError> {
+    // No index gives up what the log does not say.
+    let given_up = match pruned {
+        0 => 0,
+        _ => retention_of(store).await?.searched_from() / size as u64,
+    };
+    if pruned > given_up {
+        return Ok(Some(format!(
+            "its first {pruned} segments are given up, and the log says so of {given_up}"
+        )));
+    }
     let Some(last) = segments.last() else { return Ok(None) };
     let (indexed, log_size) = (segments.len() as u64 * size as u64, store.log_size());
     if log_size < indexed {
@@ -400,6 +429,21 @@ async fn misfit(segments: &[SegmentRow], store: &dyn EventStore, size: usize) ->
         .first()
         .is_some_and(|event| segment::last_event_digest(&event.bytes)[..] == last.last_event);
     Ok((!same).then(|| format!("event {} of the log is not the one that was indexed", indexed - 1)))
+}
+
+/// What the log says was given up.
+async fn retention_of(store: &dyn EventStore) -> Result<Retention, AuditIndexError> {
+    let (stream, mut retention, mut next) = (StreamName::retention(), Retention::default(), 0);
+    loop {
+        let read = read_stream(store, &stream, next, MAX_EVENTS_PER_READ).await?;
+        for stored in &read {
+            retention.apply(&codec::decode(stored)?);
+            next = stored.revision + 1;
+        }
+        if read.len() < MAX_EVENTS_PER_READ {
+            return Ok(retention);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -587,6 +631,64 @@ mod tests {
         tamper("DELETE FROM posting WHERE segment = 1");
         assert!(compared(&path, &log).await.difference.is_some());
         assert!(!path.with_extension("rebuild").exists());
+    }
+
+    #[tokio::test]
+    async fn an_index_that_gives_up_what_the_log_does_not_say_is_found_and_built_again() {
+        let (_folder, path) = folder();
+        let log = MemoryLog::of(&tokens(30));
+        indexed(&path, &log).await.close().await;
+        let tamper = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        tamper("INSERT INTO pruned VALUES (0, 2, 1); DELETE FROM posting WHERE segment < 2");
+        let difference = compared(&path, &log).await.difference.unwrap();
+        assert!(difference.contains("given up its first 2 segments"), "{difference}");
+
+        let index = indexed(&path, &log).await;
+        assert_eq!((index.pruned_through(), all(&index).await.len()), (0, 30));
+        index.close().await;
+        assert_eq!(compared(&path, &log).await.difference, None);
+
+        // Said of one segment, it is good for no more.
+        log.give_up_before(8);
+        assert!(indexed(&path, &log).await.prune(8).await.unwrap());
+        assert_eq!(compared(&path, &log).await.difference, None);
+        tamper("UPDATE pruned SET segments = 2; DELETE FROM posting WHERE segment < 2");
+        let difference = compared(&path, &log).await.difference.unwrap();
+        assert!(difference.ends_with("the log says so of 1"), "{difference}");
+    }
+
+    #[tokio::test]
+    async fn rows_of_segments_that_an_index_does_not_hold_are_found() {
+        let row = |segment: &str| {
+            format!(
+                "INSERT INTO posting SELECT field, value, {segment}, offsets FROM posting WHERE segment = 1 LIMIT 1"
+            )
+        };
+        for (tampering, expected) in [
+            (row("7"), "rows of segment 7"),
+            (row("-1"), "rows of segment -1"),
+            (row("0"), "rows of segment 0"),
+            (
+                "UPDATE segment SET latest = latest + 1 WHERE segment = 0".to_owned(),
+                "served is (0, ",
+            ),
+        ] {
+            let (_folder, path) = folder();
+            let log = MemoryLog::of(&tokens(30));
+            log.give_up_before(8);
+            // Closed, all that is complete is on disk, where it can be given up.
+            indexed(&path, &log).await.close().await;
+            let index = indexed(&path, &log).await;
+            assert!(index.prune(8).await.unwrap());
+            index.close().await;
+            assert_eq!(compared(&path, &log).await.difference, None);
+            rusqlite::Connection::open(&path)
+                .unwrap()
+                .execute_batch(&tampering)
+                .unwrap();
+            let difference = compared(&path, &log).await.difference.unwrap();
+            assert!(difference.contains(expected), "{tampering}: {difference}");
+        }
     }
 
     #[tokio::test]

@@ -7,13 +7,14 @@ use crate::event_store::{
 use grantlog_projections::Event;
 use grantlog_projections::audit_record::Outcome;
 use grantlog_projections::event::{
-    ApiCallAuthorized, ApplicationDisabled, AuthMethod, CallReport, Dialect, RefusalReason, RequestsThrottled,
-    ServiceStopped, SessionStarted, TokenIssued, TokenKind, TokenRefused, Via,
+    ApiCallAuthorized, ApplicationDisabled, AuthMethod, CallReport, Dialect, IndexPruned, RefusalReason,
+    RequestsThrottled, RetentionRule, ServiceStopped, SessionStarted, TokenIssued, TokenKind, TokenRefused, Via,
 };
 use grantlog_projections::recorded_event::Envelope;
 use grantlog_projections::values::*;
 use proptest::prelude::*;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -253,6 +254,24 @@ impl MemoryLog {
         }
     }
 
+    /// Says that what is before this index is found no more.
+    pub fn give_up_before(&self, through_index: u64) {
+        let envelope = Envelope {
+            id: Uuid::from_u128(through_index.into()),
+            stream: StreamName::retention(),
+            time: Timestamp::from_unix_micros(1_773_653_500_000_000),
+            actor: Actor::System,
+            source: None,
+            trace_id: None,
+            event: IndexPruned {
+                through_index,
+                rule: RetentionRule::Age,
+            }
+            .into(),
+        };
+        self.add_bytes(codec::encode(&envelope).unwrap().bytes);
+    }
+
     pub fn add_bytes(&self, bytes: impl Into<Arc<[u8]>>) {
         let mut events = self.events.lock().unwrap();
         let index = events.len() as u64;
@@ -323,6 +342,16 @@ impl EventStore for MemoryLog {
             .collect::<Vec<_>>();
         self.events_read.fetch_add(events.len() as u64, Ordering::Relaxed);
         Box::pin(async { Ok(events) })
+    }
+
+    fn streams_of(&self, range: Range<u64>) -> BoxFuture<'_, Result<Vec<(u64, String)>, ReadError>> {
+        let events = self.events.lock().unwrap();
+        let named = events
+            .iter()
+            .filter(|event| range.contains(&event.index))
+            .filter_map(|event| Some((event.index, codec::stream_of(&event.bytes)?.into_owned())))
+            .collect();
+        Box::pin(async { Ok(named) })
     }
 
     fn read_indexes(&self, indexes: &[u64]) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {

@@ -2,11 +2,12 @@
 
 use crate::audit::transparency::VerifierKey;
 use crate::audit::transparency::leaf::{leaf_of, remains};
+use crate::audit::transparency::merkle::{Hash, empty_root};
 use crate::audit::transparency::tiles::{TILE_HASHES, Tile, TileId};
 use crate::audit::transparency::verify::findings::{Check, Findings};
 use crate::audit::transparency::verify::folder::VerifiedLog;
 use crate::audit::transparency::verify::tree::expected;
-use crate::audit::transparency::verify::{Expected, ExportFile, InLog, RemovalCheck, TreeCheck};
+use crate::audit::transparency::verify::{Expected, ExportFile, GivenProof, InLog, RemovalCheck, Streams, TreeCheck};
 use crate::cli::client::{AUDIT_READ, Client};
 use crate::cli::connection::{Server, read_file};
 use crate::cli::exchange::Exchange;
@@ -19,7 +20,8 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use futures_util::{StreamExt, stream};
 use reqwest::Method;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,8 @@ const TILES_AT_ONCE: usize = 8;
 const MAX_CHECKPOINTS: usize = 1_024;
 /// The status of a bundle of which retention has removed an event.
 const GONE: u16 = 410;
+/// Events of which a server is asked for a proof: each question is on its trail.
+const PROVEN_EVENTS: u64 = 16;
 /// Between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
@@ -37,7 +41,11 @@ Without --url it reads a data folder, stopped or served, and changes nothing in
 it. With --url it needs the verifier key and nothing else: it reads the hashes
 that everybody may read, and with --entries (scope audit:read) every event.
 With --export and --verifier-key alone it needs neither: an export of the format
-log from event 0 proves itself. Exit code 1 when anything fails.
+log from event 0 proves itself. One in any other format, or of some events only,
+is written again from the events and compared byte for byte: with a data folder,
+or with --url and --entries. With --proof it needs the verifier key and the
+event alone. Exit code 1 when anything fails, or what was asked for could not be
+checked.
 
 Examples:
   grantlog audit verify
@@ -45,6 +53,9 @@ Examples:
   grantlog audit verify --url https://id.example.com \\
       --verifier-key id.example.com/audit+2f8a1c3d+AT1b... --checkpoint kept.txt
   grantlog audit verify --export trail.log \\
+      --verifier-key id.example.com/audit+2f8a1c3d+AT1b...
+  grantlog audit verify --export trail.csv --data-dir /var/lib/grantlog
+  grantlog audit verify --proof token.tlog-proof --event event.json \\
       --verifier-key id.example.com/audit+2f8a1c3d+AT1b...";
 
 pub(super) const KEY_EXAMPLES: &str = "\
@@ -66,6 +77,12 @@ pub struct VerifyArguments {
     /// An export of the log, with its manifest beside it
     #[arg(long, value_name = "FILE")]
     export: Option<PathBuf>,
+    /// A proof of one event or token, as text or JSON: verified by the verifier key alone
+    #[arg(long, value_name = "FILE", requires = "verifier_key", conflicts_with_all = ["export", "checkpoint", "entries", "config", "log_only"])]
+    proof: Option<PathBuf>,
+    /// The stored bytes of the proof's event, as an export of the format log has them on a line
+    #[arg(long, value_name = "FILE", requires = "proof")]
+    event: Option<PathBuf>,
     /// Read every event from the server too, not only the hashes
     #[arg(long, requires = "url")]
     entries: bool,
@@ -125,7 +142,14 @@ impl VerifyArguments {
         }
         let is_alone = self.export.is_some() && given.is_some() && options.data_dir.is_none() && self.config.is_none();
         let json = options.remote.json;
+        let is_of_proof = self.proof.is_some();
+        if is_of_proof && (is_online || options.data_dir.is_some()) {
+            return Err(CliError::Usage(
+                "--proof is verified by the verifier key alone: without --url, --profile and --data-dir".into(),
+            ));
+        }
         let outcome = match (is_online, given) {
+            (_, Some(key)) if is_of_proof => self.given_proof(key)?,
             (true, Some(key)) => self.online(console, options, key).await?,
             (true, None) => {
                 return Err(CliError::Usage(
@@ -136,10 +160,55 @@ impl VerifyArguments {
             (false, given) => self.offline(console, options, given).await?,
         };
         outcome.tell(console, json)?;
-        match outcome.findings.are_good() {
-            true => Ok(()),
-            false => Err(CliError::Verification("the log does not verify".into())),
+        let failed = |check| outcome.findings.has_failed(check);
+        if outcome.findings.are_good() {
+            return Ok(());
         }
+        let is_of_log = outcome
+            .findings
+            .failures
+            .iter()
+            .any(|failure| failure.check != Check::Export);
+        Err(CliError::Verification(
+            match (is_of_proof, is_of_log) {
+                (true, _) => "the proof does not verify",
+                (false, true) if failed(Check::Export) => "neither the log nor the export verifies",
+                (false, true) => "the log does not verify",
+                (false, false) => "the export does not verify",
+            }
+            .into(),
+        ))
+    }
+
+    /// One event is in the log: nothing else is needed than the proof, the event and the key.
+    fn given_proof(self, key: VerifierKey) -> Result<Outcome, CliError> {
+        let started = Instant::now();
+        let Some(path) = &self.proof else {
+            return Err(CliError::Usage("--proof is missing".into()));
+        };
+        let misshapen = || CliError::Misshapen {
+            path: path.clone(),
+            expected: "a proof",
+        };
+        let text = String::from_utf8(read_file(path)?.to_vec()).map_err(|_| misshapen())?;
+        let proof = GivenProof::parse(&text).map_err(|_| misshapen())?;
+        let event = self.event.as_deref().map(read_file).transpose()?;
+        if event.is_none() && !proof.has_leaf() {
+            return Err(CliError::Usage(
+                "--event is needed: a proof as text does not say which event it is of".into(),
+            ));
+        }
+        let mut findings = Findings::default();
+        let checkpoint = proof.verify(&key, event.as_ref().map(|bytes| bytes.as_slice()), &mut findings);
+        Ok(Outcome {
+            findings,
+            log: VerifiedLog {
+                size: checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size),
+                root: checkpoint.map_or(empty_root(), |checkpoint| checkpoint.root),
+            },
+            key,
+            elapsed: started.elapsed(),
+        })
     }
 
     async fn offline(
@@ -203,10 +272,8 @@ impl VerifyArguments {
             {
                 tree.push(leaf, &mut findings, |_, _, _| {});
             }
-        } else {
-            findings.note(
-                "an export that does not begin with event 0 needs the tree to be held against: give --data-dir or --url",
-            );
+        } else if export.is_leaves() {
+            export.cannot_be_held("it does not begin with event 0, so the tree is needed: give --data-dir or --url");
         }
         let log = VerifiedLog {
             size: tree.size(),
@@ -222,9 +289,6 @@ impl VerifyArguments {
             tree.finish(&mut findings);
         }
         export.finish(None, &mut findings);
-        if !is_whole {
-            findings.failed(Check::Export, "its events could not be held against the tree");
-        }
         Ok(Outcome {
             findings,
             log,
@@ -243,7 +307,7 @@ impl VerifyArguments {
         let mut findings = Findings::default();
         let mut expected_roots = self.remembered(&key, &mut findings)?;
         let export = self.export(&key, &mut findings)?;
-        let mut export = export.map(|(export, claimed)| {
+        let export = export.map(|(export, claimed)| {
             expected_roots.extend(claimed);
             export
         });
@@ -264,16 +328,22 @@ impl VerifyArguments {
         expected_roots.push(newest);
         let mut tree = TreeCheck::new(expected_roots);
         let mut full = BTreeMap::new();
-        let mut removals = RemovalCheck::of_entries();
+        let mut entries = Entries {
+            removals: RemovalCheck::of_entries(),
+            streams: Streams::default(),
+            export,
+        };
+        let sampled = sample(size);
+        let mut sampled_leaves = Vec::new();
         let (mut fetched, mut removed) = (0_u64, 0);
         let mut progress = Progress::new(console);
         {
-            let (server, entries) = (&server, self.entries);
+            let (server, wants_entries) = (&server, self.entries);
             let numbers = (0..size.div_ceil(TILE_HASHES)).map(|number| async move {
                 let id = TileId { level: 0, number };
                 let width = id.width_in(size);
                 let tile = server.tile(id, width).await?;
-                let bundle = match entries {
+                let bundle = match wants_entries {
                     true => server.bundle(number, width).await?,
                     false => None,
                 };
@@ -285,16 +355,19 @@ impl VerifyArguments {
                 fetched += 1;
                 let (first, width) = (number * TILE_HASHES, tile.hashes().len() as u64);
                 match bundle {
-                    Some(bundle) => check_bundle(first, &bundle, &tile, &mut removals, &mut findings),
+                    Some(bundle) => entries.check_bundle(first, &bundle, &tile, &mut findings),
                     None if self.entries => {
                         removed += width;
-                        removals.take_gone(first..first + width);
+                        entries.take_gone(first..first + width);
                     }
                     None => {}
                 }
                 for leaf in tile.hashes() {
-                    if let Some(export) = &mut export {
+                    if let Some(export) = &mut entries.export {
                         export.compare(tree.size(), leaf, InLog::Unknown, &mut findings);
+                    }
+                    if sampled.contains(&tree.size()) {
+                        sampled_leaves.push((tree.size(), *leaf));
                     }
                     tree.push(*leaf, &mut findings, |id, tile, _| {
                         if id.level > 0 {
@@ -334,7 +407,11 @@ impl VerifyArguments {
             let read = size - removed;
             let what = format!("{read} read, each has its leaf hash and is understood");
             findings.checked(Check::Events, read, what);
+            let streams = entries.streams.count();
+            let what = format!("{streams}, no event twice in a row; their revisions a server's bundles do not say");
+            findings.checked(Check::Streams, streams, what);
         }
+        let Entries { removals, export, .. } = entries;
         removals.finish(&mut findings);
         if removed > 0 {
             findings.note(format!(
@@ -343,6 +420,10 @@ impl VerifyArguments {
             ));
         }
         tree.finish(&mut findings);
+        if let Source::As(client) = &server {
+            let newest = (size, log.root);
+            check_proofs(client, &key, newest, &sampled_leaves, &mut findings).await?;
+        }
         if let Some(export) = export {
             export.finish(Some(size), &mut findings);
         }
@@ -506,45 +587,136 @@ fn path_of(path: &str, width: u64) -> Vec<String> {
     segments
 }
 
-fn check_bundle(first: u64, bundle: &[u8], tile: &Tile, removals: &mut RemovalCheck, findings: &mut Findings) {
-    let mut rest = bundle;
-    for (index, leaf) in (first..).zip(tile.hashes()) {
-        let entry = rest
-            .split_first_chunk::<2>()
-            .and_then(|(length, more)| more.split_at_checked(usize::from(u16::from_be_bytes(*length))));
-        let Some((entry, more)) = entry else {
-            findings.failed(Check::Events, format!("event {index} is missing in its bundle"));
-            return;
+/// Some indexes of a log of this size, the first and the last among them.
+fn sample(size: u64) -> BTreeSet<u64> {
+    let count = PROVEN_EVENTS.min(size);
+    (0..count)
+        .map(|n| n * (size - 1) / count.saturating_sub(1).max(1))
+        .collect()
+}
+
+/// Asks the server to prove events, and verifies that its proofs are of the leaves that its tiles have.
+async fn check_proofs(
+    client: &Client,
+    key: &VerifierKey,
+    (size, root): (u64, Hash),
+    leaves: &[(u64, Hash)],
+    findings: &mut Findings,
+) -> Result<(), CliError> {
+    for (index, leaf) in leaves {
+        let problem = match client.bytes(&["audit", "events", &index.to_string(), "proof"]).await {
+            Ok(proof) => problem_of(&String::from_utf8_lossy(&proof), (*index, leaf), (size, &root), key),
+            Err(CliError::Refused(problem)) => Some(format!("the server gives no proof of it: {problem}")),
+            Err(error) => return Err(error),
         };
-        rest = more;
-        if leaf_of(entry) != *leaf {
-            findings.failed(
-                Check::Events,
-                format!("event {index} is not the one that its leaf hash was made of"),
-            );
-            continue;
-        }
-        // Whose other bundles are gone would have room for any number of these: no server gives them.
-        if remains(entry).is_some() {
-            let what = format!("event {index} is what is left of a removed one, in a bundle that should be gone (410)");
-            findings.failed(Check::Removals, what);
-            continue;
-        }
-        removals.add(index, entry);
-        let stored = StoredEvent {
-            index,
-            revision: 0, // a server's bundles do not say it
-            bytes: entry.into(),
-        };
-        if let Err(error) = codec::decode(&stored) {
-            findings.failed(Check::Events, error.to_string());
+        if let Some(problem) = problem {
+            findings.failed(Check::Proofs, format!("event {index}: {problem}"));
         }
     }
-    if !rest.is_empty() {
-        findings.failed(
-            Check::Events,
-            format!("the bundle of event {first} has more than its tile"),
-        );
+    let count = leaves.len() as u64;
+    findings.checked(
+        Check::Proofs,
+        count,
+        format!("{count} as the server gives them, of inclusion"),
+    );
+    Ok(())
+}
+
+/// Why a proof does not prove that the leaf which the tiles have at the index is in a tree that the log has signed.
+fn problem_of(
+    proof: &str,
+    (index, leaf): (u64, &Hash),
+    (size, root): (u64, &Hash),
+    key: &VerifierKey,
+) -> Option<String> {
+    match key.inclusion(proof, leaf) {
+        Ok((proven, _)) if proven != index => Some(format!("its proof is of event {proven}")),
+        Ok((_, checkpoint)) if checkpoint.size == size && checkpoint.root != *root => {
+            Some("its proof is of another tree than the tiles".to_owned())
+        }
+        Ok(_) => None,
+        Err(error) => Some(format!("its proof does not prove it: {error}")),
+    }
+}
+
+/// What a server's bundles of events are held against.
+struct Entries {
+    removals: RemovalCheck,
+    streams: Streams,
+    export: Option<ExportFile>,
+}
+
+impl Entries {
+    /// A bundle that the server does not give, because events of it were removed.
+    fn take_gone(&mut self, range: Range<u64>) {
+        if let Some(export) = &mut self.export
+            && range.start < export.manifest.through_index
+            && export.wants_events().is_some()
+        {
+            export.cannot_be_held(format!(
+                "events {} to {} are in a bundle that the server does not give, because events of it were removed",
+                range.start,
+                range.end - 1
+            ));
+        }
+        self.removals.take_gone(range);
+    }
+
+    /// Holds an event, whose revision is the one that follows in its stream, against the export.
+    fn take(&mut self, mut stored: StoredEvent, findings: &mut Findings) {
+        match codec::decode(&stored) {
+            Ok(recorded) => {
+                let envelope = recorded.envelope;
+                stored.revision = self
+                    .streams
+                    .follow(stored.index, &envelope.stream, envelope.id, findings);
+                if let Some(export) = &mut self.export {
+                    export.hold(&stored, findings);
+                }
+            }
+            Err(error) => findings.failed(Check::Events, error.to_string()),
+        }
+    }
+
+    fn check_bundle(&mut self, first: u64, bundle: &[u8], tile: &Tile, findings: &mut Findings) {
+        let mut rest = bundle;
+        for (index, leaf) in (first..).zip(tile.hashes()) {
+            let entry = rest
+                .split_first_chunk::<2>()
+                .and_then(|(length, more)| more.split_at_checked(usize::from(u16::from_be_bytes(*length))));
+            let Some((entry, more)) = entry else {
+                findings.failed(Check::Events, format!("event {index} is missing in its bundle"));
+                return;
+            };
+            rest = more;
+            if leaf_of(entry) != *leaf {
+                findings.failed(
+                    Check::Events,
+                    format!("event {index} is not the one that its leaf hash was made of"),
+                );
+                continue;
+            }
+            // Whose other bundles are gone would have room for any number of these: no server gives them.
+            if remains(entry).is_some() {
+                let what =
+                    format!("event {index} is what is left of a removed one, in a bundle that should be gone (410)");
+                findings.failed(Check::Removals, what);
+                continue;
+            }
+            self.removals.add(index, entry);
+            let stored = StoredEvent {
+                index,
+                revision: 0, // a server's bundles do not say it
+                bytes: entry.into(),
+            };
+            self.take(stored, findings);
+        }
+        if !rest.is_empty() {
+            findings.failed(
+                Check::Events,
+                format!("the bundle of event {first} has more than its tile"),
+            );
+        }
     }
 }
 
@@ -579,7 +751,7 @@ fn config(file: Option<PathBuf>, options: &GlobalOptions) -> Result<Config, CliE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::transparency::merkle::leaf_hash;
+    use crate::audit::transparency::merkle::{leaf_hash, node_hash};
 
     const EVENT: &str = r#"{"id":"0190163d-8694-739b-aea5-966c26f8ad91","stream":"service","type":"ServiceStopped","time":"2026-03-16T09:30:00.000000Z","actor":"system","data":{"version":"1","reason":"SIGTERM"}}"#;
 
@@ -590,10 +762,57 @@ mod tests {
 
     fn checked(bundle: &[u8]) -> Findings {
         let tile = Tile::from_bytes(&leaf_hash(EVENT.as_bytes())).unwrap();
-        let (mut removals, mut findings) = (RemovalCheck::of_entries(), Findings::default());
-        check_bundle(7, bundle, &tile, &mut removals, &mut findings);
-        removals.finish(&mut findings);
+        let (mut entries, mut findings) = (entries(), Findings::default());
+        entries.check_bundle(7, bundle, &tile, &mut findings);
+        entries.removals.finish(&mut findings);
         findings
+    }
+
+    fn entries() -> Entries {
+        Entries {
+            removals: RemovalCheck::of_entries(),
+            streams: Streams::default(),
+            export: None,
+        }
+    }
+
+    #[test]
+    fn a_proof_of_another_event_or_another_tree_proves_nothing() {
+        use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let public = pair.public_key().as_ref().try_into().unwrap();
+        let key = VerifierKey::new("id.example.com/audit", public).unwrap();
+        let (left, right) = (leaf_hash(b"left"), leaf_hash(b"right"));
+        let root = node_hash(&left, &right);
+        let proof = |index: u64, sibling: &Hash, root: &Hash| {
+            let body = format!("id.example.com/audit\n2\n{}\n", STANDARD.encode(root));
+            let signature = [&key.key_id(), pair.sign(body.as_bytes()).as_ref()].concat();
+            let signature = STANDARD.encode(signature);
+            let sibling = STANDARD.encode(sibling);
+            format!("c2sp.org/tlog-proof@v1\nindex {index}\n{sibling}\n\n{body}\n— id.example.com/audit {signature}\n")
+        };
+        let problem = |proof: &str| problem_of(proof, (1, &right), (2, &root), &key);
+        assert_eq!(problem(&proof(1, &left, &root)), None);
+        for wrong in [
+            proof(0, &left, &root),
+            proof(0, &left, &node_hash(&right, &left)),
+            proof(1, &right, &root),
+            proof(1, &right, &node_hash(&right, &right)),
+            proof(1, &left, &root).replace("audit\n2\n", "audit\n3\n"),
+            String::new(),
+        ] {
+            assert!(problem(&wrong).is_some(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_first_event_and_the_last_are_among_those_that_are_proven() {
+        assert!(sample(0).is_empty());
+        for size in [1, 2, 3, 15, 16, 17, 1_000_003] {
+            let sampled = sample(size);
+            assert_eq!(sampled.len() as u64, size.min(PROVEN_EVENTS));
+            assert_eq!((sampled.first(), sampled.last()), (Some(&0), Some(&(size - 1))));
+        }
     }
 
     #[test]

@@ -26,15 +26,7 @@ impl ExportedFile {
             }
         }
         let beside = with(name, ".part");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt;
-            // Who may read the trail is for its owner to say.
-            options.mode(0o600);
-        }
-        let file = options.open(&beside).map_err(unwritable(&beside))?;
+        let file = private(&beside).map_err(unwritable(&beside))?;
         Ok(Self {
             name: name.to_owned(),
             beside,
@@ -57,7 +49,9 @@ impl ExportedFile {
         let mut text = serde_json::to_vec_pretty(manifest).map_err(io::Error::from)?;
         text.push(b'\n');
         // The manifest first: a file that has its name has its manifest.
-        fs::write(&beside, text).map_err(unwritable(&beside))?;
+        private(&beside)
+            .and_then(|mut file| file.write_all(&text))
+            .map_err(unwritable(&beside))?;
         fs::rename(&self.beside, &self.name).map_err(unwritable(&self.name))?;
         Ok(self.name.clone())
     }
@@ -68,6 +62,18 @@ impl Drop for ExportedFile {
         // After it has its name there is nothing to remove.
         let _ = fs::remove_file(&self.beside);
     }
+}
+
+/// Who may read the trail, and what was asked of it, is for its owner to say.
+fn private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path)
 }
 
 fn with(name: &Path, ending: &str) -> PathBuf {
@@ -112,6 +118,20 @@ mod tests {
         file.finish(&manifest()).unwrap();
         assert_eq!(names(folder.path()), ["trail.csv", "trail.csv.manifest.json"]);
         assert_eq!(fs::read(&name).unwrap(), b"one");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_and_its_manifest_are_for_the_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("trail.csv");
+        let file = ExportedFile::create(&name, false).unwrap();
+        file.finish(&manifest()).unwrap();
+        for name in names(folder.path()) {
+            let mode = fs::metadata(folder.path().join(&name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
     }
 
     #[test]

@@ -112,6 +112,18 @@ pub fn peek_type(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(rest.get(..rest.iter().position(|byte| *byte == b'"')?)?).ok()
 }
 
+/// The stream that a stored event says it is of; `None` when the bytes are no event.
+pub fn stream_of(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Placed<'a> {
+        #[serde(borrow)]
+        stream: Cow<'a, str>,
+    }
+    serde_json::from_slice::<Placed<'_>>(bytes)
+        .ok()
+        .map(|placed| placed.stream)
+}
+
 fn decode_with(upcasters: &[Upcaster], stored: &StoredEvent) -> Result<RecordedEvent, DecodeError> {
     let index = stored.index;
     let read: Read<'_> =

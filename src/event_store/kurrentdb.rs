@@ -37,6 +37,7 @@ use super::{
 use eventstore::{Error, Position};
 use std::io;
 use std::mem::{Discriminant, discriminant};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -608,6 +609,12 @@ impl EventStore for KurrentDbEventStore {
             }
             Ok(events)
         }))
+    }
+
+    fn streams_of(&self, range: Range<u64>) -> BoxFuture<'_, Result<Vec<(u64, String)>, ReadError>> {
+        let most = range.start.saturating_add(MAX_EVENTS_PER_READ as u64);
+        let (first, end) = (range.start, range.end.min(self.log_size()).min(most));
+        Box::pin(self.on_runtime(move |reading| async move { reading.streams_of(first, end).await }))
     }
 
     fn read_indexes(&self, indexes: &[u64]) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {

@@ -3,6 +3,8 @@
 
 pub mod codec;
 
+pub mod stream;
+
 pub mod removal;
 
 pub mod sqlite;
@@ -16,6 +18,7 @@ mod end;
 mod tail;
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,6 +191,11 @@ pub trait EventStore: Send + Sync + 'static {
         direction: Direction,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>>;
+
+    /// In which stream the store has each event of the range, whatever its bytes say: the names that `read_stream` and
+    /// expectations go by. An event that is in no stream that can be read is left out. At most
+    /// [`MAX_EVENTS_PER_READ`] events.
+    fn streams_of(&self, range: Range<u64>) -> BoxFuture<'_, Result<Vec<(u64, String)>, ReadError>>;
 
     /// The events at these indexes, in the order asked for. More than [`MAX_EVENTS_PER_READ`]
     /// indexes, or an index beyond the log's end, is an error.

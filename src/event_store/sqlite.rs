@@ -26,6 +26,7 @@ use super::{
     Append, AppendError, Appended, BoxFuture, Direction, EventStore, MAX_EVENTS_PER_REMOVAL, OnCommit, ReadError,
     StoredEvent, Subscription,
 };
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -201,6 +202,11 @@ impl EventStore for SqliteEventStore {
                 .readers
                 .run(move |log| reading::read_all(log, from, direction, limit, size)),
         )
+    }
+
+    fn streams_of(&self, range: Range<u64>) -> BoxFuture<'_, Result<Vec<(u64, String)>, ReadError>> {
+        let size = self.log_size();
+        Box::pin(self.log.readers.run(move |log| reading::streams_of(log, range, size)))
     }
 
     fn read_indexes(&self, indexes: &[u64]) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {

@@ -53,9 +53,14 @@ impl Service {
         found.ok_or_else(|| CommandRefused::NotFound(format!("there is no API {id}")).into())
     }
 
+    /// As far as this node knows it, deleted or not.
+    pub(super) fn revision_of_api(&self, id: ApiId) -> Option<u64> {
+        self.snapshot().directory.api(id).map(|api| api.revision)
+    }
+
     /// The API as it was then.
     pub async fn api_as_of(&self, id: ApiId, as_of: AsOf) -> Result<Api, ServiceError> {
-        let history = self.history(&StreamName::api(id)).await?;
+        let history = self.history(&StreamName::api(id), self.revision_of_api(id)).await?;
         history
             .iter()
             .take_while(|recorded| as_of.includes(recorded))

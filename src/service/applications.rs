@@ -1,6 +1,7 @@
 //! Commands on Trusted Applications, from decision to durable change.
 
 use crate::credentials::client_secret::ClientSecret;
+use crate::event_store::stream::{check_reaches, read_stream};
 use crate::event_store::{AppendError, ExpectedRevision, MAX_EVENTS_PER_READ, StoredEvent, codec};
 use crate::policy::applications::{ApplicationPatch, RegisterApplication};
 use crate::policy::secrets::{MAX_EXPIRY_SECONDS, RotateSecret};
@@ -172,6 +173,13 @@ impl Service {
         found.ok_or_else(|| CommandRefused::NotFound(format!("there is no application {id}")).into())
     }
 
+    /// As far as this node knows it, deleted or not.
+    pub(super) fn revision_of_application(&self, id: ApplicationId) -> Option<u64> {
+        let snapshot = self.snapshot();
+        let application = snapshot.directory.application(id);
+        application.map(|application| application.revision)
+    }
+
     /// Refuses a point that is yet to come: what will be the case then, nobody knows.
     pub fn check_past(&self, field: &str, as_of: AsOf, now: Timestamp) -> Result<(), CommandRefused> {
         let log_size = self.store.log_size();
@@ -190,7 +198,8 @@ impl Service {
 
     /// The application as it was then.
     pub async fn application_as_of(&self, id: ApplicationId, as_of: AsOf) -> Result<TrustedApplication, ServiceError> {
-        let history = self.history(&StreamName::application(id)).await?;
+        let known = self.revision_of_application(id);
+        let history = self.history(&StreamName::application(id), known).await?;
         history
             .iter()
             .take_while(|recorded| as_of.includes(recorded))
@@ -403,23 +412,29 @@ impl Service {
         Err(CommandRefused::Conflict("others keep changing it: try again".into()).into())
     }
 
-    /// The events of a configuration stream.
-    pub(super) async fn history(&self, stream: &StreamName) -> Result<Vec<RecordedEvent>, ServiceError> {
-        let stored = self.stored_history(stream).await?;
+    /// The events of a configuration stream, which reaches to the revision that is `known` already.
+    pub(super) async fn history(
+        &self,
+        stream: &StreamName,
+        known: Option<u64>,
+    ) -> Result<Vec<RecordedEvent>, ServiceError> {
+        let stored = self.stored_history(stream, known).await?;
         Ok(stored.iter().map(codec::decode).collect::<Result<_, _>>()?)
     }
 
     /// The same as they are stored.
-    pub(super) async fn stored_history(&self, stream: &StreamName) -> Result<Vec<StoredEvent>, ServiceError> {
+    pub(super) async fn stored_history(
+        &self,
+        stream: &StreamName,
+        known: Option<u64>,
+    ) -> Result<Vec<StoredEvent>, ServiceError> {
         let mut history = Vec::new();
         loop {
-            let read = self
-                .store
-                .read_stream(stream.as_str(), history.len() as u64, MAX_EVENTS_PER_READ)
-                .await?;
+            let read = read_stream(&*self.store, stream, history.len() as u64, MAX_EVENTS_PER_READ).await?;
             let is_last = read.len() < MAX_EVENTS_PER_READ;
             history.extend(read);
             if is_last {
+                check_reaches(stream, &history, known)?;
                 return Ok(history);
             }
         }
@@ -428,7 +443,7 @@ impl Service {
     /// After a lost race: waits until this node shows what won it. That may be another node's, and not even read here.
     pub(super) async fn catch_up_with(&self, stream: &StreamName, actual: Option<u64>) -> Result<(), ServiceError> {
         let Some(actual) = actual else { return Ok(()) };
-        let won = self.store.read_stream(stream.as_str(), actual, 1).await?;
+        let won = read_stream(&*self.store, stream, actual, 1).await?;
         if let Some(won) = won.first() {
             self.live.reached(won.index).await?;
         }

@@ -341,7 +341,7 @@ impl Service {
         let by_size = match rules.index_max_bytes {
             Some(most) if is_pruned && by_age.is_none() => {
                 let bytes = self.audit_bytes().await?;
-                let found = retention.removed_through.max(retention.pruned_through);
+                let found = retention.searched_from();
                 // As large a part of what is found as the index is too large.
                 let beyond = u128::from(bytes.saturating_sub(most)) * u128::from(log_size.saturating_sub(found));
                 let events = u64::try_from(beyond / u128::from(bytes.max(1))).unwrap_or(0);
@@ -385,8 +385,7 @@ impl Service {
 
     /// Takes from the index what was decided. False: all of it is not done yet.
     async fn prune_as_decided(&self, retention: &Retention) -> Result<bool, ServiceError> {
-        let through = retention.pruned_through.max(retention.removed_through);
-        let pruned = self.index()?.prune(through).await;
+        let pruned = self.index()?.prune(retention.searched_from()).await;
         pruned.map_err(|error| ServiceError::Audit(error.to_string()))
     }
 
@@ -418,7 +417,8 @@ impl Service {
     /// The stream `retention`, folded.
     pub(super) async fn retention(&self) -> Result<Retention, ServiceError> {
         let mut retention = Retention::default();
-        for recorded in self.history(&StreamName::retention()).await? {
+        // What it says is kept nowhere else.
+        for recorded in self.history(&StreamName::retention(), None).await? {
             retention.apply(&recorded);
         }
         Ok(retention)

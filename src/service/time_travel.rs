@@ -31,7 +31,8 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<ApplicationDiff, ServiceError> {
-        let history = self.history(&StreamName::application(id)).await?;
+        let known = self.revision_of_application(id);
+        let history = self.history(&StreamName::application(id), known).await?;
         let diff = ApplicationDiff::of(&history, from.into(), to.into())
             .ok_or_else(|| CommandRefused::NotFound(not_yet_registered(id, &history)))?;
         if diff.from.index > diff.to.index || diff.from.time > diff.to.time {
@@ -55,7 +56,8 @@ impl Service {
         circumstances: &Circumstances,
     ) -> Result<Vec<AuditEvent>, ServiceError> {
         let what = format!("application {id}");
-        self.stream_history(&StreamName::application(id), what, reader, circumstances)
+        let known = self.revision_of_application(id);
+        self.stream_history(&StreamName::application(id), known, what, reader, circumstances)
             .await
     }
 
@@ -66,7 +68,8 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<Vec<AuditEvent>, ServiceError> {
-        self.stream_history(&StreamName::api(id), format!("API {id}"), reader, circumstances)
+        let (known, what) = (self.revision_of_api(id), format!("API {id}"));
+        self.stream_history(&StreamName::api(id), known, what, reader, circumstances)
             .await
     }
 
@@ -76,14 +79,16 @@ impl Service {
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<Vec<AuditEvent>, ServiceError> {
-        self.stream_history(&StreamName::signing_keys(), "signing key".into(), reader, circumstances)
+        let (stream, known) = (StreamName::signing_keys(), self.snapshot().key_ring.revision);
+        self.stream_history(&stream, known, "signing key".into(), reader, circumstances)
             .await
     }
 
     /// The signing keys as they were then.
     pub async fn key_ring_as_of(&self, as_of: AsOf) -> Result<KeyRing, ServiceError> {
         let mut key_ring = KeyRing::default();
-        for recorded in self.history(&StreamName::signing_keys()).await? {
+        let known = self.snapshot().key_ring.revision;
+        for recorded in self.history(&StreamName::signing_keys(), known).await? {
             if !as_of.includes(&recorded) {
                 break;
             }
@@ -108,11 +113,12 @@ impl Service {
     async fn stream_history(
         &self,
         stream: &StreamName,
+        known: Option<u64>,
         what: String,
         reader: &ApplicationUri,
         circumstances: &Circumstances,
     ) -> Result<Vec<AuditEvent>, ServiceError> {
-        let history = self.stored_history(stream).await?;
+        let history = self.stored_history(stream, known).await?;
         if history.is_empty() {
             return Err(CommandRefused::NotFound(format!("there is no {what}")).into());
         }

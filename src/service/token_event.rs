@@ -1,6 +1,7 @@
 //! Finds the event of a token without an index: a token's id is that of its event, a UUIDv7, so it says when the event
 //! was made, and events are very nearly in the order of time.
 
+use crate::event_store::stream::read_stream;
 use crate::event_store::{Direction, EventStore, ReadError, StoredEvent, codec};
 use crate::service::authorize_call::signed_at;
 use crate::service::{Service, ServiceError};
@@ -119,7 +120,7 @@ impl Search<'_> {
 
     async fn read(&self, from: u64, most: usize) -> Result<Vec<StoredEvent>, ReadError> {
         match &self.place {
-            Place::Stream(stream) => self.store.read_stream(stream.as_str(), from, most).await,
+            Place::Stream(stream) => read_stream(self.store, stream, from, most).await,
             Place::Log => self.store.read_all(from, Direction::Forwards, most).await,
         }
     }

@@ -108,14 +108,7 @@ async fn trail(config: &Config, issuer: &IssuerUrl, master_key: &MasterKey, stor
     let transparency = TransparencySettings {
         data_dir: config.data_dir.clone(),
         key_file: config.transparency.key_file.clone(),
-        signers: match (
-            config.store.location.traits().is_shared,
-            config.transparency.key_file_is_named,
-        ) {
-            (false, _) => Signers::One,
-            (true, false) => Signers::AllNodes,
-            (true, true) => Signers::AllWhoHaveTheFile,
-        },
+        signers: signers(config),
         origin: config.transparency.origin.clone(),
         default_origin: log_name(issuer),
         publish_interval: config.transparency.publish_interval,
@@ -124,6 +117,18 @@ async fn trail(config: &Config, issuer: &IssuerUrl, master_key: &MasterKey, stor
         index,
         usage,
         transparency: Transparency::open(transparency, master_key, store.clone()).await,
+    }
+}
+
+/// Who signs checkpoints of the log.
+pub(super) fn signers(config: &Config) -> Signers {
+    match (
+        config.store.location.traits().is_shared,
+        config.transparency.key_file_is_named,
+    ) {
+        (false, _) => Signers::One,
+        (true, false) => Signers::AllNodes,
+        (true, true) => Signers::AllWhoHaveTheFile,
     }
 }
 

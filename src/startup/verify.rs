@@ -2,8 +2,9 @@
 
 use super::error::ServeError;
 use super::folder::{index_file, state_file, usage_file};
+use super::parts::signers;
 use super::stores::open_store_read_only;
-use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, rebuild_and_compare};
+use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, ServedIndex};
 use crate::audit::transparency::VerifierKey;
 use crate::audit::transparency::verify::findings::{Check, Findings};
 use crate::audit::transparency::verify::folder::{Folder, VerifiedLog};
@@ -20,20 +21,43 @@ pub async fn rebuild(
     config: &Config,
     progress: impl Fn(&'static str, u64) + Clone + Send + 'static,
 ) -> Result<(StateComparison, UsageComparison, RebuildComparison), ServeError> {
+    let compared = compare(config, progress).await?;
+    Ok((compared.state?, compared.usage?, compared.index?))
+}
+
+/// What each projection came to by itself.
+struct Compared {
+    state: Result<StateComparison, ServeError>,
+    usage: Result<UsageComparison, ServeError>,
+    index: Result<RebuildComparison, ServeError>,
+}
+
+async fn compare(
+    config: &Config,
+    progress: impl Fn(&'static str, u64) + Clone + Send + 'static,
+) -> Result<Compared, ServeError> {
+    let served_index = ServedIndex::look_at(&index_file(config));
     let store = open_store_read_only(config).await?;
-    let checkpoint = Checkpoint::open_existing(&state_file(config)).map_err(ServeError::part)?;
     let report = progress.clone();
-    let state = rebuild_state(&*store, checkpoint.as_ref(), move |events| report("state", events));
-    let state = state.await.map_err(ServeError::part)?;
+    let state = match Checkpoint::open_existing(&state_file(config)) {
+        Ok(checkpoint) => rebuild_state(&*store, checkpoint.as_ref(), move |events| report("state", events))
+            .await
+            .map_err(ServeError::part),
+        Err(error) => Err(ServeError::part(error)),
+    };
     let report = progress.clone();
     let usage_file = usage_file(config);
-    let usage = rebuild_usage(&usage_file, &*store, move |events| report("usage", events));
-    let usage = usage.await.map_err(ServeError::part)?;
+    let usage = rebuild_usage(&usage_file, &*store, move |events| report("usage", events)).await;
     let report = move |now: RebuildProgress| progress("audit index", now.events);
-    let index = rebuild_and_compare(&index_file(config), store, report)
-        .await
-        .map_err(ServeError::part)?;
-    Ok((state, usage, index))
+    let index = match served_index {
+        Ok(served) => served.compare_with(store, report).await,
+        Err(error) => Err(error),
+    };
+    Ok(Compared {
+        state,
+        usage: usage.map_err(ServeError::part),
+        index: index.map_err(ServeError::part),
+    })
 }
 
 /// The key that verifies the log of a data folder.
@@ -54,65 +78,79 @@ pub async fn verify(
     progress: impl FnMut(u64, u64),
 ) -> Result<VerifiedLog, ServeError> {
     // The folder first: a server that is running publishes nothing that the log does not hold by then.
-    let folder = Folder::read(&config.data_dir, key, findings)
+    let folder = Folder::read(&config.data_dir, key, signers(config), findings)
         .await
         .map_err(ServeError::part)?;
     let store = open_store_read_only(config).await?;
     Ok(folder.verify(store, remembered, export, findings, progress).await)
 }
 
-/// Builds the projections of a data folder again and compares them with the saved ones.
+/// Builds the projections of a data folder again and compares each with the saved one: what is wrong with one says
+/// nothing of the others.
 pub async fn verify_projections(config: &Config, findings: &mut Findings) {
-    let (state, usage, index) = match rebuild(config, |_, _| {}).await {
+    let Compared { state, usage, index } = match compare(config, |_, _| {}).await {
         Ok(compared) => compared,
-        Err(error) => return findings.failed(Check::State, error.to_string()),
+        Err(error) => return findings.failed(Check::Events, error.to_string()),
     };
-    let differences = state.differences.iter().map(|difference| (Check::State, difference));
-    let differences = differences
-        .chain(usage.differences.iter().map(|difference| (Check::Usage, difference)))
-        .chain(
-            index
-                .difference
-                .iter()
-                .map(|difference| (Check::AuditIndex, difference)),
-        );
-    for (check, difference) in differences {
+    match state {
+        Err(error) => findings.failed(Check::State, error.to_string()),
+        Ok(state) => {
+            fail_each(Check::State, &state.differences, findings);
+            match state.is_compared {
+                true => findings.checked(
+                    Check::State,
+                    state.events,
+                    format!(
+                        "{} applications, folded from {} events",
+                        state.applications, state.events
+                    ),
+                ),
+                false => findings.note("no state is saved to compare with"),
+            }
+        }
+    }
+    match usage {
+        Err(error) => findings.failed(Check::Usage, error.to_string()),
+        Ok(usage) => {
+            fail_each(Check::Usage, &usage.differences, findings);
+            match (usage.is_compared, usage.removed) {
+                (false, _) => findings.note("no uses are saved to compare with"),
+                (true, 0) => findings.checked(
+                    Check::Usage,
+                    usage.applications as u64,
+                    format!(
+                        "{} applications, folded from {} events",
+                        usage.applications, usage.events
+                    ),
+                ),
+                (true, removed) => findings.note(format!(
+                    "the saved uses speak of {removed} facts that were removed since: they cannot be compared with \
+                     the log"
+                )),
+            }
+        }
+    }
+    match index {
+        Err(error) => findings.failed(Check::AuditIndex, error.to_string()),
+        Ok(index) => {
+            fail_each(Check::AuditIndex, &index.difference, findings);
+            match index.is_compared {
+                true => findings.checked(
+                    Check::AuditIndex,
+                    index.compared_rows,
+                    format!(
+                        "{} rows, of the first {} events",
+                        index.compared_rows, index.compared_events
+                    ),
+                ),
+                false => findings.note("no audit index is saved to compare with"),
+            }
+        }
+    }
+}
+
+fn fail_each<'a>(check: Check, differences: impl IntoIterator<Item = &'a String>, findings: &mut Findings) {
+    for difference in differences {
         findings.failed(check, difference.clone());
-    }
-    match state.is_compared {
-        true => findings.checked(
-            Check::State,
-            state.events,
-            format!(
-                "{} applications, folded from {} events",
-                state.applications, state.events
-            ),
-        ),
-        false => findings.note("no state is saved to compare with"),
-    }
-    match (usage.is_compared, usage.removed) {
-        (false, _) => findings.note("no uses are saved to compare with"),
-        (true, 0) => findings.checked(
-            Check::Usage,
-            usage.applications as u64,
-            format!(
-                "{} applications, folded from {} events",
-                usage.applications, usage.events
-            ),
-        ),
-        (true, removed) => findings.note(format!(
-            "the saved uses speak of {removed} facts that were removed since: they cannot be compared with the log"
-        )),
-    }
-    match index.is_compared {
-        true => findings.checked(
-            Check::AuditIndex,
-            index.compared_rows,
-            format!(
-                "{} rows, of the first {} events",
-                index.compared_rows, index.compared_events
-            ),
-        ),
-        false => findings.note("no audit index is saved to compare with"),
     }
 }

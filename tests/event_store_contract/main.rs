@@ -58,6 +58,7 @@ macro_rules! the_contract_holds_for {
                 a_stream_is_read_from_a_revision_on,
                 a_stream_is_told_from_those_with_similar_names,
                 a_stream_that_does_not_exist_is_empty,
+                it_is_told_which_stream_each_event_is_in,
                 the_log_is_read_in_both_directions,
                 reading_from_beyond_the_end_finds_nothing_ahead_and_everything_behind,
                 pages_cover_the_log_without_gap_or_repetition,

@@ -47,6 +47,24 @@ pub async fn a_stream_that_does_not_exist_is_empty(log: &dyn Log) {
     assert_eq!(store.read_stream("nowhere", 0, 10).await.unwrap(), []);
 }
 
+pub async fn it_is_told_which_stream_each_event_is_in(log: &dyn Log) {
+    let store = log.open().await;
+    for name in ["a", "b-1", "a", "b-10", "b-1"] {
+        append_one(&*store, name).await;
+    }
+    let named = |names: &[(u64, &str)]| {
+        names
+            .iter()
+            .map(|(at, name)| (*at, (*name).to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let all = [(0, "a"), (1, "b-1"), (2, "a"), (3, "b-10"), (4, "b-1")];
+    assert_eq!(store.streams_of(0..5).await.unwrap(), named(&all));
+    assert_eq!(store.streams_of(3..100).await.unwrap(), named(&all[3..]));
+    assert_eq!(store.streams_of(5..9).await.unwrap(), []);
+    assert_eq!(store.streams_of(2..2).await.unwrap(), []);
+}
+
 pub async fn the_log_is_read_in_both_directions(log: &dyn Log) {
     let store = log.open().await;
     assert_eq!(store.read_all(0, Forwards, 10).await.unwrap(), []);

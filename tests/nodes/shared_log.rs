@@ -100,6 +100,10 @@ impl EventStore for View {
         self.log.read_all(from, direction, limit)
     }
 
+    fn streams_of(&self, range: std::ops::Range<u64>) -> BoxFuture<'_, Result<Vec<(u64, String)>, ReadError>> {
+        self.log.streams_of(range)
+    }
+
     fn read_indexes(&self, indexes: &[u64]) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
         self.log.read_indexes(indexes)
     }

@@ -146,6 +146,58 @@ fn a_revision_that_was_changed_is_named() {
 }
 
 #[test]
+fn an_event_that_is_kept_in_another_stream_than_its_own_is_named() {
+    for edit in [
+        "UPDATE streams SET name = 'application-00000000-0000-0000-0000-000000000000' WHERE id = \
+         (SELECT stream FROM events WHERE position = 100)",
+        "UPDATE streams SET name = 'application-00000000-0000-0000-0000-000000000000' WHERE name = 'signing-keys'",
+        "UPDATE events SET stream = 1000000 WHERE position = 100",
+        "UPDATE events SET stream = (SELECT id FROM streams WHERE name = 'signing-keys'), revision = 1000000 \
+         WHERE position = 100",
+    ] {
+        let folder = Folder::small();
+        folder.verify_log(&[]).passed();
+        folder.execute("events.db", edit);
+        let said = folder.verify_log(&[]).failed();
+        let named = said.failure("streams");
+        assert!(named.contains(", and kept in "), "{edit}: {named}");
+        assert!(
+            edit.contains("signing-keys") || edit.contains("WHERE id") || named.starts_with("event 100: "),
+            "{named}"
+        );
+        assert_eq!(said.report["failures"].as_array().unwrap().len(), 1, "{said:?}");
+    }
+}
+
+#[test]
+fn a_server_does_not_show_a_history_that_was_hidden_or_put_among_another_s() {
+    let renamed =
+        "UPDATE streams SET name = 'application-00000000-0000-0000-0000-000000000000' WHERE name = 'signing-keys'";
+    let moved = "UPDATE events SET stream = (SELECT id FROM streams WHERE name = 'signing-keys'), \
+         revision = (SELECT max(revision) + 1 FROM events \
+         WHERE stream = (SELECT id FROM streams WHERE name = 'signing-keys')) WHERE position = 100";
+    for (edit, why) in [
+        (renamed, "which is no longer there"),
+        (moved, "says that it is of another"),
+    ] {
+        let folder = Folder::small();
+        folder.execute("events.db", edit);
+        let server = folder.start();
+        crate::folder::wait(async {
+            let administrator = Administrator::of(&server).await;
+            let answer = administrator
+                .request(Method::GET, "/admin/signing-keys/history")
+                .send()
+                .await
+                .unwrap();
+            assert!(answer.status().is_server_error(), "{edit}: {}", answer.status());
+        });
+        assert!(server.stderr().contains(why), "{edit}: {}", server.stderr());
+        server.stop();
+    }
+}
+
+#[test]
 fn an_event_that_was_removed_behind_the_log_s_back_is_named_though_its_hash_is_right() {
     let folder = Folder::small();
     folder.put(9, &remains(&folder.event(9), None));

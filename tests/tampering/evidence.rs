@@ -1,6 +1,8 @@
 //! What is kept beside the log is tampered with.
 
-use crate::folder::{Folder, size_of};
+use crate::folder::{Folder, LARGE, size_of};
+use crate::running_server::Administrator;
+use reqwest::Method;
 
 #[test]
 fn a_tile_that_was_edited_is_named_by_its_first_event() {
@@ -83,6 +85,81 @@ fn an_audit_index_that_was_edited_is_found() {
     );
     let said = folder.verify(&[]).failed();
     assert!(said.failure("audit_index").contains("'nobody'"), "{said:?}");
+}
+
+#[test]
+fn a_projection_that_cannot_be_read_is_named_and_the_others_are_compared() {
+    for (file, check) in [
+        ("projections.db", "state"),
+        ("usage.db", "usage"),
+        ("audit.db", "audit_index"),
+    ] {
+        let folder = Folder::large();
+        std::fs::write(folder.data().join(file), vec![b'x'; 8_192]).unwrap();
+        // Which a server that was stopped may have left, with all of the file in it.
+        let _ = std::fs::remove_file(folder.data().join(format!("{file}-wal")));
+        let said = folder.verify(&[]).failed();
+        said.failure(check);
+        assert_eq!(said.report["failures"].as_array().unwrap().len(), 1, "{said:?}");
+        let checked = said.report["checked"].as_array().unwrap();
+        for other in ["state", "usage", "audit_index"]
+            .iter()
+            .filter(|other| **other != check)
+        {
+            assert!(
+                checked.iter().any(|checked| checked["check"] == *other),
+                "{file}: {said:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn published_checkpoints_that_are_lost_are_a_failure_until_one_is_given() {
+    for lose in [
+        |folder: &Folder| std::fs::remove_file(folder.data().join("checkpoints.db")).unwrap(),
+        |folder: &Folder| std::fs::write(folder.data().join("checkpoints.db"), []).unwrap(),
+    ] {
+        let folder = Folder::small();
+        lose(&folder);
+        let said = folder.verify_log(&[]).failed();
+        assert!(
+            said.failure("checkpoints")
+                .contains("restore it, or give a checkpoint that you have kept"),
+            "{said:?}"
+        );
+        let kept = folder.write("kept.txt", &folder.kept);
+        folder.verify_log(&["--checkpoint", &kept]).passed();
+    }
+}
+
+#[test]
+fn an_audit_index_that_hides_events_as_given_up_is_found_and_built_again_by_the_next_start() {
+    let folder = Folder::large();
+    folder.execute("audit.db", "INSERT INTO pruned VALUES (0, 1, 1)");
+    folder.execute("audit.db", "DELETE FROM posting WHERE segment < 1");
+    let said = folder.verify(&[]).failed();
+    assert!(
+        said.failure("audit_index")
+            .contains("given up its first 1 segments, and the log says so of 0"),
+        "{said:?}"
+    );
+    let server = folder.start();
+    crate::folder::wait(async {
+        crate::folder::indexed(&server, LARGE).await;
+        let administrator = Administrator::of(&server).await;
+        let path = "/audit/events?client_id=orders&order=asc&limit=1";
+        let answer = administrator.request(Method::GET, path).send().await.unwrap();
+        let page: serde_json::Value = answer.json().await.unwrap();
+        assert!(page["events"][0]["index"].as_u64().unwrap() < 10, "{page}");
+    });
+    assert!(
+        server.stderr().contains("first 1 segments are given up"),
+        "{}",
+        server.stderr()
+    );
+    server.stop();
+    folder.verify(&[]).passed();
 }
 
 #[test]

@@ -256,7 +256,7 @@ pub fn verify(arguments: &[&str]) -> Said {
 }
 
 /// Waits until the server's audit index has so many events: its thread gives way to all others.
-async fn indexed(server: &RunningServer, events: u64) {
+pub async fn indexed(server: &RunningServer, events: u64) {
     let administrator = Administrator::of(server).await;
     for _ in 0..100 {
         let answer = administrator.request(Method::GET, "/audit/events?limit=1").send().await;

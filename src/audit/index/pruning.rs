@@ -220,6 +220,7 @@ mod tests {
         let log = MemoryLog::of(&tokens(40));
         let index = AuditIndex::open_in_segments_of(8, &path, log.clone()).await.unwrap();
         index.wait_until_indexed(40).await.unwrap();
+        log.give_up_before(16);
         index.close().await;
         let rows = |segments: &str| -> i64 {
             let sql = format!("SELECT count(*) FROM posting WHERE segment {segments}");

@@ -8,7 +8,8 @@ use crate::event_store::codec::{self, DecodeError};
 use crate::event_store::{Direction, EventStore, ReadError};
 use crate::rebuildable;
 use grantlog_projections::audit_record::AuditRecord;
-use rusqlite::{Connection, types::Value};
+use grantlog_projections::retention::Retention;
+use rusqlite::{Connection, OptionalExtension, types::Value};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,24 +81,91 @@ pub enum RebuildError {
     BrokenOff(String),
 }
 
-/// Builds the index of the whole log from zero in a file beside `path`, compares it with the one at `path`
-/// in every segment that both have, and removes it again; does nothing when there is none. `progress` is called once per segment. The index
-/// may be served meanwhile, by this process or another: it is only read.
-pub async fn rebuild_and_compare(
-    path: &Path,
-    store: Arc<dyn EventStore>,
-    progress: impl FnMut(RebuildProgress) + Send + 'static,
-) -> Result<RebuildComparison, RebuildError> {
-    compare_with(path, store, SEGMENT_EVENTS, progress).await
+/// An index as it was before the log was opened: a server that is running has indexed and given up nothing that the
+/// log does not hold by then.
+pub struct ServedIndex {
+    path: PathBuf,
+    size: usize,
+    found: Option<Found>,
 }
 
+struct Found {
+    reader: Reader,
+    segments: u64,
+    pruned: u64,
+}
+
+impl ServedIndex {
+    /// Looks at an index, which may be served meanwhile by this process or another: it is only read.
+    pub fn look_at(path: &Path) -> Result<Self, RebuildError> {
+        Self::in_segments_of(SEGMENT_EVENTS, path)
+    }
+
+    fn in_segments_of(size: usize, path: &Path) -> Result<Self, RebuildError> {
+        let of_no_use = |reason: String| RebuildError::Unusable {
+            path: path.into(),
+            reason,
+        };
+        let mut served = Self {
+            path: path.into(),
+            size,
+            found: None,
+        };
+        if path.try_exists().is_ok_and(|exists| !exists) {
+            return Ok(served);
+        }
+        let reader = Reader::open(path, size).map_err(|error| of_no_use(error.to_string()))?;
+        let segments = reader.segments().map_err(|unusable| match unusable {
+            Unusable::Stale(reason) => of_no_use(reason),
+            Unusable::Failed(error) => RebuildError::Database(error),
+        })?;
+        served.found = Some(Found {
+            segments: segments.len() as u64,
+            pruned: reader.pruned_segments()?,
+            reader,
+        });
+        Ok(served)
+    }
+
+    /// Builds the index of the whole log from zero in a file beside this one, compares the two in every segment that
+    /// both have, and removes it again; does nothing when there was none. `progress` is called once per segment.
+    pub async fn compare_with(
+        self,
+        store: Arc<dyn EventStore>,
+        progress: impl FnMut(RebuildProgress) + Send + 'static,
+    ) -> Result<RebuildComparison, RebuildError> {
+        match self.found {
+            Some(found) => on_a_thread(self.path, found, store, self.size, progress).await,
+            None => Ok(RebuildComparison {
+                is_compared: false,
+                events: 0,
+                compared_events: 0,
+                compared_rows: 0,
+                difference: None,
+                elapsed: Duration::ZERO,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
 pub(in crate::audit) async fn compare_with(
     path: &Path,
     store: Arc<dyn EventStore>,
     size: usize,
     progress: impl FnMut(RebuildProgress) + Send + 'static,
 ) -> Result<RebuildComparison, RebuildError> {
-    let path = path.to_owned();
+    let served = ServedIndex::in_segments_of(size, path)?;
+    served.compare_with(store, progress).await
+}
+
+async fn on_a_thread(
+    path: PathBuf,
+    served: Found,
+    store: Arc<dyn EventStore>,
+    size: usize,
+    progress: impl FnMut(RebuildProgress) + Send + 'static,
+) -> Result<RebuildComparison, RebuildError> {
     let broken_off = |error: &dyn std::fmt::Display| RebuildError::BrokenOff(error.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -110,7 +178,7 @@ pub(in crate::audit) async fn compare_with(
         .spawn(move || {
             let beside = path.with_extension("rebuild");
             let result = remove(&beside).and_then(|()| {
-                let result = runtime.block_on(rebuild(&path, &beside, &*store, size, progress));
+                let result = runtime.block_on(rebuild(served, &beside, &*store, size, progress));
                 remove(&beside).and(result)
             });
             let _ = send.send(result); // the caller may have gone
@@ -120,60 +188,77 @@ pub(in crate::audit) async fn compare_with(
 }
 
 async fn rebuild(
-    path: &Path,
+    served: Found,
     beside: &Path,
     store: &dyn EventStore,
     size: usize,
     progress: impl FnMut(RebuildProgress) + Send,
 ) -> Result<RebuildComparison, RebuildError> {
-    let of_no_use = |reason: String| RebuildError::Unusable {
-        path: path.into(),
-        reason,
-    };
-    if path.try_exists().is_ok_and(|exists| !exists) {
-        return Ok(RebuildComparison {
-            is_compared: false,
-            events: 0,
-            compared_events: 0,
-            compared_rows: 0,
-            difference: None,
-            elapsed: Duration::ZERO,
-        });
-    }
-    let served = Reader::open(path, size).map_err(|error| of_no_use(error.to_string()))?;
-    served.segments().map_err(|unusable| match unusable {
-        Unusable::Stale(reason) => of_no_use(reason),
-        Unusable::Failed(error) => RebuildError::Database(error),
-    })?;
     let started = Instant::now();
-    let events = build(beside, store, size, progress).await?;
+    let Built { events, retention } = build(beside, store, size, progress).await?;
     let elapsed = started.elapsed();
     let rebuilt = Reader::open(beside, size)?;
-    // One look at what is served for count and rows: it may grow meanwhile.
-    let _look = served.look()?;
-    let count = |reader: &Reader| {
-        let count = reader
-            .connection
-            .query_row("SELECT count(*) FROM segment", [], |row| row.get::<_, i64>(0));
-        count.map(i64::cast_unsigned)
-    };
-    let (served_segments, rebuilt_segments) = (count(&served)?, count(&rebuilt)?);
-    let segments = served_segments.min(rebuilt_segments);
-    let pruned = pruning::pruned_segments(&served.connection)?;
-    let (compared_rows, mut difference) = compare(&served.connection, &rebuilt.connection, pruned..segments)?;
-    if difference.is_none() && served_segments > store.log_size() / size as u64 {
+    let (log_segments, given_up) = (events / size as u64, retention.searched_from() / size as u64);
+    let mut difference = None;
+    if served.segments > log_segments {
         difference = Some(format!(
-            "the served index has {served_segments} segments, the log {rebuilt_segments}"
+            "the served index has {} segments, the log {log_segments}",
+            served.segments
         ));
+    } else if served.pruned > given_up {
+        difference = Some(format!(
+            "the served index has given up its first {} segments, and the log says so of {given_up}",
+            served.pruned
+        ));
+    }
+    // One look at marks and rows: more may be given up meanwhile.
+    let _look = served.reader.look()?;
+    let pruned = pruning::pruned_segments(&served.reader.connection)?;
+    let (compared_rows, different_row) = compare(
+        &served.reader.connection,
+        &rebuilt.connection,
+        pruned..served.segments.min(log_segments),
+    )?;
+    if difference.is_none() {
+        difference = different_row;
+    }
+    if difference.is_none() {
+        difference = row_of_no_segment(&served.reader.connection, pruned)?;
     }
     Ok(RebuildComparison {
         is_compared: true,
         events,
-        compared_events: segments.saturating_sub(pruned) * size as u64,
+        compared_events: served.segments.min(log_segments).saturating_sub(pruned) * size as u64,
         compared_rows,
         difference,
         elapsed,
     })
+}
+
+/// A posting of a segment that the index does not have, or has given up: searches may find what it says.
+fn row_of_no_segment(served: &Connection, pruned: u64) -> rusqlite::Result<Option<String>> {
+    // While segments are given up, the mark comes first and their rows go after it.
+    let is_complete: Option<bool> = served
+        .query_row("SELECT is_complete FROM pruned", [], |row| row.get(0))
+        .optional()?;
+    let first = match is_complete {
+        Some(false) => 0,
+        Some(true) | None => pruned.cast_signed(),
+    };
+    let found: Option<i64> = served
+        .query_row(
+            "SELECT segment FROM posting WHERE segment < ?1 OR segment >= (SELECT count(*) FROM segment) LIMIT 1",
+            [first],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(found.map(|segment| format!("the served index has rows of segment {segment}, which it does not hold")))
+}
+
+/// What reading the whole log has come to.
+struct Built {
+    events: u64,
+    retention: Retention,
 }
 
 async fn build(
@@ -181,7 +266,7 @@ async fn build(
     store: &dyn EventStore,
     size: usize,
     mut progress: impl FnMut(RebuildProgress) + Send,
-) -> Result<u64, RebuildError> {
+) -> Result<Built, RebuildError> {
     let (mut writer, _) = Writer::open(beside, size).map_err(|unusable| match unusable {
         Unusable::Stale(reason) => RebuildError::BrokenOff(reason),
         Unusable::Failed(error) => RebuildError::Database(error),
@@ -189,6 +274,7 @@ async fn build(
     let of = store.log_size();
     let mut complete = Vec::with_capacity(SEGMENTS_PER_COMMIT);
     let mut open = Segment::new(0, size);
+    let mut retention = Retention::default();
     while open.next_index() < of {
         let next = open.next_index();
         let wanted = usize::try_from(of - next).unwrap_or(FEED_BATCH).min(FEED_BATCH);
@@ -197,7 +283,9 @@ async fn build(
             return Err(ReadError(format!("event {next} of {of} is not there")).into());
         }
         for event in &events {
-            open.add(&AuditRecord::from(&codec::decode(event)?), &event.bytes);
+            let recorded = codec::decode(event)?;
+            retention.apply(&recorded);
+            open.add(&AuditRecord::from(&recorded), &event.bytes);
             if open.is_complete() {
                 progress(RebuildProgress {
                     events: open.next_index(),
@@ -214,19 +302,28 @@ async fn build(
     }
     writer.append(&complete)?;
     progress(RebuildProgress { events: of, of });
-    Ok(of)
+    Ok(Built { events: of, retention })
 }
 
-/// Compares the rows of these segments. Both sides are read in the order of their keys.
+/// Compares the rows of these segments, and what is kept of those before them. Both sides are read in the order of
+/// their keys.
 fn compare(served: &Connection, rebuilt: &Connection, segments: Range<u64>) -> rusqlite::Result<(u64, Option<String>)> {
     let mut compared = 0;
-    for (table, query) in [
+    let first = segments.start;
+    for (table, segments, query) in [
         (
             "segment",
+            0..first,
+            "SELECT segment, earliest, latest, last_event FROM segment WHERE segment >= ?1 AND segment < ?2 ORDER BY 1",
+        ),
+        (
+            "segment",
+            segments.clone(),
             "SELECT segment, earliest, latest, last_event, times FROM segment WHERE segment >= ?1 AND segment < ?2 ORDER BY 1",
         ),
         (
             "posting",
+            segments,
             "SELECT field, value, segment, offsets FROM posting WHERE segment >= ?1 AND segment < ?2 ORDER BY 1, 2, 3",
         ),
     ] {

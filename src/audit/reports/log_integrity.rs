@@ -188,8 +188,10 @@ impl Reading for LogIntegrity {
                 ("Times that step back".into(), Cell::Number(self.steps_back)),
             ],
             remarks: vec![
-                "Checked: indexes and the revisions of every stream are dense, every event can be read, and the root \
-                 of the RFC 6962 Merkle tree, computed from the bytes of every event, is the signed one."
+                "Checked: indexes are dense, and so are the revisions of each stream that the events themselves name; \
+                 every event can be read; and the root of the RFC 6962 Merkle tree, computed from the bytes of every \
+                 event, is the signed one. That the store keeps each event in the stream that it names is checked by \
+                 grantlog audit verify on the data folder, and not here."
                     .into(),
                 "This is the server's own word. An outsider checks the same with the verifier key alone: grantlog \
                  audit verify."

@@ -3,6 +3,7 @@
 
 use super::{ReportError, ReportKind};
 use crate::audit::query::{span_seconds, whole_number};
+use crate::event_store::stream::read_stream;
 use crate::event_store::{EventStore, ReadError, codec};
 use grantlog_projections::recorded_event::RecordedEvent;
 use grantlog_projections::values::{ApplicationId, StreamName, Timestamp};
@@ -207,7 +208,7 @@ impl Parameters {
     /// be read as good news.
     async fn check_registered(&self, client_id: &str, store: &dyn EventStore) -> Result<(), ReportError> {
         let stream = StreamName::application(ApplicationId::of_client_id(client_id));
-        let first = store.read_stream(stream.as_str(), 0, 1).await?;
+        let first = read_stream(store, &stream, 0, 1).await?;
         let is_there = match first.first() {
             Some(first) => first.index < self.through_index && self.cut.includes(&codec::decode(first)?),
             None => false,

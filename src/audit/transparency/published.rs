@@ -81,13 +81,19 @@ impl PublishedFile {
         Ok(Self { connection })
     }
 
-    /// Opens the file without a right to change it.
-    pub fn open_read_only(path: &Path) -> rusqlite::Result<Self> {
+    /// Opens the file without a right to change it; none as `open_existing` has none.
+    pub fn open_read_only(path: &Path) -> rusqlite::Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(LOCK_PATIENCE)?;
+        if is_empty(&connection)? {
+            return Ok(None);
+        }
         check(&connection)?;
-        Ok(Self { connection })
+        Ok(Some(Self { connection }))
     }
 
     /// The one over the most events.

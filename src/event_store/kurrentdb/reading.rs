@@ -104,6 +104,24 @@ impl Reading {
             })
     }
 
+    /// The names of the streams that the cluster has these events in, as this log calls them.
+    pub(super) async fn streams_of(&self, first: u64, end: u64) -> Result<Vec<(u64, String)>, ReadError> {
+        let count = usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let positions = self.log.positions.range(first, count).map_err(failed)?;
+        let events = self.tried(|client| self.events_at(client, &positions)).await?;
+        let names = events.into_iter().zip(&positions).zip(first..);
+        Ok(names
+            .filter(|((event, position), _)| event.position == **position)
+            .filter_map(|((event, _), index)| {
+                let name = event.stream_id().strip_prefix(&self.log.prefix)?;
+                Some((index, name.to_owned()))
+            })
+            .collect())
+    }
+
     /// The events with these indexes, in this order.
     pub(super) async fn indexes(&self, indexes: &[u64]) -> Result<Vec<StoredEvent>, ReadError> {
         let size = *self.log.size.borrow();

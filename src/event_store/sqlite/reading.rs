@@ -5,6 +5,9 @@ use super::opening::connect_reader;
 use super::{Path, PathBuf};
 use crate::event_store::{Direction, MAX_EVENTS_PER_READ, ReadError, StoredEvent};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
@@ -154,6 +157,40 @@ pub(super) fn read_all(
         events.reverse();
     }
     Ok(events)
+}
+
+/// See [`crate::event_store::EventStore::streams_of`].
+pub(super) fn streams_of(log: &Connection, range: Range<u64>, size: u64) -> Result<Vec<(u64, String)>, ReadError> {
+    let end = range
+        .end
+        .min(size)
+        .min(range.start.saturating_add(MAX_EVENTS_PER_READ as u64));
+    let mut places = log
+        .prepare_cached("SELECT position, stream FROM events WHERE position >= ?1 AND position < ?2 ORDER BY position")
+        .map_err(failed)?;
+    // As `read_stream` finds it: of two rows with one name only the first counts.
+    let mut name = log
+        .prepare_cached(
+            "SELECT name FROM streams \
+             WHERE id = ?1 AND id = (SELECT id FROM streams AS named WHERE named.name = streams.name)",
+        )
+        .map_err(failed)?;
+    let mut names: HashMap<i64, Option<String>> = HashMap::new();
+    let mut named = Vec::new();
+    let mut rows = places.query([to_sql(range.start), to_sql(end)]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let position: i64 = row.get(0).map_err(failed)?;
+        let stream: i64 = row.get(1).map_err(failed)?;
+        let found = match names.entry(stream) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let found = name.query_row([stream], |row| row.get(0)).optional().map_err(failed)?;
+                unknown.insert(found)
+            }
+        };
+        named.extend(found.clone().map(|name| (position.unsigned_abs(), name)));
+    }
+    Ok(named)
 }
 
 /// See [`crate::event_store::EventStore::read_indexes`].

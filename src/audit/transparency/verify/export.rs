@@ -1,15 +1,16 @@
 //! An export of the log against its manifest and the log's tree (docs/decisions: exports that can be checked).
 //!
 //! A `log` export is the stored bytes of one event on each line: each line is a leaf. Other formats are made for
-//! reading, and can be held against their manifest only.
+//! reading: they are held against the events, written once more (`rendering`), where somebody has those.
 
 use super::findings::{Check, Findings};
 use super::removals::RemovalCheck;
+use super::rendering::Rendering;
 use crate::audit::export::ExportFormat;
 use crate::audit::export::manifest::{MANIFEST_VERSION, Manifest};
 use crate::audit::transparency::leaf::{leaf_of, remains};
 use crate::audit::transparency::merkle::Hash;
-use crate::event_store::MAX_EVENT_BYTES;
+use crate::event_store::{MAX_EVENT_BYTES, StoredEvent};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -67,6 +68,18 @@ pub struct ExportFile {
     hash: Sha256,
     /// Whether a line was missing: then no more are looked for.
     has_ended: bool,
+    /// How its events are written; of one whose lines are leaves nothing.
+    rendering: Option<Rendering>,
+    /// Why its lines are not held against the events, or no more.
+    not_held: Option<String>,
+    /// Whether what comes before the first event was read.
+    has_begun: bool,
+    /// The first event of its range that the log has removed.
+    removed_from: Option<u64>,
+    /// Lines, and events among them: a cell of CSV may be of several lines.
+    line: u64,
+    records: u64,
+    is_quoted: bool,
 }
 
 impl ExportFile {
@@ -92,8 +105,21 @@ impl ExportFile {
             return Err(not_a_manifest(format!("version {} is not known", manifest.manifest)));
         }
         let lines = BufReader::with_capacity(1 << 20, File::open(path).map_err(of(path))?);
+        let is_leaves = manifest.format == ExportFormat::Log.as_str() && manifest.filter.is_empty();
+        let (rendering, not_held) = match (is_leaves, Rendering::of(&manifest)) {
+            (true, _) => (None, None),
+            (false, Ok(rendering)) => (Some(rendering), None),
+            (false, Err(why)) => (None, Some(why)),
+        };
         Ok(Self {
             path: path.to_owned(),
+            rendering,
+            not_held,
+            has_begun: false,
+            removed_from: None,
+            line: 0,
+            records: 0,
+            is_quoted: false,
             removals: RemovalCheck::of_export(&path.display().to_string(), manifest.from_index),
             next: manifest.from_index,
             manifest,
@@ -133,6 +159,75 @@ impl ExportFile {
             );
         } else if in_log == InLog::Unknown {
             self.removals.add(index, &line);
+        }
+    }
+
+    /// Whether it is to be held against the events themselves, from the index that is answered on.
+    pub fn wants_events(&self) -> Option<u64> {
+        let wants = self.rendering.is_some() && self.not_held.is_none() && !self.has_ended;
+        (wants && self.next < self.manifest.through_index).then_some(self.next)
+    }
+
+    /// Why its lines cannot be held against the events, or no further.
+    pub fn cannot_be_held(&mut self, why: impl Into<String>) {
+        self.not_held.get_or_insert(why.into());
+    }
+
+    /// Holds the next lines against an event of the log, written as they were; of its range each must come once, in
+    /// order.
+    pub fn hold(&mut self, stored: &StoredEvent, findings: &mut Findings) {
+        if self.wants_events() != Some(stored.index) {
+            return;
+        }
+        if remains(&stored.bytes).is_some() {
+            self.removed_from.get_or_insert(stored.index);
+        }
+        self.begin(findings);
+        let written = self.rendering.as_ref().map(|rendering| rendering.event(stored));
+        match written {
+            Some(Ok(part)) => {
+                self.next += 1;
+                self.count += part.count;
+                self.compare_lines(&part.bytes, &format!("event {}", stored.index), findings);
+            }
+            Some(Err(error)) => self.cannot_be_held(error.to_string()),
+            None => {}
+        }
+    }
+
+    /// What comes before the first event.
+    fn begin(&mut self, findings: &mut Findings) {
+        if !std::mem::replace(&mut self.has_begun, true)
+            && let Some(head) = self.rendering.as_ref().map(Rendering::head)
+        {
+            self.compare_lines(&head, "its head", findings);
+        }
+    }
+
+    fn compare_lines(&mut self, written: &[u8], of: &str, findings: &mut Findings) {
+        for expected in written.split_inclusive(|byte| *byte == b'\n') {
+            if self.has_ended || self.not_held.is_some() {
+                return;
+            }
+            let line = self.line(MAX_LINE_BYTES);
+            let (path, at) = (self.path.display(), self.line);
+            let what = match line {
+                Ok(Some(line)) if expected.strip_suffix(b"\n") == Some(&line) => continue,
+                Ok(Some(_)) => format!("{path}: line {at} is not what the log gives ({of})"),
+                Ok(None) => format!("{path}: {of} is missing behind line {at}"),
+                Err(error) => format!("{path}: line {at}: {error}"),
+            };
+            // An export of before does not have what is left of a removed event, but the event.
+            match self.removed_from {
+                Some(index) => self.cannot_be_held(format!(
+                    "retention has removed events of its range since, from event {index} on, which only an export in \
+                     the format log outlasts"
+                )),
+                None => {
+                    findings.failed(Check::Export, what);
+                    self.has_ended = true;
+                }
+            }
         }
     }
 
@@ -181,6 +276,11 @@ impl ExportFile {
                 format!("{path}: it goes to event {through}, the log has {log_size}"),
             );
         }
+        if self.wants_events().is_some() {
+            self.cannot_be_held("the events of its range are not at hand: give --data-dir, or --url with --entries");
+        } else {
+            self.begin(findings);
+        }
         let mut rest = 0;
         loop {
             match self.line(MAX_LINE_BYTES) {
@@ -192,12 +292,18 @@ impl ExportFile {
                 }
             }
         }
-        if is_leaves && rest > 0 && log_size.is_none_or(|size| size >= self.manifest.through_index) {
+        let is_held = !self.has_ended && self.not_held.is_none();
+        if is_held && rest > 0 && log_size.is_none_or(|size| size >= self.manifest.through_index) {
             findings.failed(Check::Export, format!("{path}: {rest} lines more than events"));
         }
         // What was held against the log's own events is none of it.
         self.removals.finish(findings);
-        let count = self.count + rest;
+        let count = match is_leaves {
+            true => self.count + rest,
+            false => self
+                .records
+                .saturating_sub(u64::from(self.manifest.format == ExportFormat::Csv.as_str())),
+        };
         let sha256 = self.hash.finalize().iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}"); // writing to a string does not fail
             text
@@ -214,20 +320,31 @@ impl ExportFile {
             );
             findings.failed(Check::Export, what);
         }
-        if is_leaves && count != self.manifest.count {
+        if count != self.manifest.count {
             let what = format!("{path}: {count} events, its manifest says {}", self.manifest.count);
             findings.failed(Check::Export, what);
         }
-        if !is_leaves {
-            // Its manifest is not signed: whoever has changed the one has changed the other.
-            let what = format!(
-                "{path}: an export in another format than log, or of some events only, cannot be held against the log: \
-                 export the same range with --format log and without a filter"
-            );
-            findings.failed(Check::Export, what);
-        } else if !findings.has_failed(Check::Export) {
-            let what = format!("{path}: {count} events are those of the tree");
-            findings.checked(Check::Export, self.manifest.count, what);
+        if findings.has_failed(Check::Export) {
+            return;
+        }
+        match self.not_held {
+            // A manifest is not signed: whoever has changed the one has changed the other.
+            Some(why) => findings.failed(
+                Check::Export,
+                format!("{path}: it is what its manifest says, and was not held against the events: {why}"),
+            ),
+            None if is_leaves => {
+                findings.checked(
+                    Check::Export,
+                    count,
+                    format!("{path}: {count} events are those of the tree"),
+                );
+            }
+            None => {
+                let format = &self.manifest.format;
+                let what = format!("{path}: {count} events are what the log gives as {format}, byte for byte");
+                findings.checked(Check::Export, count, what);
+            }
         }
     }
 
@@ -241,6 +358,12 @@ impl ExportFile {
         }
         self.bytes += read as u64;
         self.hash.update(&line);
+        self.line += 1;
+        if self.manifest.format == ExportFormat::Csv.as_str() {
+            // RFC 4180 §2: within quotes a line's end is part of the cell; a quote there is written twice.
+            self.is_quoted ^= line.iter().filter(|byte| **byte == b'"').count() % 2 == 1;
+        }
+        self.records += u64::from(!self.is_quoted);
         if line.pop() != Some(b'\n') {
             return Err(io::Error::other(
                 "a line without an end, or longer than an event can be",

@@ -3,6 +3,7 @@
 use super::export::{ExportFile, InLog};
 use super::findings::{Check, Findings};
 use super::removals::{Removal, RemovalCheck};
+use super::streams::{Place, Streams};
 use super::tree::{Expected, TreeCheck, expected};
 use crate::audit::transparency::leaf::leaf_of;
 use crate::audit::transparency::merkle::{self, Hash, verify_consistency, verify_inclusion};
@@ -10,10 +11,10 @@ use crate::audit::transparency::published::PublishedFile;
 use crate::audit::transparency::tile_file::{TileReader, Unusable};
 use crate::audit::transparency::tiles::{Edge, Tile, TileId, TileNodes, Tiles};
 use crate::audit::transparency::verifier::VerifierKey;
-use crate::audit::transparency::{published_file, tile_file};
+use crate::audit::transparency::{Signers, published_file, tile_file};
 use crate::event_store::{Direction, EventStore, ReadError, StoredEvent, codec};
 use futures_util::{StreamExt, stream};
-use grantlog_projections::values::StreamName;
+use grantlog_projections::values::{StreamName, Timestamp};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,9 @@ const BATCH_EVENTS: u64 = 1_024;
 const BATCHES_PER_CORE: usize = 2;
 /// Events of which a proof is made from the tiles.
 const PROVEN_EVENTS: u64 = 64;
+/// Between a log's first event and one at whose time a checkpoint must have been published, in seconds: one is made
+/// once a minute when the log has grown, and at an orderly stop.
+const PUBLISHED_WITHIN_SECONDS: i64 = 600;
 /// Checkpoints of which a proof is made from the tiles.
 const PROVEN_CHECKPOINTS: usize = 64;
 
@@ -48,16 +52,60 @@ pub enum FolderError {
 /// server has published nothing that the log does not hold.
 pub struct Folder {
     published: Vec<Expected>,
+    /// Why none is kept, though this server alone signs for the log.
+    unpublished: Option<Unpublished>,
     tiles: Option<(TileReader, Edge)>,
+}
+
+/// Why a folder keeps no checkpoint that was published.
+struct Unpublished {
+    path: PathBuf,
+    /// Whether there is no file, which a server makes before it signs anything.
+    is_lost: bool,
+}
+
+impl Unpublished {
+    /// A log without a checkpoint can have been rolled back, and nobody could tell.
+    fn hold(&self, log_size: u64, times: Option<(Timestamp, Timestamp)>, findings: &mut Findings) {
+        let path = self.path.display();
+        // Only a log that has hardly begun has none published yet.
+        let is_young = times.is_none_or(|(first, last)| last <= first.plus_seconds(PUBLISHED_WITHIN_SECONDS));
+        match (log_size, self.is_lost) {
+            (0, _) => findings.note(format!("{path} has no checkpoint, and the log no event")),
+            (_, true) => findings.failed(
+                Check::Checkpoints,
+                format!(
+                    "{path} is not there or empty, so nobody can tell whether the log was rolled back: restore it, or give a \
+                     checkpoint that you have kept (--checkpoint)"
+                ),
+            ),
+            (_, false) if is_young => {
+                findings
+                    .note("no checkpoint is published yet: a server publishes one within a minute, and when it stops");
+            }
+            (_, false) => findings.failed(
+                Check::Checkpoints,
+                format!(
+                    "{path} has no checkpoint, though the log is old enough to have been published: restore it, or \
+                     give a checkpoint that you have kept (--checkpoint)"
+                ),
+            ),
+        }
+    }
 }
 
 impl Folder {
     /// Reads the published checkpoints and looks at the tiles.
-    pub async fn read(data_dir: &Path, key: &VerifierKey, findings: &mut Findings) -> Result<Self, FolderError> {
+    pub async fn read(
+        data_dir: &Path,
+        key: &VerifierKey,
+        signers: Signers,
+        findings: &mut Findings,
+    ) -> Result<Self, FolderError> {
         let (data_dir, key) = (data_dir.to_owned(), key.clone());
         let (folder, found) = tokio::task::spawn_blocking(move || {
             let mut findings = Findings::default();
-            let folder = Self::look(&data_dir, &key, &mut findings);
+            let folder = Self::look(&data_dir, &key, signers, &mut findings);
             (folder, findings)
         })
         .await
@@ -69,34 +117,50 @@ impl Folder {
         folder
     }
 
-    fn look(data_dir: &Path, key: &VerifierKey, findings: &mut Findings) -> Result<Self, FolderError> {
+    fn look(
+        data_dir: &Path,
+        key: &VerifierKey,
+        signers: Signers,
+        findings: &mut Findings,
+    ) -> Result<Self, FolderError> {
         let (published_path, tile_path) = (published_file(data_dir), tile_file(data_dir));
         let mut published = Vec::new();
-        if published_path.exists() {
-            let read = PublishedFile::open_read_only(&published_path).and_then(|file| {
-                file.for_each(|kept| {
-                    let name = format!("checkpoint {}", kept.size);
-                    let said = expected(key, &kept.note, name.clone(), Check::Checkpoints, findings);
-                    if said
-                        .as_ref()
-                        .is_some_and(|said| said.size != kept.size || said.root[..] != kept.root[..])
-                    {
-                        findings.failed(
-                            Check::Checkpoints,
-                            format!("{name}: what is kept beside it is not what it says"),
-                        );
-                    }
-                    published.extend(said);
-                })
-            });
-            if let Err(error) = read {
-                findings.failed(Check::Checkpoints, format!("{}: {error}", published_path.display()));
+        // None: it is not there. How many it keeps.
+        let mut kept_count = None;
+        let read = PublishedFile::open_read_only(&published_path).and_then(|file| {
+            let Some(file) = file else { return Ok(()) };
+            kept_count = Some(0_u64);
+            file.for_each(|kept| {
+                kept_count = kept_count.map(|count| count + 1);
+                let name = format!("checkpoint {}", kept.size);
+                let said = expected(key, &kept.note, name.clone(), Check::Checkpoints, findings);
+                if said
+                    .as_ref()
+                    .is_some_and(|said| said.size != kept.size || said.root[..] != kept.root[..])
+                {
+                    findings.failed(
+                        Check::Checkpoints,
+                        format!("{name}: what is kept beside it is not what it says"),
+                    );
+                }
+                published.extend(said);
+            })
+        });
+        let mut unpublished = None;
+        match (read, kept_count) {
+            (Err(error), _) => findings.failed(Check::Checkpoints, format!("{}: {error}", published_path.display())),
+            (Ok(()), None | Some(0)) if signers == Signers::One => {
+                unpublished = Some(Unpublished {
+                    path: published_path,
+                    is_lost: kept_count.is_none(),
+                });
             }
-        } else {
-            findings.note(format!(
+            // Of several nodes each publishes by itself, and one that has just come has published nothing.
+            (Ok(()), None) => findings.note(format!(
                 "{} is not there: no published checkpoint is kept",
                 published_path.display()
-            ));
+            )),
+            (Ok(()), Some(_)) => {}
         }
         let mut tiles = None;
         if tile_path.exists() {
@@ -115,7 +179,11 @@ impl Folder {
                 tile_path.display()
             ));
         }
-        Ok(Self { published, tiles })
+        Ok(Self {
+            published,
+            unpublished,
+            tiles,
+        })
     }
 
     /// Reads the whole log and holds everything against it. `progress` hears how many events are read.
@@ -128,6 +196,8 @@ impl Folder {
         mut progress: impl FnMut(u64, u64),
     ) -> VerifiedLog {
         let log_size = store.log_size();
+        let mut times: Option<(Timestamp, Timestamp)> = None;
+        let unpublished = self.unpublished.take().filter(|_| remembered.is_empty());
         let mut checkpoints = self.published.clone();
         checkpoints.extend(remembered);
         if checkpoints.is_empty() {
@@ -150,7 +220,14 @@ impl Folder {
                 if let Some(problem) = &event.problem {
                     findings.failed(Check::Events, problem.clone());
                 }
-                streams.add(index, &event, findings);
+                if let Some((id, stream, time)) = &event.place {
+                    times = Some((times.map_or(*time, |(first, _)| first), *time));
+                    let kept = Place {
+                        stream: event.kept_in.as_deref(),
+                        revision: event.revision,
+                    };
+                    streams.add(index, stream, *id, kept, findings);
+                }
                 if let Some(export) = &mut export {
                     let in_log = match &event.removal {
                         Some(Removal::Left { .. }) => InLog::Removed,
@@ -179,8 +256,16 @@ impl Folder {
             size,
             format!("{size} read, at dense indexes, each understood"),
         );
-        streams.finish(findings);
+        let count = streams.count();
+        findings.checked(
+            Check::Streams,
+            count,
+            format!("{count} with dense revisions, each event kept in the one that it names"),
+        );
         removals.finish(findings);
+        if let Some(unpublished) = unpublished {
+            unpublished.hold(log_size, times, findings);
+        }
         if let Some((_, edge)) = &self.tiles
             && is_whole
         {
@@ -201,7 +286,8 @@ impl Folder {
         } else {
             findings.note(format!("checkpoints over more than {size} events could not be checked"));
         }
-        if let Some(export) = export {
+        if let Some(mut export) = export {
+            hold(&mut export, &*store, size, findings).await;
             export.finish(Some(size), findings);
         }
         VerifiedLog { size, root }
@@ -294,6 +380,19 @@ impl Folder {
     }
 }
 
+/// Holds an export that is made for reading against the events of its range.
+async fn hold(export: &mut ExportFile, store: &dyn EventStore, size: u64, findings: &mut Findings) {
+    let through = export.manifest.through_index.min(size);
+    while let Some(next) = export.wants_events().filter(|next| *next < through) {
+        let wanted = usize::try_from(BATCH_EVENTS.min(through - next)).unwrap_or(usize::MAX);
+        match store.read_all(next, Direction::Forwards, wanted).await {
+            Ok(events) if !events.is_empty() => events.iter().for_each(|event| export.hold(event, findings)),
+            Ok(_) => return export.cannot_be_held(format!("event {next} is missing in the log")),
+            Err(error) => return export.cannot_be_held(error.to_string()),
+        }
+    }
+}
+
 /// How much of the log was read, and its root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifiedLog {
@@ -333,10 +432,12 @@ struct Batch {
 struct Examined {
     leaf: Hash,
     revision: u64,
-    /// Its id and stream, when it is understood.
-    place: Option<(Uuid, StreamName)>,
+    /// Its id, stream and time, when it is understood.
+    place: Option<(Uuid, StreamName, Timestamp)>,
     /// Why it is not.
     problem: Option<String>,
+    /// The stream that the store has it in.
+    kept_in: Option<String>,
     /// What it has to do with removals.
     removal: Option<Removal>,
 }
@@ -349,7 +450,18 @@ async fn examined(store: Arc<dyn EventStore>, from: u64, log_size: u64) -> Batch
         Ok(_) => one_by_one(&*store, from, count, None).await,
         Err(error) => one_by_one(&*store, from, count, Some(error)).await,
     };
-    let work = tokio::task::spawn_blocking(move || events.iter().map(examine).collect());
+    let (kept_in, error) = match store.streams_of(from..from + count).await {
+        Ok(kept_in) => (kept_in, error),
+        Err(failed) => (Vec::new(), error.or(Some(failed.to_string()))),
+    };
+    let work = tokio::task::spawn_blocking(move || {
+        let mut kept_in: HashMap<u64, String> = kept_in.into_iter().collect();
+        let examine = |stored: &StoredEvent| Examined {
+            kept_in: kept_in.remove(&stored.index),
+            ..examine(stored)
+        };
+        events.iter().map(examine).collect()
+    });
     match work.await {
         Ok(events) => Batch { events, error },
         Err(stopped) => Batch {
@@ -381,7 +493,10 @@ async fn one_by_one(
 fn examine(stored: &StoredEvent) -> Examined {
     let decoded = codec::decode(stored);
     let (place, problem) = match decoded {
-        Ok(recorded) => (Some((recorded.envelope.id, recorded.envelope.stream)), None),
+        Ok(recorded) => {
+            let envelope = recorded.envelope;
+            (Some((envelope.id, envelope.stream, envelope.time)), None)
+        }
         Err(error) => (None, Some(error.to_string())),
     };
     Examined {
@@ -389,48 +504,32 @@ fn examine(stored: &StoredEvent) -> Examined {
         revision: stored.revision,
         place,
         problem,
+        kept_in: None,
         removal: Removal::of(&stored.bytes),
     }
 }
 
-/// The streams, by what follows in each.
-#[derive(Default)]
-struct Streams {
-    next: HashMap<StreamName, (u64, Uuid)>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Streams {
-    fn add(&mut self, index: u64, event: &Examined, findings: &mut Findings) {
-        if let Some((id, stream)) = &event.place {
-            let (expected, last) = match self.next.get(stream) {
-                Some((next, last)) => (*next, Some(*last)),
-                None => (0, None),
-            };
-            if event.revision != expected {
-                let what = format!(
-                    "event {index}: revision {} of {}, {expected} follows",
-                    event.revision,
-                    stream.as_str()
-                );
-                findings.failed(Check::Streams, what);
-            } else if last == Some(*id) {
-                findings.failed(
-                    Check::Streams,
-                    format!(
-                        "event {index}: it has the id of the one before it in {}",
-                        stream.as_str()
-                    ),
-                );
-            }
-            match self.next.get_mut(stream) {
-                Some(known) => *known = (event.revision + 1, *id),
-                None => drop(self.next.insert(stream.clone(), (event.revision + 1, *id))),
-            }
+    #[test]
+    fn only_a_log_that_has_hardly_begun_may_have_no_published_checkpoint() {
+        let time = |second| Timestamp::from_unix_micros(1_773_653_400_000_000).plus_seconds(second);
+        let first = Some((time(0), time(30)));
+        let later = Some((time(0), time(PUBLISHED_WITHIN_SECONDS + 1)));
+        for (size, is_lost, times, is_good) in [
+            (0, true, None, true),
+            (0, false, None, true),
+            (9, true, first, false),
+            (9, false, first, true),
+            (9, false, later, false),
+        ] {
+            let mut findings = Findings::default();
+            let path = "checkpoints.db".into();
+            Unpublished { path, is_lost }.hold(size, times, &mut findings);
+            assert_eq!(findings.are_good(), is_good, "{size} {is_lost} {times:?}");
+            assert_eq!(findings.notes.len(), usize::from(is_good));
         }
-    }
-
-    fn finish(self, findings: &mut Findings) {
-        let streams = self.next.len() as u64;
-        findings.checked(Check::Streams, streams, format!("{streams} with dense revisions"));
     }
 }
