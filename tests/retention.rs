@@ -210,7 +210,10 @@ async fn old_facts_of_the_trail_are_removed_for_good_and_nothing_else_is() {
         let (_, page) = auditor
             .call(reqwest::Method::GET, "/audit/events?type=EventsRemoved", Value::Null)
             .await;
-        if page["events"].as_array().is_some_and(|events| events.len() == OLD_UNITS) {
+        if page["events"]
+            .as_array()
+            .is_some_and(|events| events.len() == OLD_UNITS)
+        {
             break page;
         }
         assert!(begin.elapsed() < PATIENCE, "both are found: {page}");

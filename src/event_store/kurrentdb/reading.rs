@@ -111,7 +111,9 @@ impl Reading {
             return Ok(Vec::new());
         }
         let positions = self.log.positions.range(first, count).map_err(failed)?;
-        let events = self.tried(|client| self.events_at(client, &positions)).await?;
+        let events = self
+            .tried(Right::ReadAll, |client| self.events_at(client, &positions))
+            .await?;
         let names = events.into_iter().zip(&positions).zip(first..);
         Ok(names
             .filter(|((event, position), _)| event.position == **position)
