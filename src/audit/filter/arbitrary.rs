@@ -60,28 +60,45 @@ fn comparison() -> impl Strategy<Value = String> {
 }
 
 fn value_path() -> impl Strategy<Value = String> {
-    let objects = select(vec![
-        "changes",
-        "data.changes",
-        "data.superseded",
-        "data.secret",
-        "report",
-    ]);
-    let parts = select(vec!["field", "from", "to", "id", "status", "time", "accepted_until"]);
-    let condition = prop_oneof![
-        (parts.clone(), select(vec!["eq", "ne", "co", "sw", "gt"]), text_value())
-            .prop_map(|(part, operator, value)| format!("{part} {operator} {value}")),
-        (parts.clone(), 0..600_u64).prop_map(|(part, number)| format!("{part} ge {number}")),
-        parts.prop_map(|part| format!("{part} pr")),
+    let text = |parts: Vec<&'static str>| {
+        let operators = select(vec!["eq", "ne", "co", "sw", "gt"]);
+        (select(parts), operators, text_value())
+            .prop_map(|(part, operator, value)| format!("{part} {operator} {value}"))
+    };
+    let number = |part: &'static str| (0..600_u64).prop_map(move |number| format!("{part} ge {number}"));
+    let time = |part: &'static str| select(vec!["0s", "1h"]).prop_map(move |span| format!("{part} lt \"{span}\""));
+    let present = |parts: Vec<&'static str>| select(parts).prop_map(|part| format!("{part} pr"));
+    let change = prop_oneof![
+        text(vec!["field", "from", "to"]),
+        number("to"),
+        present(vec!["field", "from", "to"])
     ];
-    let conditions = condition.prop_recursive(2, 6, 3, |inner| {
+    let secret = prop_oneof![
+        text(vec!["id", "accepted_until"]),
+        present(vec!["id", "accepted_until"])
+    ];
+    let report = prop_oneof![
+        text(vec!["id"]),
+        number("status"),
+        time("time"),
+        present(vec!["id", "source.ip"])
+    ];
+    prop_oneof![
+        (select(vec!["changes", "data.changes"]), conditions(change)),
+        (select(vec!["data.superseded", "data.secret"]), conditions(secret)),
+        (select(vec!["report", "data.report"]), conditions(report)),
+    ]
+    .prop_map(|(objects, conditions)| format!("{objects}[{conditions}]"))
+}
+
+fn conditions(of_one: impl Strategy<Value = String> + 'static) -> impl Strategy<Value = String> {
+    of_one.prop_recursive(2, 6, 3, |inner| {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} and {other})")),
             (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} or {other})")),
             inner.prop_map(|inner| format!("not ({inner})")),
         ]
-    });
-    (objects, conditions).prop_map(|(objects, conditions)| format!("{objects}[{conditions}]"))
+    })
 }
 
 fn text_attribute() -> impl Strategy<Value = &'static str> {

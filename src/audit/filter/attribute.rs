@@ -19,8 +19,9 @@ pub(in crate::audit) enum Attribute {
     Named(&'static Named),
     /// A path into the fact.
     Data(Path),
-    /// The same in the brackets of a value path: it begins at the object that they speak of.
-    Element(Path),
+    /// The same in the brackets of a value path: it begins at the object that they speak of, and is of the kind that it
+    /// has without brackets.
+    Element(Path, Kind),
 }
 
 /// Names that lead into JSON, in lower case.
@@ -185,16 +186,24 @@ impl Attribute {
         Ok(same.map_or(Self::Data(path), Self::Named))
     }
 
-    /// The attribute of this name in an object that brackets speak of.
-    pub fn parse_element(name: &str) -> Result<Self, String> {
-        Path::parse(&name.to_ascii_lowercase(), false).map(Self::Element)
+    /// The attribute of this name in the objects at a path, which brackets speak of.
+    pub fn parse_element(objects: &Path, name: &str) -> Result<Self, String> {
+        let path = Path::parse(&name.to_ascii_lowercase(), false)?;
+        let whole = || objects.names.iter().chain(&path.names).map(AsRef::as_ref);
+        let is_same = |place: Place| match place {
+            Place::Fact(paths) => paths.iter().any(|known| known.iter().copied().eq(whole())),
+            _ => false,
+        };
+        let same = NAMED.iter().find(|named| is_same(named.place));
+        let kind = same.map_or(Kind::Any, |named| named.kind);
+        Ok(Self::Element(path, kind))
     }
 
     /// Its name, when it has one of its own.
     pub fn name(&self) -> Option<&'static str> {
         match self {
             Self::Named(named) => Some(named.name),
-            Self::Data(_) | Self::Element(_) => None,
+            Self::Data(_) | Self::Element(..) => None,
         }
     }
 
@@ -202,14 +211,16 @@ impl Attribute {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Named(named) => named.kind,
-            Self::Data(_) | Self::Element(_) => Kind::Any,
+            Self::Element(_, kind) => *kind,
+            Self::Data(_) => Kind::Any,
         }
     }
 
     /// Whether any of its values in the event passes the test.
     pub fn any(&self, event: &Facts<'_>, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
         let place = match self {
-            Self::Data(path) | Self::Element(path) => return at(event.data(), &path.names, test),
+            Self::Data(path) => return at(event.data(), &path.names, test),
+            Self::Element(path, _) => return at(event.data(), &path.names, &mut |value| test(self.typed(value))),
             Self::Named(named) => named.place,
         };
         let text = |text: &str, test: &mut dyn FnMut(Value<'_>) -> bool| test(Value::Text(text.into()));
@@ -257,7 +268,7 @@ impl fmt::Display for Attribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(named) => f.write_str(named.name),
-            Self::Data(path) | Self::Element(path) => path.fmt(f),
+            Self::Data(path) | Self::Element(path, _) => path.fmt(f),
         }
     }
 }

@@ -363,6 +363,35 @@ mod tests {
         }
     }
 
+    /// As without brackets: spans back, either case of an id, and the same errors.
+    #[test]
+    fn in_brackets_an_attribute_keeps_its_kind() {
+        // Called at 09:29:59.5, half a second before these spans are counted back from.
+        let golden = include_bytes!("../../../tests/golden/ApiCallAuthorized.reported.json");
+        let reported = AuditEvent::read(&StoredEvent {
+            index: 0,
+            revision: 0,
+            bytes: golden.trim_ascii_end().into(),
+        })
+        .unwrap();
+        holds(
+            &reported,
+            &[
+                r#"report[time ge "1s" and status ge 200]"#,
+                r#"not (report[time ge "0s"]) and not (report.time ge "0s")"#,
+                r#"report[id eq "0190163D-0000-7000-8000-000000000005"]"#,
+            ],
+        );
+        assert_eq!(
+            parse(r#"report[time ge "1h"]"#).to_string(),
+            r#"data.report[time ge "3600s"]"#
+        );
+        assert_eq!(
+            refused(r#"report[status co "5"]"#),
+            "column 18: status is a number, and `co` compares text: use eq, gt, ge, lt or le"
+        );
+    }
+
     #[test]
     fn what_has_parts_is_there_or_not() {
         holds(

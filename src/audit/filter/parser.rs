@@ -20,7 +20,7 @@ pub(super) fn parse(filter: &str, now: Timestamp) -> Result<Expression, InvalidF
         tokens: tokens(filter)?.into_iter().peekable(),
         end: filter.chars().count() + 1,
         comparisons: 0,
-        is_within: false,
+        within: None,
         now,
     };
     let expression = parser.any(0)?;
@@ -43,8 +43,8 @@ struct Parser<'a> {
     /// The column behind the last character.
     end: usize,
     comparisons: usize,
-    /// Whether it reads what is between brackets, where names are those of an object.
-    is_within: bool,
+    /// The objects whose attributes are named between brackets, when it reads there.
+    within: Option<Path>,
     now: Timestamp,
 }
 
@@ -99,9 +99,9 @@ impl Parser<'_> {
     }
 
     fn an_attribute(&self) -> &'static str {
-        match self.is_within {
-            true => "an attribute of the object, such as field",
-            false => "an attribute such as client_id",
+        match &self.within {
+            Some(_) => "an attribute of the object, such as field",
+            None => "an attribute such as client_id",
         }
     }
 
@@ -125,15 +125,15 @@ impl Parser<'_> {
         bracket: usize,
         depth: usize,
     ) -> Result<Expression, InvalidFilter> {
-        if self.is_within {
+        if self.within.is_some() {
             let message = "brackets stand in no other brackets: write the names with a dot between them";
             return Err(InvalidFilter::at(bracket, message));
         }
         let path = Path::of_objects(name).map_err(|message| not_so(name, column, &message))?;
         self.tokens.next();
-        self.is_within = true;
+        self.within = Some(path.clone());
         let inner = self.nested(bracket, depth)?;
-        self.is_within = false;
+        self.within = None;
         match self.tokens.next() {
             Some(Placed {
                 token: Token::CloseBracket,
@@ -160,9 +160,9 @@ impl Parser<'_> {
             return Err(InvalidFilter::at(column, message));
         }
         self.comparisons += 1;
-        let attribute = match self.is_within {
-            true => Attribute::parse_element(name),
-            false => Attribute::parse(name),
+        let attribute = match &self.within {
+            Some(objects) => Attribute::parse_element(objects, name),
+            None => Attribute::parse(name),
         };
         let attribute = attribute.map_err(|message| not_so(name, column, &message))?;
         const OPERATORS: &str = "an operator such as eq";
