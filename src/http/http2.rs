@@ -136,7 +136,7 @@ pub async fn serve<S, B>(
     let mut connection = pin!(connection);
     let mut stopping = pin!(stopping);
     let mut is_stopping = false;
-    let mut known = 0;
+    let (mut known, mut was_open) = (0, false);
     let mut looks = tokio::time::interval(LOOK_FOR_STALLS_EVERY);
     // Goes on whatever else happens: begun anew with each look for stalls, it would never be over.
     let mut idle = pin!(tokio::time::sleep(idleness.first));
@@ -153,7 +153,8 @@ pub async fn serve<S, B>(
                 return;
             },
             () = idle.as_mut() => {
-                let is_idle = open.get() == 0 && served.get() == known;
+                // What has just ended was at work for as long as it took.
+                let is_idle = open.get() == 0 && served.get() == known && !was_open;
                 // It had its time to end by itself.
                 if is_idle && is_stopping {
                     return;
@@ -163,6 +164,7 @@ pub async fn serve<S, B>(
                     connection.as_mut().graceful_shutdown();
                 }
                 known = served.get();
+                was_open = open.get() > 0;
                 let patience = if known == 0 { idleness.first } else { idleness.later };
                 idle.as_mut().reset(tokio::time::Instant::now() + patience);
             }
