@@ -367,7 +367,11 @@ mod tests {
     #[test]
     fn in_brackets_an_attribute_keeps_its_kind() {
         // Called at 09:29:59.5, half a second before these spans are counted back from.
-        let golden = include_bytes!("../../../tests/golden/ApiCallAuthorized.reported.json");
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/golden/ApiCallAuthorized.reported.json"
+        );
+        let golden = std::fs::read(path).unwrap();
         let reported = AuditEvent::read(&StoredEvent {
             index: 0,
             revision: 0,
