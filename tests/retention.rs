@@ -254,6 +254,21 @@ async fn old_facts_of_the_trail_are_removed_for_good_and_nothing_else_is() {
         assert_eq!(is_gone, before != after, "event {}", before.index);
         assert_eq!(leaf_of(&before.bytes), leaf_of(&after.bytes), "event {}", before.index);
     }
+    // A healthy folder: the log verifies, and so does all that was built from it before the removal.
+    for command in [&["audit", "verify"][..], &["rebuild"]] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_grantlog"))
+            .args(command)
+            .arg("--data-dir")
+            .arg(&data)
+            .output()
+            .expect("the binary runs");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(
+            output.status.success(),
+            "{command:?}: {}",
+            String::from_utf8_lossy(&said)
+        );
+    }
     // The state is what it was: the server starts from it, built anew.
     std::fs::remove_file(data.join("projections.db")).expect("there is one");
     let server = Start::over(&data).start();

@@ -214,11 +214,15 @@ async fn rebuild(
     // One look at marks and rows: more may be given up meanwhile.
     let _look = served.reader.look()?;
     let pruned = pruning::pruned_segments(&served.reader.connection)?;
-    let (compared_rows, different_row) = compare(
-        &served.reader.connection,
-        &rebuilt.connection,
-        pruned..served.segments.min(log_segments),
-    )?;
+    let end = served.segments.min(log_segments);
+    // Of events that were removed since they were indexed only the times are left.
+    let removed = retention.removed_through.div_ceil(size as u64).min(end);
+    let parts = Parts {
+        removed,
+        whole: removed.max(pruned).min(end),
+        end,
+    };
+    let (compared_rows, different_row) = compare(&served.reader.connection, &rebuilt.connection, &parts)?;
     if difference.is_none() {
         difference = different_row;
     }
@@ -228,7 +232,7 @@ async fn rebuild(
     Ok(RebuildComparison {
         is_compared: true,
         events,
-        compared_events: served.segments.min(log_segments).saturating_sub(pruned) * size as u64,
+        compared_events: (parts.end - parts.whole) * size as u64,
         compared_rows,
         difference,
         elapsed,
@@ -305,15 +309,29 @@ async fn build(
     Ok(Built { events: of, retention })
 }
 
-/// Compares the rows of these segments, and what is kept of those before them. Both sides are read in the order of
-/// their keys.
-fn compare(served: &Connection, rebuilt: &Connection, segments: Range<u64>) -> rusqlite::Result<(u64, Option<String>)> {
+/// How much of each segment can be compared.
+struct Parts {
+    /// Of the segments before this one events were removed: only their times are left.
+    removed: u64,
+    /// From this segment on all is compared; the index has given up what it had of those before.
+    whole: u64,
+    /// Behind the last one.
+    end: u64,
+}
+
+/// Compares the rows of these segments. Both sides are read in the order of their keys.
+fn compare(served: &Connection, rebuilt: &Connection, parts: &Parts) -> rusqlite::Result<(u64, Option<String>)> {
     let mut compared = 0;
-    let first = segments.start;
+    let segments: Range<u64> = parts.whole..parts.end;
     for (table, segments, query) in [
         (
             "segment",
-            0..first,
+            0..parts.removed,
+            "SELECT segment, earliest, latest FROM segment WHERE segment >= ?1 AND segment < ?2 ORDER BY 1",
+        ),
+        (
+            "segment",
+            parts.removed..parts.whole,
             "SELECT segment, earliest, latest, last_event FROM segment WHERE segment >= ?1 AND segment < ?2 ORDER BY 1",
         ),
         (
