@@ -2,7 +2,7 @@
 
 use crate::audit::transparency::VerifierKey;
 use crate::audit::transparency::leaf::{leaf_of, remains};
-use crate::audit::transparency::merkle::{Hash, empty_root};
+use crate::audit::transparency::merkle::Hash;
 use crate::audit::transparency::tiles::{TILE_HASHES, Tile, TileId};
 use crate::audit::transparency::verify::findings::{Check, Findings};
 use crate::audit::transparency::verify::folder::VerifiedLog;
@@ -44,8 +44,8 @@ With --export and --verifier-key alone it needs neither: an export of the format
 log from event 0 proves itself. One in any other format, or of some events only,
 is written again from the events and compared byte for byte: with a data folder,
 or with --url and --entries. With --proof it needs the verifier key and the
-event alone. Exit code 1 when anything fails, or what was asked for could not be
-checked.
+event alone. Exit code 1 when anything fails, or an export or a proof that was
+given could not be checked; what a folder has nothing of to compare is a note.
 
 Examples:
   grantlog audit verify
@@ -116,7 +116,8 @@ impl VerifierKeyArguments {
 /// What a verification came to.
 struct Outcome {
     findings: Findings,
-    log: VerifiedLog,
+    /// The tree that was read; one event's proof, and an export that is no tree, are of none.
+    log: Option<VerifiedLog>,
     key: VerifierKey,
     elapsed: Duration,
 }
@@ -199,13 +200,10 @@ impl VerifyArguments {
             ));
         }
         let mut findings = Findings::default();
-        let checkpoint = proof.verify(&key, event.as_ref().map(|bytes| bytes.as_slice()), &mut findings);
+        proof.verify(&key, event.as_ref().map(|bytes| bytes.as_slice()), &mut findings);
         Ok(Outcome {
             findings,
-            log: VerifiedLog {
-                size: checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size),
-                root: checkpoint.map_or(empty_root(), |checkpoint| checkpoint.root),
-            },
+            log: None,
             key,
             elapsed: started.elapsed(),
         })
@@ -247,7 +245,7 @@ impl VerifyArguments {
         }
         Ok(Outcome {
             findings,
-            log,
+            log: Some(log),
             key,
             elapsed: started.elapsed(),
         })
@@ -275,10 +273,10 @@ impl VerifyArguments {
         } else if export.is_leaves() {
             export.cannot_be_held("it does not begin with event 0, so the tree is needed: give --data-dir or --url");
         }
-        let log = VerifiedLog {
+        let log = is_whole.then(|| VerifiedLog {
             size: tree.size(),
             root: tree.root(),
-        };
+        });
         if is_whole {
             if !has_root {
                 findings.failed(
@@ -429,7 +427,7 @@ impl VerifyArguments {
         }
         Ok(Outcome {
             findings,
-            log,
+            log: Some(log),
             key,
             elapsed: started.elapsed(),
         })
@@ -483,19 +481,20 @@ impl VerifyArguments {
 impl Outcome {
     fn tell(&self, console: &mut Console<'_>, json: bool) -> Result<(), CliError> {
         let (findings, seconds) = (&self.findings, self.elapsed.as_secs_f64());
-        let root = STANDARD.encode(self.log.root);
         if json {
-            let document = serde_json::json!({
+            let mut document = serde_json::json!({
                 "verified": findings.are_good(),
                 "log": self.key.name(),
                 "verifier_key": self.key.to_string(),
-                "events": self.log.size,
-                "root": root,
                 "checked": findings.checked,
                 "failures": findings.failures,
                 "notes": findings.notes,
                 "seconds": (seconds * 1_000.0).round() / 1_000.0,
             });
+            if let Some(log) = &self.log {
+                document["events"] = log.size.into();
+                document["root"] = STANDARD.encode(log.root).into();
+            }
             return console.json(&document.to_string());
         }
         for checked in &findings.checked {
@@ -516,17 +515,19 @@ impl Outcome {
         for note in &findings.notes {
             console.line(&format!("note   {note}"))?;
         }
-        let per_second = self.log.size as f64 / seconds.max(1e-9);
         let verdict = if findings.are_good() {
             "verified"
         } else {
             "NOT VERIFIED"
         };
-        console.line(&format!(
-            "{verdict}: {}, {} events, root {root}, {seconds:.1} s ({per_second:.0} events/s)",
-            self.key.name(),
-            self.log.size
-        ))
+        let name = self.key.name();
+        console.line(&match &self.log {
+            Some(VerifiedLog { size, root }) => {
+                let (root, per_second) = (STANDARD.encode(root), *size as f64 / seconds.max(1e-9));
+                format!("{verdict}: {name}, {size} events, root {root}, {seconds:.1} s ({per_second:.0} events/s)")
+            }
+            None => format!("{verdict}: {name}"),
+        })
     }
 }
 
@@ -603,15 +604,29 @@ async fn check_proofs(
     leaves: &[(u64, Hash)],
     findings: &mut Findings,
 ) -> Result<(), CliError> {
+    let mut newest = size;
     for (index, leaf) in leaves {
-        let problem = match client.bytes(&["audit", "events", &index.to_string(), "proof"]).await {
-            Ok(proof) => problem_of(&String::from_utf8_lossy(&proof), (*index, leaf), (size, &root), key),
-            Err(CliError::Refused(problem)) => Some(format!("the server gives no proof of it: {problem}")),
+        let proven = match client.bytes(&["audit", "events", &index.to_string(), "proof"]).await {
+            Ok(proof) => proven_size(&String::from_utf8_lossy(&proof), (*index, leaf), (size, &root), key),
+            // What it had to do was something else: it says nothing about the log.
+            Err(CliError::Refused(problem)) if is_for_now(problem.status) => {
+                let what = format!("event {index}: the server could not be asked for a proof, try again: {problem}");
+                findings.failed(Check::Proofs, what);
+                break;
+            }
+            Err(CliError::Refused(problem)) => Err(format!("the server gives no proof of it: {problem}")),
             Err(error) => return Err(error),
         };
-        if let Some(problem) = problem {
-            findings.failed(Check::Proofs, format!("event {index}: {problem}"));
+        match proven {
+            Ok(proven) => newest = newest.max(proven),
+            Err(problem) => findings.failed(Check::Proofs, format!("event {index}: {problem}")),
         }
+    }
+    if newest > size {
+        findings.note(format!(
+            "proofs are of the checkpoint of {newest} events, which was published meanwhile: it is signed, and was not \
+             held against the tiles"
+        ));
     }
     let count = leaves.len() as u64;
     findings.checked(
@@ -622,20 +637,25 @@ async fn check_proofs(
     Ok(())
 }
 
-/// Why a proof does not prove that the leaf which the tiles have at the index is in a tree that the log has signed.
-fn problem_of(
+/// Whether a refusal may be another answer a moment later, or with another token.
+fn is_for_now(status: u16) -> bool {
+    matches!(status, 401 | 403 | 429 | 502 | 503 | 504)
+}
+
+/// The size of the signed tree in which a proof proves the leaf that the tiles have at the index, or why it does not.
+fn proven_size(
     proof: &str,
     (index, leaf): (u64, &Hash),
     (size, root): (u64, &Hash),
     key: &VerifierKey,
-) -> Option<String> {
+) -> Result<u64, String> {
     match key.inclusion(proof, leaf) {
-        Ok((proven, _)) if proven != index => Some(format!("its proof is of event {proven}")),
+        Ok((proven, _)) if proven != index => Err(format!("its proof is of event {proven}")),
         Ok((_, checkpoint)) if checkpoint.size == size && checkpoint.root != *root => {
-            Some("its proof is of another tree than the tiles".to_owned())
+            Err("its proof is of another tree than the tiles".to_owned())
         }
-        Ok(_) => None,
-        Err(error) => Some(format!("its proof does not prove it: {error}")),
+        Ok((_, checkpoint)) => Ok(checkpoint.size),
+        Err(error) => Err(format!("its proof does not prove it: {error}")),
     }
 }
 
@@ -653,11 +673,17 @@ impl Entries {
             && range.start < export.manifest.through_index
             && export.wants_events().is_some()
         {
-            export.cannot_be_held(format!(
-                "events {} to {} are in a bundle that the server does not give, because events of it were removed",
-                range.start,
-                range.end - 1
-            ));
+            let (first, last) = (range.start, range.end - 1);
+            export.cannot_be_held(match range.end <= export.manifest.from_index {
+                true => format!(
+                    "of events {first} to {last}, before its range, some were removed, so the revisions of its own are \
+                     not known from here: give --data-dir"
+                ),
+                false => format!(
+                    "events {first} to {last} are in a bundle that the server does not give, because events of it were \
+                     removed"
+                ),
+            });
         }
         self.removals.take_gone(range);
     }
@@ -791,8 +817,8 @@ mod tests {
             let sibling = STANDARD.encode(sibling);
             format!("c2sp.org/tlog-proof@v1\nindex {index}\n{sibling}\n\n{body}\n— id.example.com/audit {signature}\n")
         };
-        let problem = |proof: &str| problem_of(proof, (1, &right), (2, &root), &key);
-        assert_eq!(problem(&proof(1, &left, &root)), None);
+        let proven = |proof: &str| proven_size(proof, (1, &right), (2, &root), &key);
+        assert_eq!(proven(&proof(1, &left, &root)), Ok(2));
         for wrong in [
             proof(0, &left, &root),
             proof(0, &left, &node_hash(&right, &left)),
@@ -801,7 +827,7 @@ mod tests {
             proof(1, &left, &root).replace("audit\n2\n", "audit\n3\n"),
             String::new(),
         ] {
-            assert!(problem(&wrong).is_some(), "{wrong}");
+            assert!(proven(&wrong).is_err(), "{wrong}");
         }
     }
 

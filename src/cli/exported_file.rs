@@ -49,8 +49,15 @@ impl ExportedFile {
         let mut text = serde_json::to_vec_pretty(manifest).map_err(io::Error::from)?;
         text.push(b'\n');
         // The manifest first: a file that has its name has its manifest.
-        private(&beside)
-            .and_then(|mut file| file.write_all(&text))
+        let unfinished = with(&self.name, ".manifest.json.part");
+        // One that a crash has left may be readable for others.
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritable(&unfinished)(error)),
+            _ => {}
+        }
+        private(&unfinished)
+            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&unfinished, &beside))
             .map_err(unwritable(&beside))?;
         fs::rename(&self.beside, &self.name).map_err(unwritable(&self.name))?;
         Ok(self.name.clone())

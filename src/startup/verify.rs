@@ -5,10 +5,10 @@ use super::folder::{index_file, state_file, usage_file};
 use super::parts::signers;
 use super::stores::open_store_read_only;
 use crate::audit::index::rebuild::{RebuildComparison, RebuildProgress, ServedIndex};
-use crate::audit::transparency::VerifierKey;
 use crate::audit::transparency::verify::findings::{Check, Findings};
 use crate::audit::transparency::verify::folder::{Folder, VerifiedLog};
 use crate::audit::transparency::verify::{Expected, ExportFile};
+use crate::audit::transparency::{Signers, VerifierKey};
 use crate::audit::usage::rebuild::{UsageComparison, rebuild_usage};
 use crate::config::Config;
 use crate::credentials::log_key::{LogKeyError, PublicLogKey};
@@ -78,7 +78,8 @@ pub async fn verify(
     progress: impl FnMut(u64, u64),
 ) -> Result<VerifiedLog, ServeError> {
     // The folder first: a server that is running publishes nothing that the log does not hold by then.
-    let folder = Folder::read(&config.data_dir, key, signers(config), findings)
+    let publishes = signers(config) == Signers::One && config.node.roles.audit;
+    let folder = Folder::read(&config.data_dir, key, publishes, findings)
         .await
         .map_err(ServeError::part)?;
     let store = open_store_read_only(config).await?;

@@ -11,7 +11,7 @@ use crate::audit::transparency::published::PublishedFile;
 use crate::audit::transparency::tile_file::{TileReader, Unusable};
 use crate::audit::transparency::tiles::{Edge, Tile, TileId, TileNodes, Tiles};
 use crate::audit::transparency::verifier::VerifierKey;
-use crate::audit::transparency::{Signers, published_file, tile_file};
+use crate::audit::transparency::{published_file, tile_file};
 use crate::event_store::{Direction, EventStore, ReadError, StoredEvent, codec};
 use futures_util::{StreamExt, stream};
 use grantlog_projections::values::{StreamName, Timestamp};
@@ -87,7 +87,8 @@ impl Unpublished {
                 Check::Checkpoints,
                 format!(
                     "{path} has no checkpoint, though the log is old enough to have been published: restore it, or \
-                     give a checkpoint that you have kept (--checkpoint)"
+                     give a checkpoint that you have kept (--checkpoint); if no server ever ran over it for a minute, \
+                     start one and ask again when it has published"
                 ),
             ),
         }
@@ -95,17 +96,18 @@ impl Unpublished {
 }
 
 impl Folder {
-    /// Reads the published checkpoints and looks at the tiles.
+    /// Reads the published checkpoints and looks at the tiles. `publishes`: whether this folder's server, and nobody
+    /// else, publishes the log.
     pub async fn read(
         data_dir: &Path,
         key: &VerifierKey,
-        signers: Signers,
+        publishes: bool,
         findings: &mut Findings,
     ) -> Result<Self, FolderError> {
         let (data_dir, key) = (data_dir.to_owned(), key.clone());
         let (folder, found) = tokio::task::spawn_blocking(move || {
             let mut findings = Findings::default();
-            let folder = Self::look(&data_dir, &key, signers, &mut findings);
+            let folder = Self::look(&data_dir, &key, publishes, &mut findings);
             (folder, findings)
         })
         .await
@@ -117,12 +119,7 @@ impl Folder {
         folder
     }
 
-    fn look(
-        data_dir: &Path,
-        key: &VerifierKey,
-        signers: Signers,
-        findings: &mut Findings,
-    ) -> Result<Self, FolderError> {
+    fn look(data_dir: &Path, key: &VerifierKey, publishes: bool, findings: &mut Findings) -> Result<Self, FolderError> {
         let (published_path, tile_path) = (published_file(data_dir), tile_file(data_dir));
         let mut published = Vec::new();
         // None: it is not there. How many it keeps.
@@ -149,13 +146,14 @@ impl Folder {
         let mut unpublished = None;
         match (read, kept_count) {
             (Err(error), _) => findings.failed(Check::Checkpoints, format!("{}: {error}", published_path.display())),
-            (Ok(()), None | Some(0)) if signers == Signers::One => {
+            (Ok(()), None | Some(0)) if publishes => {
                 unpublished = Some(Unpublished {
                     path: published_path,
                     is_lost: kept_count.is_none(),
                 });
             }
-            // Of several nodes each publishes by itself, and one that has just come has published nothing.
+            // Of several nodes each publishes by itself, and one that has just come has published nothing; one without
+            // the role never does.
             (Ok(()), None) => findings.note(format!(
                 "{} is not there: no published checkpoint is kept",
                 published_path.display()
