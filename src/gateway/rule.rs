@@ -1,6 +1,6 @@
 //! Which scope a call needs, by its method and path.
 
-use super::path::ClearPath;
+use super::path::{ClearPath, is_same_in_other_case};
 use grantlog_projections::values::Scope;
 use std::fmt;
 
@@ -178,13 +178,6 @@ impl Segment {
             text => Some(Self::Literal(text.to_owned())),
         }
     }
-}
-
-/// A pattern is ASCII, but some letters beyond it (U+017F, U+212A) have one of ASCII as their other case.
-fn is_same_in_other_case(text: &str, given: &str) -> bool {
-    text.eq_ignore_ascii_case(given)
-        || text.to_lowercase() == given.to_lowercase()
-        || text.to_uppercase() == given.to_uppercase()
 }
 
 impl fmt::Display for Method {
