@@ -10,10 +10,11 @@ use crate::gateway::settings::RouteSettings;
 use crate::gateway::upstream::{Upstream, UpstreamFailure};
 use crate::gateway::{Connections, Route};
 use crate::http::Doors;
-use crate::http::call::{TOKEN_PARAMETER, credential_beside};
+use crate::http::call::credential_beside;
 use crate::http::identity;
 use crate::http::origin;
 use crate::http::problem::{self, NotForwarded, Problem, call_refused};
+use crate::http::query_token::without_tokens;
 use crate::service::authorize_call::{Call, Caller, RuledOut};
 use actix_web::body::{BodyStream, BoxBody, SizedStream};
 use actix_web::http::StatusCode;
@@ -336,21 +337,10 @@ fn content_length(request: &HttpRequest) -> Option<u64> {
 
 /// The path as the record has it, with its query where the route says so.
 fn recorded_path(uri: &http::Uri, with_query: bool) -> String {
-    let query = uri.query().filter(|_| with_query);
-    let Some(query) = query else {
-        return uri.path().to_owned();
-    };
-    let parameters: Vec<&str> = query
-        .split('&')
-        .map(|parameter| {
-            let name = parameter.split('=').next().unwrap_or_default();
-            match percent_encoding::percent_decode_str(name).decode_utf8_lossy() == TOKEN_PARAMETER {
-                true => TOKEN_PARAMETER,
-                false => parameter,
-            }
-        })
-        .collect();
-    format!("{}?{}", uri.path(), parameters.join("&"))
+    match uri.query().filter(|_| with_query) {
+        Some(query) => format!("{}?{}", uri.path(), without_tokens(query)),
+        None => uri.path().to_owned(),
+    }
 }
 
 #[cfg(test)]
