@@ -1,6 +1,6 @@
-//! A token request whose event is durable but not yet answered, while an administrator changes its application: the
-//! moment that no client can hit on purpose, held still. The store under the service says that a `TokenIssued` is
-//! committed only when the test lets it.
+//! A token request, or a question about a token, whose event is durable but not yet answered, while an administrator
+//! changes its application: the moment that no client can hit on purpose, held still. The store under the service says
+//! that a `TokenIssued` or an `ApiCallAuthorized` is committed only when the test lets it.
 
 use grantlog::audit::AuditIndex;
 use grantlog::audit::transparency::{Signers, Transparency, TransparencySettings};
@@ -12,8 +12,9 @@ use grantlog::event_store::{
     Append, AppendError, Appended, BoxFuture, Direction, EventStore, ReadError, StoredEvent, Subscription, codec,
 };
 use grantlog::metrics::Metrics;
-use grantlog::oauth::{Dialect, OAuthError, RequestHeaders, TokenRequest};
+use grantlog::oauth::{Dialect, OAuthError, RequestHeaders, TokenOperation, TokenRequest};
 use grantlog::policy::PolicySettings;
+use grantlog::policy::apis::ApiPatch;
 use grantlog::policy::applications::ApplicationPatch;
 use grantlog::policy::signing_keys::KeyRotation;
 use grantlog::service::applications::{Registration, Switch};
@@ -24,12 +25,13 @@ use grantlog::service::live_state::{CheckpointEvery, LiveState};
 use grantlog::service::record::{Circumstances, Commander};
 use grantlog::service::sessions::SessionSettings;
 use grantlog::service::throttle::{Throttle, ThrottleSettings};
+use grantlog::service::token_operations::{ActiveToken, INTROSPECT};
 use grantlog::service::trail::Trail;
 use grantlog::service::{Service, ServiceSettings};
 use grantlog_projections::Event;
-use grantlog_projections::event::RefusalReason;
+use grantlog_projections::event::{DenialReason, RefusalReason};
 use grantlog_projections::values::{
-    ApplicationId, ApplicationUri, Audience, OrgCode, Remark, Scope, SecretId, SigningAlgorithm, SystemUser,
+    Actor, ApplicationId, ApplicationUri, Audience, OrgCode, Remark, Scope, SecretId, SigningAlgorithm, SystemUser,
     TokenLifetime,
 };
 use std::sync::Arc;
@@ -43,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn without_a_change_the_token_leaves_as_it_was_decided() {
     let mut scene = Scene::new().await;
     let asked = scene.ask();
-    scene.token_is_durable().await;
+    scene.is_durable().await;
     scene.let_go(1);
     assert_eq!(asked.await.unwrap().unwrap().scope.as_str(), "read update");
     assert_eq!(scene.facts_since_registration().await, ["TokenIssued"]);
@@ -53,7 +55,7 @@ async fn without_a_change_the_token_leaves_as_it_was_decided() {
 async fn a_token_that_is_durable_but_not_answered_is_refused_once_its_application_is_disabled() {
     let mut scene = Scene::new().await;
     let asked = scene.ask();
-    scene.token_is_durable().await;
+    scene.is_durable().await;
     scene.disable().await;
     scene.let_go(1);
     assert_eq!(asked.await.unwrap().err(), Some(OAuthError::InvalidClient));
@@ -68,7 +70,7 @@ async fn a_token_that_is_durable_but_not_answered_is_refused_once_its_applicatio
 async fn it_is_refused_once_its_secret_is_revoked_or_rotated_without_overlap() {
     let mut scene = Scene::new().await;
     let asked = scene.ask();
-    scene.token_is_durable().await;
+    scene.is_durable().await;
     let secret_id = scene.secret_id();
     scene
         .service
@@ -81,7 +83,7 @@ async fn it_is_refused_once_its_secret_is_revoked_or_rotated_without_overlap() {
 
     let mut scene = Scene::new().await;
     let asked = scene.ask();
-    scene.token_is_durable().await;
+    scene.is_durable().await;
     scene
         .service
         .rotate_secret(scene.id, Some(0), None, None, None, &Commander::system(), &now())
@@ -96,7 +98,7 @@ async fn it_is_refused_once_its_secret_is_revoked_or_rotated_without_overlap() {
 async fn it_is_refused_once_its_application_is_deleted() {
     let mut scene = Scene::new().await;
     let asked = scene.ask();
-    scene.token_is_durable().await;
+    scene.is_durable().await;
     scene
         .service
         .delete_application(scene.id, None, None, &Commander::system(), &now())
@@ -111,7 +113,7 @@ async fn it_is_refused_once_its_application_is_deleted() {
 async fn a_narrower_scope_and_another_organisation_are_in_the_token_that_leaves() {
     let mut scene = Scene::new().await;
     let asked = scene.ask();
-    scene.token_is_durable().await;
+    scene.is_durable().await;
     let patch = ApplicationPatch {
         scope: Scope::parse("read").ok(),
         org_code: Some(OrgCode::parse("OTHER").ok()),
@@ -145,7 +147,7 @@ async fn a_narrower_scope_and_another_organisation_are_in_the_token_that_leaves(
 async fn a_change_of_what_no_token_says_keeps_nobody_waiting() {
     let mut scene = Scene::new().await;
     let asked = scene.ask();
-    scene.token_is_durable().await;
+    scene.is_durable().await;
     let patch = ApplicationPatch {
         owner: Some(Remark::parse("another team").ok()),
         ..ApplicationPatch::default()
@@ -170,7 +172,7 @@ async fn a_change_of_what_no_token_says_keeps_nobody_waiting() {
 async fn other_properties_are_in_the_token_that_leaves() {
     let mut scene = Scene::new().await;
     let asked = scene.ask();
-    scene.token_is_durable().await;
+    scene.is_durable().await;
     let patch = ApplicationPatch {
         properties: Some([("tier".to_owned(), Some("gold".to_owned()))].into()),
         ..ApplicationPatch::default()
@@ -189,7 +191,7 @@ async fn an_application_whose_tokens_never_stop_changing_is_answered_in_the_end(
     let mut scene = Scene::new().await;
     let asked = scene.ask();
     for scope in ["read", "update", "read", "update", "read"] {
-        scene.token_is_durable().await;
+        scene.is_durable().await;
         let patch = ApplicationPatch {
             scope: Scope::parse(scope).ok(),
             ..ApplicationPatch::default()
@@ -199,6 +201,45 @@ async fn an_application_whose_tokens_never_stop_changing_is_answered_in_the_end(
     }
     let error = asked.await.unwrap().err().expect("no token");
     assert!(matches!(error, OAuthError::TemporarilyUnavailable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_question_about_a_token_is_answered_by_the_audiences_that_it_has_by_then() {
+    let mut scene = Scene::new().await;
+    let asked = scene.ask();
+    scene.is_durable().await;
+    scene.let_go(1);
+    let token = asked.await.unwrap().unwrap().access_token;
+    let elsewhere = Audience::parse("https://elsewhere.example.com").unwrap();
+    let attributes = ApiPatch::default();
+    scene
+        .service
+        .register_api(elsewhere.clone(), attributes, &Actor::System, &now())
+        .await
+        .unwrap();
+    let secret = scene.register("resource-server", INTROSPECT).await;
+
+    let asked = scene.ask_about(&token, &secret);
+    scene.is_durable().await;
+    scene.let_go(1);
+    assert!(asked.await.unwrap().unwrap().is_some(), "without a change it is active");
+
+    let asked = scene.ask_about(&token, &secret);
+    scene.is_durable().await;
+    let patch = ApplicationPatch {
+        audiences: Some(vec![elsewhere]),
+        ..ApplicationPatch::default()
+    };
+    scene.change(patch).await;
+    scene.let_go(1);
+    assert!(
+        asked.await.unwrap().unwrap().is_none(),
+        "it opens nothing of the caller's"
+    );
+    match scene.log().await.pop() {
+        Some(Event::ApiCallDenied(denied)) => assert_eq!(denied.reason, DenialReason::WrongAudience),
+        other => panic!("a denial, not {other:?}"),
+    }
 }
 
 /// A service with one application, over a store that holds answers back.
@@ -300,8 +341,8 @@ impl Scene {
         tokio::spawn(async move { service.issue_token(&request, &now()).await })
     }
 
-    /// Until a `TokenIssued` is committed whose request does not know it yet.
-    async fn token_is_durable(&mut self) {
+    /// Until a `TokenIssued`, or an `ApiCallAuthorized`, is committed whose request does not know it yet.
+    async fn is_durable(&mut self) {
         tokio::time::timeout(PATIENCE, self.arrived.recv())
             .await
             .expect("a commit")
@@ -310,6 +351,42 @@ impl Scene {
 
     fn let_go(&self, tokens: usize) {
         self.gate.add_permits(tokens);
+    }
+
+    /// Registers another application with this scope; its secret.
+    async fn register(&self, uri: &str, scope: &str) -> String {
+        let registration = Registration {
+            application_uri: ApplicationUri::parse(uri).unwrap(),
+            attributes: ApplicationPatch {
+                scope: Scope::parse(scope).ok(),
+                ..ApplicationPatch::default()
+            },
+            is_enabled: true,
+            secret_hash: None,
+            secret_expires_in_seconds: None,
+        };
+        let registered = self
+            .service
+            .register_application(registration, &Commander::system(), &now())
+            .await;
+        registered
+            .unwrap()
+            .secret
+            .expect("a secret was made")
+            .expose()
+            .to_owned()
+    }
+
+    /// Asks about a token, on the way.
+    fn ask_about(&self, token: &str, secret: &str) -> tokio::task::JoinHandle<Result<Option<ActiveToken>, OAuthError>> {
+        let form = format!("token={token}&client_id=resource-server&client_secret={secret}");
+        let headers = RequestHeaders {
+            content_type: Some(b"application/x-www-form-urlencoded"),
+            authorization: &[],
+        };
+        let operation = TokenOperation::parse(headers, form.as_bytes()).expect("a well-formed request");
+        let service = self.service.clone();
+        tokio::spawn(async move { service.introspect(&operation, &now()).await })
     }
 
     async fn disable(&self) {
@@ -412,7 +489,8 @@ fn claims(token: &str) -> serde_json::Value {
     serde_json::from_slice(&json).expect("JSON")
 }
 
-/// Commits at once, but lets the answer to an append of a `TokenIssued` through only by permission.
+/// Commits at once, but lets the answer to an append of a `TokenIssued` or an `ApiCallAuthorized` through only by
+/// permission.
 struct HeldBack {
     store: SqliteEventStore,
     arrivals: mpsc::UnboundedSender<()>,
@@ -421,7 +499,10 @@ struct HeldBack {
 
 impl EventStore for HeldBack {
     fn append_to_stream(&self, append: Append) -> BoxFuture<'static, Result<Appended, AppendError>> {
-        let is_held = append.events.iter().any(|event| event.event_type == "TokenIssued");
+        let is_held = append
+            .events
+            .iter()
+            .any(|event| matches!(event.event_type, "TokenIssued" | "ApiCallAuthorized"));
         let committed = self.store.append_to_stream(append);
         if !is_held {
             return committed;

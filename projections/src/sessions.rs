@@ -47,6 +47,8 @@ pub struct Session {
 pub struct Sessions {
     open: OrdMap<Uuid, Arc<Session>>,
     by_application: OrdSet<(ApplicationId, Uuid)>,
+    /// How many each application has, where it has any.
+    counts: OrdMap<ApplicationId, usize>,
     by_token: OrdSet<(Uuid, Uuid)>,
     /// By the second of the last use: a busy session moves once a second.
     by_last_use: OrdSet<(i64, Uuid)>,
@@ -66,6 +68,10 @@ impl Sessions {
             Event::SessionEnded(data) => {
                 let ended = self.open.remove(&data.session_id)?;
                 self.by_application.remove(&(ended.application_id, ended.id));
+                match self.number_of(ended.application_id) {
+                    0 | 1 => self.counts.remove(&ended.application_id),
+                    number => self.counts.insert(ended.application_id, number - 1),
+                };
                 self.by_last_use.remove(&(ended.last_used_at.unix_seconds(), ended.id));
                 self.by_token_end.remove(&(ended.token_expires_at, ended.id));
                 self.by_token.remove(&(ended.jti, ended.id));
@@ -128,6 +134,8 @@ impl Sessions {
     /// Puts a session back as a checkpoint kept it. There is none of that id.
     pub fn restore(&mut self, session: Session) {
         self.by_application.insert((session.application_id, session.id));
+        self.counts
+            .insert(session.application_id, self.number_of(session.application_id) + 1);
         self.by_token.insert((session.jti, session.id));
         self.by_last_use
             .insert((session.last_used_at.unix_seconds(), session.id));
@@ -150,6 +158,11 @@ impl Sessions {
         self.by_application
             .range((id, Uuid::nil())..=(id, Uuid::max()))
             .filter_map(|(_, session_id)| self.open.get(session_id))
+    }
+
+    /// How many an application has.
+    pub fn number_of(&self, id: ApplicationId) -> usize {
+        self.counts.get(&id).copied().unwrap_or_default()
     }
 
     /// Those whose ids are greater, all or of an application, in the same order.
@@ -389,7 +402,7 @@ mod tests {
 
     #[test]
     fn an_application_has_its_own_sessions() {
-        let sessions = sessions(&[
+        let mut sessions = sessions(&[
             of_application("orders", 1, 10, 0),
             of_application("billing", 2, 20, 0),
             of_application("orders", 3, 30, 0),
@@ -397,5 +410,10 @@ mod tests {
         assert_eq!(ids(sessions.of_application(ApplicationId::of(&uri("orders")))), [1, 3]);
         assert_eq!(ids(sessions.of_application(ApplicationId::of(&uri("billing")))), [2]);
         assert_eq!(ids(sessions.of_application(ApplicationId::of(&uri("nobody")))), []);
+        let numbers = ["orders", "billing", "nobody"].map(|name| sessions.number_of(ApplicationId::of(&uri(name))));
+        assert_eq!(numbers, [2, 1, 0]);
+        sessions.apply(&ended(1, 10));
+        sessions.apply(&ended(1, 10));
+        assert_eq!(sessions.number_of(ApplicationId::of(&uri("orders"))), 1);
     }
 }

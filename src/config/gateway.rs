@@ -19,14 +19,18 @@ const MIB: u64 = KIB * KIB;
 
 /// Reads every route.
 pub(super) fn read(settings: &mut Settings) -> Vec<RouteSettings> {
-    let mut prefixes: BTreeMap<String, Origin> = BTreeMap::new();
+    // By their small letters, since some upstreams do not tell them from capitals.
+    let mut prefixes: BTreeMap<String, String> = BTreeMap::new();
     settings.each_table("gateway", MAX_ROUTES, |table| {
         let origin = table.origin("gateway.prefix");
         let route = route(table);
         if let Some(route) = &route
-            && prefixes.insert(route.prefix.clone(), origin.clone()).is_some()
+            && let Some(other) = prefixes.insert(route.prefix.to_ascii_lowercase(), route.prefix.clone())
         {
-            let message = format!("two routes have the prefix {}", route.prefix);
+            let message = match other == route.prefix {
+                true => format!("two routes have the prefix {other}"),
+                false => in_other_case("prefixes", &other, &route.prefix),
+            };
             table.contradiction(origin, message);
         }
         route
@@ -47,7 +51,17 @@ fn route(table: &mut Settings) -> Option<RouteSettings> {
     let audience = table.optional_text("gateway.audience", |text| {
         Audience::parse(text).map_err(|error| error.rule.into())
     });
-    let rules = table.each_table("gateway.rule", MAX_RULES, rule);
+    let mut before: Vec<Rule> = Vec::new();
+    let rules = table.each_table("gateway.rule", MAX_RULES, |table| {
+        let origin = table.origin("gateway.rule.path");
+        let rule = rule(table)?;
+        if let Some(other) = before.iter().find(|other| rule.is_in_other_case(other)) {
+            let (other, this) = (other.path.to_string(), rule.path.to_string());
+            table.contradiction(origin, in_other_case("rules' paths", &other, &this));
+        }
+        before.push(rule.clone());
+        Some(rule)
+    });
     let forward_token = table.boolean("gateway.forward_token", false);
     let record_query = table.boolean("gateway.record_query", false);
     let ca_origin = table.origin("gateway.ca_file");
@@ -103,6 +117,13 @@ fn rule(table: &mut Settings) -> Option<Rule> {
         Scope::parse(text).map_err(|error| error.rule.into())
     });
     Some(Rule { methods, path, scope })
+}
+
+fn in_other_case(what: &str, one: &str, other: &str) -> String {
+    format!(
+        "the {what} {one} and {other} differ in upper and lower case alone, which not every upstream tells apart; keep \
+         the one that is written as the upstream writes it"
+    )
 }
 
 fn prefix(text: &str) -> Result<String, Accepted> {

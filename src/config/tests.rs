@@ -913,8 +913,42 @@ fn every_problem_of_a_route_names_its_key() {
     }
     let twice = error(&format!("{GATEWAY}{GATEWAY}"), &[]);
     assert!(twice.contains("two routes have the prefix /api"), "{twice}");
+    let in_capitals = error(&format!("{GATEWAY}{}", GATEWAY.replace("/api", "/API")), &[]);
+    let message = "the prefixes /api and /API differ in upper and lower case alone";
+    assert!(in_capitals.contains(message), "{in_capitals}");
+    assert!(in_capitals.contains("keep the one"), "{in_capitals}");
     let bare = error("[[gateway]]\n", &[]);
     for key in ["prefix", "upstream", "audience"] {
         assert!(bare.contains(&format!("[[gateway]] has no {key}")), "{bare}");
     }
+}
+
+#[test]
+fn rules_of_a_route_that_differ_in_letter_case_alone_are_refused() {
+    let rules = |first: &str, second: &str| {
+        let rule = |keys: &str| format!("[[gateway.rule]]\nscope = \"a\"\n{keys}\n");
+        load(&format!("{GATEWAY}{}{}", rule(first), rule(second)), &[])
+    };
+    for (first, second) in [
+        (r#"path = "/Orders/**""#, r#"path = "/orders/**""#),
+        (
+            "path = \"/Orders/**\"\nmethods = [\"GET\"]",
+            "path = \"/orders/**\"\nmethods = [\"PUT\", \"GET\"]",
+        ),
+        (r#"path = "/Orders/**""#, "path = \"/orders/**\"\nmethods = [\"GET\"]"),
+    ] {
+        let error = rules(first, second).unwrap_err().to_string();
+        let message = "the rules' paths /Orders/** and /orders/** differ in upper and lower case alone";
+        assert!(error.contains(message), "{error}");
+        assert!(error.contains("keep the one"), "{error}");
+    }
+    // These are for other calls.
+    let (reading, writing) = (
+        "path = \"/Orders/**\"\nmethods = [\"GET\"]",
+        "path = \"/orders/**\"\nmethods = [\"PUT\"]",
+    );
+    assert!(rules(reading, writing).is_ok());
+    assert!(rules(reading, reading).is_ok());
+    let (one, list) = (r#"path = "/orders/*""#, r#"path = "/Orders""#);
+    assert!(rules(one, list).is_ok());
 }

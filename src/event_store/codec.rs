@@ -24,7 +24,9 @@ pub enum DecodeError {
         source: serde_json::Error,
     },
     /// The data does not fit its type.
-    #[error("the data of event {index} is not a {event_type}: {source}")]
+    #[error(
+        "the data of event {index} is no {event_type} that this version knows, perhaps a newer Grantlog's: {source}"
+    )]
     Data {
         /// The event's place in the log.
         index: u64,
@@ -292,6 +294,18 @@ mod tests {
         }
         .into();
         assert!(matches!(encode(&envelope), Err(EncodeError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_value_of_a_newer_version_is_said_to_be_perhaps_one() {
+        let denied = r#"{"id":"0190163d-8694-739b-aea5-966c26f8ad91","stream":"api-calls-unknown","type":"ApiCallDenied","time":"2026-03-16T09:30:00.000123Z","actor":"system","data":{"via":"admin","audience":"a","method":"GET","path":"/","required_scope":"","error":"e","reason":"missing_token"}}"#;
+        assert!(decode(&stored(denied)).is_ok());
+        let error = decode(&stored(&denied.replace("missing_token", "of_tomorrow"))).unwrap_err();
+        assert!(matches!(error, DecodeError::Data { index: 7, .. }));
+        let message = error.to_string();
+        for part in ["event 7", "ApiCallDenied", "perhaps a newer Grantlog's", "of_tomorrow"] {
+            assert!(message.contains(part), "{message}");
+        }
     }
 
     #[test]

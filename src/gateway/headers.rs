@@ -29,7 +29,7 @@ const WRITTEN_ANEW: [&str; 3] = ["host", "content-length", "expect"];
 
 /// What an upstream would believe although only we may say it, or what would make it another call than the one that
 /// was authorized: another address, another identity, another host, another method, another path.
-const NOT_THE_CALLERS: [&str; 25] = [
+const NOT_THE_CALLERS: [&str; 23] = [
     "x-client-id",
     "x-system-user",
     "x-scope",
@@ -47,9 +47,7 @@ const NOT_THE_CALLERS: [&str; 25] = [
     "fastly-client-ip",
     "x-azure-clientip",
     "x-azure-socketip",
-    "x-envoy-external-address",
-    "remote-addr",
-    "remote-user",
+    "cf-access-jwt-assertion",
     // CGI makes it HTTP_PROXY, through which some libraries then call others (CVE-2016-5385).
     "proxy",
     "x-http-method",
@@ -59,16 +57,31 @@ const NOT_THE_CALLERS: [&str; 25] = [
 ];
 
 /// What begins like that is about the request, or about who makes it, as a proxy has seen it.
-const NOT_THE_CALLERS_FAMILIES: [&str; 9] = [
+const NOT_THE_CALLERS_FAMILIES: [&str; 20] = [
     "x-forwarded-",
     "x-original-",
+    "remote-",
     "x-remote-",
     "x-auth-request-",
     "x-webauth-",
     "x-amzn-oidc-",
     "x-goog-authenticated-user-",
     "x-ms-client-principal",
+    "x-authentik-",
+    "x-pomerium-",
+    // Not `CF-Access-Client-Id` and its secret: with those a caller proves to Cloudflare, in front of the upstream, who
+    // it is.
+    "cf-access-authenticated-",
+    "x-goog-iap-",
+    // RFC 9440 and what was there before it.
+    "client-cert",
+    "x-client-cert",
+    "ssl-client-",
     "x-ssl-client-",
+    "x-amzn-mtls-",
+    "x-arr-clientcert",
+    // Addresses, and what makes of one call several, or another; Envoy takes them from strangers, too.
+    "x-envoy-",
 ];
 
 /// Where the caller's token is.
@@ -179,11 +192,29 @@ mod tests {
             "X-WebAuth-User",
             "X-MS-CLIENT-PRINCIPAL",
             "X-Ssl-Client-Verify",
+            "Remote-Groups",
+            "Remote_Email",
+            "Client-Cert",
+            "Client-Cert-Chain",
+            "X-Client-Cert",
+            "X-Client-Certificate",
+            "Ssl-Client-Verify",
+            "SSL_CLIENT_S_DN",
+            "X-Amzn-Mtls-Clientcert",
+            "X-ARR-ClientCert",
+            "Cf-Access-Jwt-Assertion",
+            "Cf-Access-Authenticated-User-Email",
+            "X-Authentik-Username",
+            "X-Pomerium-Claim-Email",
+            "X-Goog-IAP-JWT-Assertion",
+            "X-Envoy-Original-Path",
+            "X-Envoy-Retry-On",
         ] {
             assert!(!passes(name, &[]), "{name}");
         }
         assert!(passes("X-Client-Identity", &[]));
         assert!(passes("X-Request-Id", &[]));
+        assert!(passes("CF-Access-Client-Secret", &[]));
         assert!(passes("traceparent", &[]));
     }
 

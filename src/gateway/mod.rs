@@ -14,6 +14,7 @@ pub mod body;
 pub mod upstream;
 
 use crate::forwarding::trust::TrustError;
+use path::{ClearPath, is_same_to_some_server};
 use settings::RouteSettings;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -34,6 +35,8 @@ pub struct Gateway {
 pub struct Route {
     /// As configured.
     pub settings: RouteSettings,
+    /// What the prefixes of other routes have below this one's, each as its segments.
+    routes_below: Vec<Vec<String>>,
     in_flight: Arc<Semaphore>,
     connector: Connector,
 }
@@ -47,10 +50,15 @@ impl Gateway {
     /// Makes ready for calls; reads the certificates to trust.
     pub fn new(mut settings: Vec<RouteSettings>) -> Result<Self, TrustError> {
         settings.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
+        let prefixes: Vec<String> = settings.iter().map(|route| route.prefix.clone()).collect();
         let routes = settings.into_iter().map(|settings| {
             Ok(Route {
                 in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
                 connector: Connector::new(&settings)?,
+                routes_below: prefixes
+                    .iter()
+                    .filter_map(|other| below(&settings.prefix, other))
+                    .collect(),
                 settings,
             })
         });
@@ -82,6 +90,17 @@ impl Gateway {
 }
 
 impl Route {
+    /// Whether it matters what a path has behind the prefix: to a rule, or because another route is there.
+    pub fn looks_at_paths(&self) -> bool {
+        !self.routes_below.is_empty() || self.settings.rules.iter().any(|rule| !rule.path.is_everything())
+    }
+
+    /// Whether a path, of which this is what comes behind the prefix, is another route's in a spelling that some
+    /// servers take for its own: in its own it would have come to that route.
+    pub fn is_of_a_route_below(&self, path: &ClearPath<'_>) -> bool {
+        self.routes_below.iter().any(|below| begin_alike(below, &path.segments))
+    }
+
     /// Whether there are as many calls at the upstream as there may be.
     pub fn is_full(&self) -> bool {
         self.in_flight.available_permits() == 0
@@ -91,6 +110,22 @@ impl Route {
     pub fn enter(&self) -> Option<OwnedSemaphorePermit> {
         self.in_flight.clone().try_acquire_owned().ok()
     }
+}
+
+/// The segments that a longer prefix has below a shorter one, if it begins like it.
+fn below(prefix: &str, longer: &str) -> Option<Vec<String>> {
+    let longer: Vec<&str> = longer.split('/').skip(1).collect();
+    let prefix: Vec<&str> = prefix.split('/').skip(1).collect();
+    let below = longer.get(prefix.len()..).filter(|below| !below.is_empty())?;
+    begin_alike(&prefix, &longer).then(|| below.iter().map(|segment| (*segment).to_owned()).collect())
+}
+
+fn begin_alike(known: &[impl AsRef<str>], given: &[impl AsRef<str>]) -> bool {
+    known.len() <= given.len()
+        && known
+            .iter()
+            .zip(given)
+            .all(|(known, given)| is_same_to_some_server(known.as_ref(), given.as_ref()))
 }
 
 impl Connections {
@@ -118,6 +153,47 @@ mod tests {
         assert_eq!(prefix("/%61pi"), None);
         assert_eq!(prefix("//api"), None);
         assert_eq!(prefix(""), None);
+    }
+
+    #[test]
+    fn a_path_in_another_spelling_of_a_longer_prefix_is_of_a_route_below() {
+        let prefixes = ["/api", "/api/secret", "/API/Deep/er", "/other/secret"];
+        let gateway = Gateway::new(prefixes.map(for_tests).into()).unwrap();
+        let is_of_another = |path: &str| {
+            let (_, route) = gateway.route(path).unwrap();
+            let rest = &path[route.settings.prefix.len()..];
+            route.is_of_a_route_below(&ClearPath::parse(rest).unwrap())
+        };
+        for path in [
+            "/api/%73ecret/x",
+            "/api/Secret",
+            "/api/SECRET/x",
+            "/api/secret;a/x",
+            "/api/secret%3Ba",
+            "/api/secret./x",
+            "/api/secret%20/x",
+            "/api/%C5%BFecret/x",
+            "/api/deep/er",
+            "/api/Deep/ER/x",
+        ] {
+            assert!(is_of_another(path), "{path}");
+        }
+        for path in [
+            "/api",
+            "/api/",
+            "/api/secret",
+            "/api/secret/%73ecret",
+            "/api/secrets",
+            "/api/x/secret",
+            "/api/deep",
+            "/api/deep/x",
+            "/other/secret/x",
+        ] {
+            assert!(!is_of_another(path), "{path}");
+        }
+        let looks_at_paths = |path| gateway.route(path).unwrap().1.looks_at_paths();
+        assert!(looks_at_paths("/api"));
+        assert!(!looks_at_paths("/api/secret"));
     }
 
     #[test]

@@ -58,12 +58,11 @@ impl<'a> ClearPath<'a> {
                 }
             }
             let segment = decode(segment)?;
-            let name = segment.split(';').next().unwrap_or_default();
-            // Windows forgets dots and blanks at the end, Tomcat what comes behind a semicolon.
-            if name.bytes().all(|byte| matches!(byte, b'.' | b' ')) {
+            let name = name(&segment);
+            if name.is_empty() {
                 return Err(AmbiguousPath::DotSegment);
             }
-            has_parameters |= name.len() < segment.len() || name.ends_with(['.', ' ']);
+            has_parameters |= name.len() < segment.len();
             segments.push(segment);
         }
         Ok(Self {
@@ -71,6 +70,29 @@ impl<'a> ClearPath<'a> {
             has_parameters,
         })
     }
+}
+
+/// Whether some server takes two segments, both decoded, for the same.
+pub fn is_same_to_some_server(known: &str, given: &str) -> bool {
+    is_same_in_other_case(name(known), name(given))
+}
+
+/// What the configuration has is ASCII, but some letters beyond it (U+017F, U+212A) have one of ASCII as their other
+/// case.
+pub fn is_same_in_other_case(known: &str, given: &str) -> bool {
+    known.eq_ignore_ascii_case(given)
+        || known.to_lowercase() == given.to_lowercase()
+        || known.to_uppercase() == given.to_uppercase()
+}
+
+/// What no server leaves out of a segment: Windows forgets dots and blanks at the end, Tomcat what comes behind a
+/// semicolon.
+fn name(segment: &str) -> &str {
+    segment
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches(['.', ' '])
 }
 
 /// RFC 3986 §2.4: never more than once.

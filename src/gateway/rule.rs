@@ -1,6 +1,6 @@
 //! Which scope a call needs, by its method and path.
 
-use super::path::ClearPath;
+use super::path::{ClearPath, is_same_in_other_case};
 use grantlog_projections::values::Scope;
 use std::fmt;
 
@@ -79,6 +79,19 @@ pub fn first_that_fits<'r, 'p>(
 }
 
 impl Rule {
+    /// Whether its path is another rule's in other letters, and some method comes to both: of the two, the first
+    /// refuses what the second is for.
+    pub fn is_in_other_case(&self, other: &Rule) -> bool {
+        let (path, others) = (&self.path.text, &other.path.text);
+        path != others && path.eq_ignore_ascii_case(others) && self.shares_a_method(other)
+    }
+
+    fn shares_a_method(&self, other: &Rule) -> bool {
+        self.methods.is_empty()
+            || other.methods.is_empty()
+            || self.methods.iter().any(|method| other.methods.contains(method))
+    }
+
     fn is_for_method(&self, method: &str) -> bool {
         self.methods.is_empty() || self.methods.iter().any(|known| known.0 == method)
     }
@@ -178,13 +191,6 @@ impl Segment {
             text => Some(Self::Literal(text.to_owned())),
         }
     }
-}
-
-/// A pattern is ASCII, but some letters beyond it (U+017F, U+212A) have one of ASCII as their other case.
-fn is_same_in_other_case(text: &str, given: &str) -> bool {
-    text.eq_ignore_ascii_case(given)
-        || text.to_lowercase() == given.to_lowercase()
-        || text.to_uppercase() == given.to_uppercase()
 }
 
 impl fmt::Display for Method {

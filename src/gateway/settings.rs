@@ -56,13 +56,6 @@ pub fn authority(upstream: &Url) -> Option<Authority> {
     text.parse().ok()
 }
 
-impl RouteSettings {
-    /// Whether its rules look at more of a path than its prefix.
-    pub fn looks_at_paths(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.path.is_everything())
-    }
-}
-
 /// A route to nowhere.
 #[cfg(test)]
 pub fn for_tests(prefix: &str) -> RouteSettings {

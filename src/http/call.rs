@@ -3,6 +3,7 @@
 use crate::http::body;
 use crate::http::fields::cut;
 use crate::http::problem::{Problem, call_refused, no_body_problem, not_json};
+use crate::http::query_token::has_token;
 use crate::http::{Doors, origin};
 use crate::service::Service;
 use crate::service::authorize_call::{Call, Caller, Credential};
@@ -20,9 +21,6 @@ use std::fmt;
 
 /// Where a reference token may be instead of `Authorization`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-
-/// A query's parameter that is a token (RFC 6750 §2.3): not ours to take, and nothing for the record.
-pub const TOKEN_PARAMETER: &str = "access_token";
 
 /// A call that was let through and is on the record.
 pub struct AuthorizedCall<'a> {
@@ -111,10 +109,6 @@ pub fn credential_beside<'a>(request: &'a HttpRequest, query: Option<&str>) -> C
         _ if query.is_some_and(has_token) => Credential::Several,
         one => one,
     }
-}
-
-fn has_token(query: &str) -> bool {
-    url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == TOKEN_PARAMETER)
 }
 
 fn object(request: &HttpRequest, body: &[u8]) -> Result<Map<String, Value>, Problem> {

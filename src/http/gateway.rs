@@ -10,10 +10,11 @@ use crate::gateway::settings::RouteSettings;
 use crate::gateway::upstream::{Upstream, UpstreamFailure};
 use crate::gateway::{Connections, Route};
 use crate::http::Doors;
-use crate::http::call::{TOKEN_PARAMETER, credential_beside};
+use crate::http::call::credential_beside;
 use crate::http::identity;
 use crate::http::origin;
 use crate::http::problem::{self, NotForwarded, Problem, call_refused};
+use crate::http::query_token::without_tokens;
 use crate::service::authorize_call::{Call, Caller, RuledOut};
 use actix_web::body::{BodyStream, BoxBody, SizedStream};
 use actix_web::http::StatusCode;
@@ -69,7 +70,7 @@ async fn authorize(request: &HttpRequest, doors: &Doors, route: &Route) -> Resul
     let uri = request.uri();
     let rest = uri.path().get(settings.prefix.len()..).unwrap_or_default();
     let path = ClearPath::parse(rest);
-    let asked = asked(request, settings, &path);
+    let asked = asked(request, route, &path);
     let recorded = recorded_path(uri, settings.record_query);
     let call = Call {
         via: Via::Gateway,
@@ -89,14 +90,18 @@ async fn authorize(request: &HttpRequest, doors: &Doors, route: &Route) -> Resul
 /// What the first rule asks that fits, or why the request is none that can be handed on, whoever sends it.
 fn asked<'r, 'p>(
     request: &HttpRequest,
-    settings: &'r RouteSettings,
+    route: &'r Route,
     path: &'p Result<ClearPath<'_>, AmbiguousPath>,
 ) -> Result<Asked<'r, 'p>, RuledOut> {
     let path = path
         .as_ref()
         .map_err(|ambiguous| RuledOut::AmbiguousPath(ambiguous.to_string()))?;
+    if route.is_of_a_route_below(path) {
+        let detail = "the path is another route's but for its spelling, which not every server tells apart";
+        return Err(RuledOut::AmbiguousPath(detail.into()));
+    }
     // To some servers `/orders;x` is `/orders`.
-    if path.has_parameters && settings.looks_at_paths() {
+    if path.has_parameters && route.looks_at_paths() {
         let detail =
             "the path has parameters (;), or dots or blanks at a name's end, which not every server reads alike";
         return Err(RuledOut::AmbiguousPath(detail.into()));
@@ -108,11 +113,11 @@ fn asked<'r, 'p>(
     if asks_for_websocket(request) {
         return Err(RuledOut::UpgradeNotImplemented);
     }
-    let most_bytes = settings.max_body_bytes;
+    let most_bytes = route.settings.max_body_bytes;
     if content_length(request).is_some_and(|bytes| bytes > most_bytes) {
         return Err(RuledOut::BodyTooLarge { most_bytes });
     }
-    first_that_fits(&settings.rules, request.method().as_str(), path).map_err(|no_fit| match no_fit {
+    first_that_fits(&route.settings.rules, request.method().as_str(), path).map_err(|no_fit| match no_fit {
         NoFit::NoRule => RuledOut::NoRule,
         NoFit::OtherCase => {
             let detail = "the path is a rule's but for upper and lower case, which not every server tells apart";
@@ -332,21 +337,10 @@ fn content_length(request: &HttpRequest) -> Option<u64> {
 
 /// The path as the record has it, with its query where the route says so.
 fn recorded_path(uri: &http::Uri, with_query: bool) -> String {
-    let query = uri.query().filter(|_| with_query);
-    let Some(query) = query else {
-        return uri.path().to_owned();
-    };
-    let parameters: Vec<&str> = query
-        .split('&')
-        .map(|parameter| {
-            let name = parameter.split('=').next().unwrap_or_default();
-            match percent_encoding::percent_decode_str(name).decode_utf8_lossy() == TOKEN_PARAMETER {
-                true => TOKEN_PARAMETER,
-                false => parameter,
-            }
-        })
-        .collect();
-    format!("{}?{}", uri.path(), parameters.join("&"))
+    match uri.query().filter(|_| with_query) {
+        Some(query) => format!("{}?{}", uri.path(), without_tokens(query)),
+        None => uri.path().to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub mod body;
 
 pub mod call;
 
+pub mod query_token;
+
 pub mod fields;
 
 pub mod origin;

@@ -425,9 +425,8 @@ pub fn call_refused(refused: CallRefused, issuer: &str) -> Problem {
         CallRefused::RuledOut(RuledOut::UpgradeNotImplemented) => {
             Problem::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_implemented", detail)
         }
-        CallRefused::RuledOut(RuledOut::BodyTooLarge { .. }) => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-        }
+        // The same whether it was announced or has come.
+        CallRefused::RuledOut(RuledOut::BodyTooLarge { most_bytes }) => NotForwarded::TooLarge(most_bytes).into(),
         CallRefused::SlowDown { retry_after_seconds } => {
             let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", detail);
             problem.retry_after_seconds = Some(retry_after_seconds);

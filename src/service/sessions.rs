@@ -157,7 +157,11 @@ impl SessionsUnderWay {
                 state: State::Begun(index),
                 session_id,
                 ..
-            }) if *index >= position => return Turn::Open(*session_id),
+            }) if *index >= position => {
+                let session_id = *session_id;
+                let is_beyond = is_full(&tokens, sessions, settings, token.application_id, Some(session_id), now);
+                return open_unless(is_beyond, session_id);
+            }
             Some(_) => {
                 tokens.remove(&token.jti);
             }
@@ -165,23 +169,17 @@ impl SessionsUnderWay {
         }
         let over = match known {
             Some(session) => match settings.end_of(session, now) {
-                None => return Turn::Open(session.id),
+                None => {
+                    let own = Some(session.id);
+                    let is_beyond = is_full(&tokens, sessions, settings, token.application_id, own, now);
+                    return open_unless(is_beyond, session.id);
+                }
                 Some(end) => Some((session.clone(), end)),
             },
             None => None,
         };
-        if let Some(most) = settings.max_per_application {
-            let most = most as usize;
-            let live = sessions.of_application(token.application_id);
-            let live = live
-                .filter(|session| settings.end_of(session, now).is_none())
-                .take(most);
-            let others = tokens.values().filter(|under_way| {
-                under_way.application_id == token.application_id && sessions.get(under_way.session_id).is_none()
-            });
-            if live.count() + others.count() >= most {
-                return Turn::TooMany;
-            }
+        if is_full(&tokens, sessions, settings, token.application_id, None, now) {
+            return Turn::TooMany;
         }
         let session_id = Uuid::now_v7();
         Turn::Begin(self.begin(&mut tokens, token.jti, token.application_id, session_id, over))
@@ -253,6 +251,46 @@ impl SessionsUnderWay {
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, UnderWay>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A session beyond the limit has begun where there is none, and is not for calls that are limited.
+fn open_unless<'a>(is_beyond: bool, session_id: Uuid) -> Turn<'a> {
+    match is_beyond {
+        true => Turn::TooMany,
+        false => Turn::Open(session_id),
+    }
+}
+
+/// Whether an application has as many sessions as it may without `own`, and without those that began after it: ids are
+/// in the order of time. None: it is about to begin.
+fn is_full(
+    tokens: &HashMap<Uuid, UnderWay>,
+    sessions: &Sessions,
+    settings: &SessionSettings,
+    application_id: ApplicationId,
+    own: Option<Uuid>,
+    now: Timestamp,
+) -> bool {
+    let Some(most) = settings.max_per_application else {
+        return false;
+    };
+    let most = most as usize;
+    // Nearly always: nobody has to be counted one by one.
+    if sessions.number_of(application_id) + tokens.len() < most + usize::from(own.is_some()) {
+        return false;
+    }
+    let before = own.unwrap_or(Uuid::max());
+    let live = sessions
+        .of_application(application_id)
+        .take_while(|session| session.id < before)
+        .filter(|session| settings.end_of(session, now).is_none())
+        .take(most);
+    let others = tokens.values().filter(|under_way| {
+        under_way.application_id == application_id
+            && under_way.session_id < before
+            && sessions.get(under_way.session_id).is_none()
+    });
+    live.count() + others.count() >= most
 }
 
 /// A session that is being begun, or ended. Whoever gives it up leaves the next one to it.
@@ -531,6 +569,35 @@ mod tests {
         for via in [Via::Gateway, Via::ForwardAuth, Via::Introspection, Via::Reported] {
             assert_eq!(turn(via), Seen::TooMany, "{via:?}");
         }
+    }
+
+    #[test]
+    fn a_session_that_began_at_our_own_endpoints_beyond_the_limit_is_none_for_apis() {
+        let under_way = SessionsUnderWay::default();
+        let settings = SessionSettings {
+            max_per_application: Some(2),
+            ..SETTINGS
+        };
+        let sessions = known([session(1, 0, 0), session(2, 0, 600), session(4, 0, 600)]);
+        let turn = |number: u128, via, now: i64| {
+            seen(&under_way.turn(&sessions, 9, &settings.of_calls_by(via), token(number), time(now)))
+        };
+        assert_eq!(turn(1, Via::Gateway, 700), Seen::Open(1_001));
+        assert_eq!(turn(2, Via::Gateway, 700), Seen::Open(1_002));
+        assert_eq!(turn(4, Via::Gateway, 700), Seen::TooMany);
+        assert_eq!(turn(4, Via::Admin, 700), Seen::Open(1_004));
+        assert_eq!(turn(4, Via::Gateway, 1_200), Seen::Open(1_004), "the first has run out");
+
+        let none = Sessions::default();
+        let at_once = |number: u128, via| under_way.turn(&none, 9, &settings.of_calls_by(via), token(number), time(0));
+        for number in 11..=13 {
+            let Turn::Begin(beginning) = at_once(number, Via::Admin) else {
+                panic!("there is no limit");
+            };
+            beginning.begun(9);
+        }
+        let at_an_api = |number| matches!(at_once(number, Via::Gateway), Turn::Open(_));
+        assert_eq!([11, 12, 13].map(at_an_api), [true, true, false]);
     }
 
     #[test]

@@ -186,15 +186,9 @@ impl Service {
     ) -> Result<ActiveToken, Undecided> {
         let credential = Credential::Token(request.token.expose());
         let holder = self.verify_credential(credential, None, circumstances)?;
-        let of_caller = self.audiences_of(caller);
-        let shared: Vec<Audience> = self
-            .present_audiences(&holder)
-            .into_iter()
-            .filter(|audience| of_caller.contains(audience))
-            .collect();
-        let Some(audience) = shared.first().cloned() else {
-            return Err(Invalid::of(&holder, DenialReason::WrongAudience).into());
-        };
+        let not_shared = || Invalid::of(&holder, DenialReason::WrongAudience);
+        let shared = self.shared_audiences(&holder, caller.id);
+        let audience = shared.first().cloned().ok_or_else(not_shared)?;
         self.still_holds(&holder).await?;
         let actor = Actor::Application(caller.uri.clone());
         let fact = |session_id| ApiCallAuthorized {
@@ -231,13 +225,17 @@ impl Service {
             Err(undecided) => return Err(undecided),
         };
         self.still_holds(&holder).await?;
+        let audiences = self.shared_audiences(&holder, caller.id);
+        if audiences.is_empty() {
+            return Err(not_shared().into());
+        }
         let scope = self.present_scope(&holder);
         Ok(ActiveToken {
             jti: holder.jti,
             kind: holder.kind,
             client_id: holder.client_id,
             scope,
-            audiences: shared,
+            audiences,
             system_user: holder.system_user,
             org_code: holder.org_code,
             issued_at: holder.says_issued_at,
@@ -245,6 +243,15 @@ impl Service {
             expires_at: holder.expires_at,
             session_id,
         })
+    }
+
+    /// The APIs of the caller's that a token is for, as things are now.
+    fn shared_audiences(&self, holder: &Holder, caller: ApplicationId) -> Vec<Audience> {
+        let caller = self.snapshot().directory.application(caller).cloned();
+        let of_caller = caller.map_or_else(Vec::new, |caller| self.audiences_of(&caller));
+        let mut shared = self.present_audiences(holder);
+        shared.retain(|audience| of_caller.contains(audience));
+        shared
     }
 
     /// What can change from one moment to the next: revocation and the application. Where the call came from is not

@@ -167,6 +167,7 @@ async fn a_token_in_the_query_beside_another_is_one_too_many() {
     let (scene, _, token) = with_token(TRUSTING).await;
     for (path, uri) in [
         (format!("/verify?{QUERY}"), Some("/orders?a=b&access_token=other")),
+        (format!("/verify?{QUERY}"), Some("/orders?a=b&Access.Token=other")),
         (format!("/verify?{QUERY}"), Some("/orders?access%5Ftoken=other#x")),
         (format!("/verify/{QUERY}/orders?access_token=other"), None),
     ] {

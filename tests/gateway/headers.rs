@@ -69,6 +69,12 @@ async fn a_caller_cannot_say_who_it_is() {
         "Remote_User: admin",
         "X-Remote-User: admin",
         "X-Auth-Request-Email: admin",
+        "Remote-Groups: admin",
+        "Client-Cert: :admin:",
+        "SSL_CLIENT_VERIFY: admin",
+        "X-Authentik-Username: admin",
+        "Cf-Access-Authenticated-User-Email: admin",
+        "X-Envoy-Original-Path: /admin",
         // Whoever has these removed by name would be nobody at the upstream.
         "Connection: x-client-id, x-org-code, x-scope, x-forwarded-for, host",
     ];

@@ -132,7 +132,8 @@ async fn a_body_that_is_too_large_is_413_at_once_or_when_it_is() {
     let answer = connection
         .send(&behind.head("POST /api/a", &["Content-Length: 11"]))
         .receive();
-    assert_eq!(answer.expect("an answer").status, 413);
+    let announced = answer.expect("an answer");
+    assert_eq!(announced.status, 413);
     assert!(behind.upstream.received().is_empty(), "the upstream never hears of it");
 
     let mut connection = Connection::to(&behind.scene.url);
@@ -140,7 +141,8 @@ async fn a_body_that_is_too_large_is_413_at_once_or_when_it_is() {
     let answer = connection
         .send(b"8\r\n12345678\r\n8\r\n12345678\r\n0\r\n\r\n")
         .receive();
-    assert_eq!(answer.expect("an answer").status, 413);
+    let sent = answer.expect("an answer");
+    assert_eq!((sent.status, sent.body), (413, announced.body), "it is one problem");
     behind.upstream.wait_for_note("closed by the server").await;
     assert!(
         !contains(&behind.upstream.received().concat(), b"0\r\n\r\n"),

@@ -1,6 +1,6 @@
 //! The path that is authorized is the path that the upstream gets.
 
-use crate::behind::Behind;
+use crate::behind::{Behind, route};
 use crate::raw::Connection;
 use crate::upstream::{OK, Upstream};
 use serde_json::json;
@@ -117,6 +117,56 @@ scope = "read"
     let recorded = behind.recorded().await;
     let ambiguous = recorded.iter().filter(|call| call.data()["reason"] == "ambiguous_path");
     assert_eq!(ambiguous.count(), 3);
+}
+
+/// To many an upstream it is the other route's path, which asks for more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_spelling_of_a_prefix_does_not_pass_by_its_route() {
+    let upstream = Upstream::answering(OK).await;
+    let rule = |scope: &str| format!("[[gateway.rule]]\nscope = \"{scope}\"\n");
+    let inner = route(&upstream.url, "", &rule("delete")).replace("\"/api\"", "\"/api/secret\"");
+    let config = route(&upstream.url, "", &rule("read")) + &inner;
+    let behind = Behind::with_config(upstream, &config).await;
+    let others = [
+        "/api/%73ecret/x",
+        "/api/Secret/x",
+        "/api/SECRET",
+        "/api/secret;a/x",
+        "/api/secret%3Ba/x",
+        "/api/secret./x",
+        "/api/secret%20/x",
+        "/api/%C5%BFecret/x",
+    ];
+    for path in others {
+        let mut connection = Connection::to(&behind.scene.url);
+        let answer = connection.send(&behind.head(&format!("GET {path}"), &[])).receive();
+        let answer = answer.unwrap_or_else(|| panic!("no answer to {path}"));
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+        assert!(answer.body.contains("urn:grantlog:problem:ambiguous_request"), "{path}");
+    }
+    assert!(
+        behind.upstream.received().is_empty(),
+        "{:?}",
+        behind.upstream.request_lines()
+    );
+    let recorded = behind.recorded().await;
+    assert_eq!(recorded.len(), others.len());
+    for (call, path) in recorded.iter().zip(others) {
+        let (reason, recorded) = (&call.data()["reason"], &call.data()["path"]);
+        assert_eq!((reason, recorded), (&json!("ambiguous_path"), &json!(path)));
+    }
+    for (path, status) in [
+        ("/api/secret/x", 403),
+        ("/api/secrets", 200),
+        ("/api/x/secret", 200),
+        // The route's own prefix is read as it stands.
+        ("/%61pi/secret/x", 404),
+        ("/Api/secret/x", 404),
+    ] {
+        let mut connection = Connection::to(&behind.scene.url);
+        let answer = connection.send(&behind.head(&format!("GET {path}"), &[])).receive();
+        assert_eq!(answer.expect("an answer").status, status, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -259,5 +259,18 @@ async fn the_query_is_on_the_record_where_the_route_says_so() {
     let recorded = behind.recorded().await;
     assert_eq!(recorded[1].data()["reason"], "several_tokens");
     assert_eq!(recorded[1].data()["path"], "/api/a?$top=10&access_token");
+    // To some servers these are the same.
+    let spellings = ["Access_Token=", "access.token=", "access+token=", "a;access_token="];
+    for spelling in spellings {
+        let call = behind.call(Method::GET, &format!("/api/a?{spelling}secret")).send();
+        let status = call.await.expect("an answer").status();
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{spelling}");
+    }
+    let recorded = behind.recorded().await;
+    assert_eq!(recorded.len(), 2 + spellings.len());
+    for call in &recorded[2..] {
+        assert_eq!(call.data()["reason"], "several_tokens");
+        assert!(!call.event.to_string().contains("secret"), "{}", call.event);
+    }
     assert_eq!(behind.upstream.requests().len(), 1);
 }

@@ -143,6 +143,27 @@ async fn the_limit_of_sessions_locks_nobody_out_of_our_own_endpoints() {
     );
 }
 
+/// Else whoever may call `/admin` has as many sessions at APIs as it likes.
+#[tokio::test]
+async fn a_session_that_began_at_our_own_endpoints_counts_at_an_api() {
+    let scene = Scene::with_config("[sessions]\nmax_per_application = 1").await;
+    let application = reader(&scene, "operator").await;
+    let (first, second) = (
+        scene.token(&application, &[]).await,
+        scene.token(&application, &[]).await,
+    );
+    assert_eq!(call_of_an_api(&scene, &first).await.status, StatusCode::OK);
+    assert_eq!(call(&scene, &second).await.status, StatusCode::OK);
+    let before = scene.log_size().await;
+    let refused = call_of_an_api(&scene, &second).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.body);
+    let log = scene.log_from(before).await;
+    assert_eq!(log[0].data()["reason"], "too_many_sessions");
+    assert_eq!(log[0].data()["jti"], claims(&second)["jti"]);
+    assert_eq!(call(&scene, &second).await.status, StatusCode::OK, "there it goes on");
+    assert_eq!(call_of_an_api(&scene, &first).await.status, StatusCode::OK);
+}
+
 /// Ends are found by time, wherever the server was when they came.
 #[tokio::test]
 async fn sessions_that_ran_out_while_no_server_ran_end_after_the_start() {
