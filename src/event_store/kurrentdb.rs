@@ -383,7 +383,8 @@ impl KurrentDbEventStore {
             return Err(OpenError::Failed { url, why: why.clone() });
         }
         let now = Instant::now();
-        if self.log.through() != progress.through {
+        // A subscription that is begun anew begins further back.
+        if !reaches(progress.through, self.log.through()) {
             (progress.through, progress.moved) = (self.log.through(), now);
         } else if now.duration_since(progress.moved) >= options.connect_timeout {
             return Err(OpenError::Unreachable {

@@ -12,7 +12,7 @@ use super::positions::order;
 use super::reading::Reading;
 use crate::event_store::MAX_EVENT_BYTES;
 use eventstore::{
-    Client, Error, Position, RecordedEvent, StreamPosition, SubscribeToAllOptions, Subscription, SubscriptionEvent,
+    Client, Position, RecordedEvent, StreamPosition, SubscribeToAllOptions, Subscription, SubscriptionEvent,
 };
 use std::fmt;
 use std::future::poll_fn;
@@ -81,6 +81,11 @@ impl Follower {
         let mut pause = FIRST_PAUSE;
         let mut lost_since = None;
         loop {
+            // What is behind the last event is looked through anew: of that event alone it is asked whether it is
+            // still where it was. In a log that was restored, no event may begin any longer at the place that was
+            // looked through to, or another one; and where the log ends before that place, KurrentDB keeps back what
+            // is written until it comes there, for it takes it that the client knows all this.
+            self.log.look_again();
             let before = self.log.through();
             let over = catch_unwind(AssertUnwindSafe(|| {
                 dispatcher::with_default(&listener, || self.follow_once())
@@ -175,8 +180,6 @@ impl Follower {
         let mut last = *self.log.position.borrow();
         let mut batch: Vec<RecordedEvent> = Vec::with_capacity(MAX_BATCH_EVENTS);
         let mut deadline = Some(confirmed_by);
-        // Whether the server has read anything from where it was to begin.
-        let mut has_begun = false;
         loop {
             // It must never be dropped unfinished, or the client subscribes anew.
             let mut next = pin!(subscription.next_subscription_event());
@@ -201,11 +204,6 @@ impl Follower {
             }
             match ready {
                 Err(error) => {
-                    if !has_begun && matches!(error, Error::ServerError(_)) {
-                        // It may be that no event begins any longer where this node had looked through to: what it has
-                        // read itself is there.
-                        self.log.look_again();
-                    }
                     // What was read before it broke is read.
                     return match self.take_in(&mut batch) {
                         Ok(()) => Over::Broken(self.connections.judge(error).to_string()),
@@ -213,7 +211,7 @@ impl Follower {
                     };
                 }
                 Ok(SubscriptionEvent::EventAppeared(event)) => {
-                    (deadline, has_begun) = (None, true);
+                    deadline = None;
                     let Some(event) = event.event else { continue };
                     match self.check(&event, last) {
                         Ok(true) => {}
@@ -229,7 +227,7 @@ impl Follower {
                     }
                 }
                 Ok(SubscriptionEvent::Checkpoint(position)) => {
-                    (deadline, has_begun) = (None, true);
+                    deadline = None;
                     // In this order: what stands before it is read.
                     if let Err(over) = self.take_in(&mut batch) {
                         return over;
