@@ -651,6 +651,41 @@ async fn a_log_that_was_rolled_back_and_has_grown_past_what_was_read_is_noticed(
     is_noticed_when_rolled_back_with(since, Ordering::Greater).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_finds_another_event_in_the_place_of_its_last_is_cut_off_until_it_stops() {
+    let before = cluster(1);
+    let port = port_of(&before);
+    let folder = Folder::new();
+    let options = KurrentDbOptions {
+        max_staleness: Duration::from_secs(2),
+        ..folder.options(&before.connection_string())
+    };
+    let store = KurrentDbEventStore::open(options).await.expect("the log opens");
+    for _ in 0..10 {
+        append(&store, "stream").await.unwrap();
+    }
+    // As long as the log was: who asks for nothing but its end finds nothing amiss.
+    let (mut others, end) = (backup_of(&before), end_of(&before));
+    for (_, event) in &mut others {
+        event.id = Uuid::now_v7();
+    }
+    drop(before);
+    let after = in_its_place(port, others).await;
+    assert_eq!(end_of(&after), end);
+    let mut was_cut_off = false;
+    let begun = Instant::now();
+    loop {
+        let is_cut_off = store.cut_off().is_some();
+        if store.failure().is_some() {
+            break;
+        }
+        was_cut_off = is_cut_off;
+        assert!(begun.elapsed() < LOST_WITHIN, "it is not noticed");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    assert!(was_cut_off);
+}
+
 /// A log of ten events, and behind them so much of others that a node has looked through some of it: the node, the
 /// ten events, how far it looked, and the port. The cluster is gone.
 async fn having_looked_through_what_is_gone(

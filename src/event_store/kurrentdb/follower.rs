@@ -8,6 +8,7 @@
 
 use super::connections::{CallError, Connections, client};
 use super::log::Log;
+use super::loss::{LOST, Loss};
 use super::positions::order;
 use super::reading::Reading;
 use crate::event_store::MAX_EVENT_BYTES;
@@ -35,12 +36,6 @@ const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// So long a cluster may lack what this node has read before that is believed: much longer than it takes to elect a
-/// leader, and for one to show all that was acknowledged. The node is cut off meanwhile.
-pub(super) const LOST_PATIENCE: Duration = Duration::from_secs(30);
-/// What the operator is told then.
-pub(super) const LOST: &str = "the KurrentDB no longer has the newest event that this node has read: it was restored \
-     from a backup, or its log was truncated. See docs/cluster.md";
 /// How often it is looked whether the thread is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -79,7 +74,7 @@ impl Follower {
     fn run(self) {
         let listener = Dispatch::new(Listener);
         let mut pause = FIRST_PAUSE;
-        let mut lost_since = None;
+        let mut loss = Loss::default();
         loop {
             // What is behind the last event is looked through anew: of that event alone it is asked whether it is
             // still where it was. In a log that was restored, no event may begin any longer at the place that was
@@ -90,6 +85,9 @@ impl Follower {
             let over = catch_unwind(AssertUnwindSafe(|| {
                 dispatcher::with_default(&listener, || self.follow_once())
             }));
+            if !self.log.freshness.is_lost() {
+                loss.found();
+            }
             let why = match over {
                 Ok(Over::Ended) => break,
                 Ok(Over::Failed(why)) => {
@@ -97,22 +95,17 @@ impl Follower {
                     break;
                 }
                 Ok(Over::Broken(why)) => {
-                    // Whether the event is there is not known, or was confirmed in between.
-                    lost_since = None;
+                    loss.unknown();
                     why
                 }
                 Ok(Over::Lost) => {
-                    let since = *lost_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > LOST_PATIENCE {
+                    if loss.is_certain(Instant::now()) {
                         self.log.fail(LOST.to_owned());
                         break;
                     }
                     "the leader does not have the last event that was read".to_owned()
                 }
-                Err(unwound) if unwound.is::<OrderlyEnd>() => {
-                    lost_since = None;
-                    "the server has ended it".to_owned()
-                }
+                Err(unwound) if unwound.is::<OrderlyEnd>() => "the server has ended it".to_owned(),
                 Err(_) => {
                     self.log.fail("its follower panicked: this is a bug".to_owned());
                     break;
@@ -243,9 +236,13 @@ impl Follower {
         let broken = |error: CallError| Over::Broken(error.to_string());
         let settings = self.connections.settings().map_err(broken)?;
         let client = client(self.connections.url(), || Client::new(settings)).map_err(Over::Broken)?;
+        let asked = Instant::now();
         match self.has_the_last(&client).await {
-            Ok(true) => {}
-            Ok(false) => return Err(Over::Lost),
+            Ok(true) => self.log.freshness.found_at(asked),
+            Ok(false) => {
+                self.log.freshness.lost();
+                return Err(Over::Lost);
+            }
             Err(error) => return Err(broken(self.connections.judge(error))),
         }
         let from = self
