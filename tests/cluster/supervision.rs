@@ -457,6 +457,27 @@ async fn many_reads_of_a_server_that_reads_nothing_do_not_wait_for_one_another()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_has_all_it_asked_for_does_not_wait_for_what_the_server_looks_through_behind_it() {
+    let cluster = cluster(1);
+    let folder = Folder::new();
+    let url = cluster.connection_string();
+    let store = folder.open(&url).await;
+    for _ in 0..5 {
+        append(&store, "stream").await.unwrap();
+    }
+    store.close().await;
+    drop(store);
+    // Of what was there before it was opened, it has nothing in memory.
+    let store = folder.open(&url).await;
+    cluster.hold_ends_of_reads();
+    for (from, limit) in [(0, 5), (1, 3), (4, 1)] {
+        let read = store.read_all(from, Direction::Forwards, limit).await;
+        assert_eq!(read.expect("it can be read").len(), limit);
+    }
+    is_whole(&store, &cluster, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_and_a_user_whose_name_and_password_need_encoding_open_the_log_and_nothing_else_does() {
     let (name, password) = ("gr@nt/log", "p%20a/ss:w\u{f6}rd?#&+@ ");
     let cluster = Cluster::start(Options {

@@ -387,6 +387,11 @@ impl Reading {
                 break;
             }
             events.push(event);
+            // KurrentDB ends a filtered read when it has found one event more or has come to the log's end, which may
+            // be far behind much of others.
+            if events.len() == positions.len() {
+                break;
+            }
         }
         Ok(events)
     }

@@ -312,6 +312,12 @@ impl Cluster {
         self.shared.lock().faults.reads = delay;
     }
 
+    /// From now on a filtered read of `$all` that has delivered all it was asked for does not end: the server first
+    /// looks through what is behind for one event more, and that may be much.
+    pub fn hold_ends_of_reads(&self) {
+        self.shared.lock().faults.hold_ends_of_reads = true;
+    }
+
     /// Appends are taken and neither committed nor answered until they are released.
     pub fn hold_appends(&self) {
         self.shared.lock().faults.hold_appends = true;

@@ -158,6 +158,12 @@ impl View {
         }
     }
 
+    /// Whether a read of it that has all it was asked for is not to end.
+    fn is_held_at_its_end(&self) -> bool {
+        let is_filtered = matches!(self.source, Source::All(Selection::Indexed(_) | Selection::Filtered(_)));
+        is_filtered && self.shared.lock().faults.hold_ends_of_reads
+    }
+
     fn next(&self, reader: &Reader<'_>, from: Cursor, end: Cursor) -> Option<Cursor> {
         match &self.source {
             Source::All(selection) => reader.next(selection, from, end),
@@ -241,6 +247,10 @@ fn read_once(view: View, start: Start, backwards: bool, count: u64, with_last: b
             };
             return Some((vec![EncodedReadResp::of(Content::StreamNotFound(not_found))], None));
         }
+        let is_held = read.view.is_held_at_its_end();
+        if read.left == 0 && is_held {
+            std::future::pending::<()>().await;
+        }
         let mut batch = Vec::with_capacity(BATCH);
         let ended = read.view.look(|reader, end| {
             while batch.len() < BATCH && read.left > 0 {
@@ -254,7 +264,7 @@ fn read_once(view: View, start: Start, backwards: bool, count: u64, with_last: b
                 read.at = if read.backwards { found } else { found + 1 };
                 read.left -= 1;
             }
-            (read.left == 0).then_some(end)
+            (read.left == 0 && !is_held).then_some(end)
         });
         let Some(end) = ended else {
             return Some((batch, Some(read)));
