@@ -76,11 +76,6 @@ impl Follower {
         let mut pause = FIRST_PAUSE;
         let mut loss = Loss::default();
         loop {
-            // What is behind the last event is looked through anew: of that event alone it is asked whether it is
-            // still where it was. In a log that was restored, no event may begin any longer at the place that was
-            // looked through to, or another one; and where the log ends before that place, KurrentDB keeps back what
-            // is written until it comes there, for it takes it that the client knows all this.
-            self.log.look_again();
             let before = self.log.through();
             let over = catch_unwind(AssertUnwindSafe(|| {
                 dispatcher::with_default(&listener, || self.follow_once())
@@ -115,6 +110,11 @@ impl Follower {
             if self.log.through() != before {
                 pause = FIRST_PAUSE;
             }
+            // From here on, what is behind the last event counts as not looked through: of that event alone it is
+            // asked whether it is still where it was. In a log that was restored, no event may begin any longer at the
+            // place that was looked through to, or another one; and where the log ends before that place, KurrentDB
+            // keeps back what is written until it comes there, for it takes it that the client knows all this.
+            self.log.look_again();
             self.rest(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
