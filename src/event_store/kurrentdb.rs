@@ -16,16 +16,18 @@ mod follower;
 mod freshness;
 mod lanes;
 mod log;
+mod loss;
 mod nodelay;
 mod positions;
 mod reading;
 mod url;
 
 use self::connections::{CallError, Connections};
-use self::follower::{Follower, LOST, LOST_PATIENCE};
+use self::follower::Follower;
 use self::freshness::Freshness;
 use self::lanes::Lanes;
 use self::log::Log;
+use self::loss::{LOST, LOST_PATIENCE, Loss};
 use self::positions::{Positions, reaches};
 use self::reading::{Reading, Unread};
 use super::end::{self, End};
@@ -383,7 +385,8 @@ impl KurrentDbEventStore {
             return Err(OpenError::Failed { url, why: why.clone() });
         }
         let now = Instant::now();
-        if self.log.through() != progress.through {
+        // A subscription that is begun anew begins further back.
+        if !reaches(progress.through, self.log.through()) {
             (progress.through, progress.moved) = (self.log.through(), now);
         } else if now.duration_since(progress.moved) >= options.connect_timeout {
             return Err(OpenError::Unreachable {
@@ -493,7 +496,7 @@ async fn keep_fresh(log: Arc<Log>, reading: Arc<Reading>, connections: Arc<Conne
     let mut failed = connections.failed();
     let interval = (log.freshness.max_staleness() / 5).min(LONGEST_PROBE_INTERVAL);
     let deadline = PROBE_DEADLINE.min(log.freshness.max_staleness());
-    let mut lost_since = None;
+    let mut loss = Loss::default();
     // What had been heard from subscriptions when a question remained without an answer.
     let mut doubtful = None;
     while log.end.borrow().is_none() {
@@ -514,16 +517,15 @@ async fn keep_fresh(log: Arc<Log>, reading: Arc<Reading>, connections: Arc<Conne
         match end {
             // It knows less than this node: nothing that it says is news.
             Ok(end) if !reaches(end, *log.position.borrow()) => {
-                let since = *lost_since.get_or_insert(asked);
-                if since.elapsed() > LOST_PATIENCE {
+                if loss.is_certain(asked) {
                     return log.fail(LOST.to_owned());
                 }
             }
             Ok(end) => {
-                lost_since = None;
+                loss.found();
                 look_whether_it_comes_to(end, asked, &log, &reading, deadline, &renew).await;
             }
-            Err(_) => lost_since = None,
+            Err(_) => loss.unknown(),
         }
         tokio::time::sleep(interval.saturating_sub(asked.elapsed()).max(interval / 4)).await;
     }

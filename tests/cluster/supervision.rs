@@ -9,11 +9,13 @@ use grantlog::event_store::{
     Append, AppendError, Appended, Direction, EventStore, EventToAppend, ExpectedRevision, MAX_EVENT_BYTES,
 };
 use grantlog_kurrentdb_double::{
-    Cluster, Code, Cut, Delay, ExpectedRevision as Expecting, Loss, NewEvent, Options, Security, Status, UnderWay,
+    Cluster, Code, Cut, Delay, ExpectedRevision as Expecting, LoggedEvent, Loss, NewEvent, Options, Security, Status,
+    UnderWay,
 };
 use reqwest::header::IF_MATCH;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -25,6 +27,9 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(40);
 const ROUNDS: usize = 20;
 /// So long a majority of the cluster's nodes takes to confirm an append.
 const UNCONFIRMED: Duration = Duration::from_millis(400);
+/// A node that does not find its last event believes that after half a minute of being told so, without counting what
+/// a loaded machine puts between.
+const LOST_WITHIN: Duration = Duration::from_secs(180);
 /// What a loaded machine may take to notice.
 const LATE: Duration = Duration::from_secs(30);
 
@@ -452,6 +457,27 @@ async fn many_reads_of_a_server_that_reads_nothing_do_not_wait_for_one_another()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_has_all_it_asked_for_does_not_wait_for_what_the_server_looks_through_behind_it() {
+    let cluster = cluster(1);
+    let folder = Folder::new();
+    let url = cluster.connection_string();
+    let store = folder.open(&url).await;
+    for _ in 0..5 {
+        append(&store, "stream").await.unwrap();
+    }
+    store.close().await;
+    drop(store);
+    // Of what was there before it was opened, it has nothing in memory.
+    let store = folder.open(&url).await;
+    cluster.hold_ends_of_reads();
+    for (from, limit) in [(0, 5), (1, 3), (4, 1)] {
+        let read = store.read_all(from, Direction::Forwards, limit).await;
+        assert_eq!(read.expect("it can be read").len(), limit);
+    }
+    is_whole(&store, &cluster, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_and_a_user_whose_name_and_password_need_encoding_open_the_log_and_nothing_else_does() {
     let (name, password) = ("gr@nt/log", "p%20a/ss:w\u{f6}rd?#&+@ ");
     let cluster = Cluster::start(Options {
@@ -573,14 +599,16 @@ async fn positions_of_another_log_are_not_believed() {
     }
 }
 
-/// A server at the place of one that is gone, with a log of its own.
-async fn in_its_place(port: u16) -> Cluster {
+/// A server at the place of one that is gone, with a log of its own. Whoever comes there finds it complete.
+async fn in_its_place(port: u16, restored: Vec<(String, NewEvent)>) -> Cluster {
+    let options = Options {
+        port_base: port,
+        restored,
+        ..Options::default()
+    };
     let begun = Instant::now();
     loop {
-        match Cluster::start(Options {
-            port_base: port,
-            ..Options::default()
-        }) {
+        match Cluster::start(options.clone()) {
             Ok(cluster) => return cluster,
             Err(error) => assert!(begun.elapsed() < PATIENCE, "{error:#}"),
         }
@@ -593,20 +621,39 @@ fn port_of(cluster: &Cluster) -> u16 {
     cluster.main_entrance().addresses()[0].port()
 }
 
+/// What a log has, as a backup of it has it.
+fn backup_of(cluster: &Cluster) -> Vec<(String, NewEvent)> {
+    let again = |event: LoggedEvent| NewEvent {
+        id: event.id,
+        event_type: event.event_type.to_string(),
+        content_type: "application/json".to_owned(),
+        data: event.data,
+        custom_metadata: Default::default(),
+    };
+    let events = cluster.log().into_iter();
+    events.map(|event| (event.stream.to_string(), again(event))).collect()
+}
+
+/// Where a log's last event is.
+fn end_of(cluster: &Cluster) -> u64 {
+    cluster.log().last().map_or(0, |event| event.position)
+}
+
 /// The log of an old backup takes the place of one of ten events, and has these events since.
-async fn is_noticed_when_rolled_back_with(since: Vec<NewEvent>) {
+async fn is_noticed_when_rolled_back_with(since: Vec<NewEvent>, new_end: Ordering) {
     let before = cluster(1);
     let port = port_of(&before);
     let store = Folder::new().open(&before.connection_string()).await;
     for _ in 0..10 {
         append(&store, "stream").await.unwrap();
     }
-    let last = before.log().last().expect("ten events").position;
+    let last = end_of(&before);
     drop(before);
-    let after = in_its_place(port).await;
-    after.append("grantlog.stream", Expecting::Any, &since);
+    let since = since.into_iter().map(|event| ("grantlog.stream".to_owned(), event));
+    let after = in_its_place(port, since.collect()).await;
+    assert_eq!(end_of(&after).cmp(&last), new_end);
     assert!(after.log().iter().all(|event| event.position != last));
-    let why = tokio::time::timeout(PATIENCE, store.failed())
+    let why = tokio::time::timeout(LOST_WITHIN, store.failed())
         .await
         .expect("it is noticed");
     assert!(why.contains("restored from a backup"), "{why}");
@@ -615,25 +662,63 @@ async fn is_noticed_when_rolled_back_with(since: Vec<NewEvent>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_rolled_back_while_it_is_followed_is_noticed() {
-    is_noticed_when_rolled_back_with(Vec::new()).await;
+    is_noticed_when_rolled_back_with(Vec::new(), Ordering::Less).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_was_rolled_back_and_has_grown_past_what_was_read_is_noticed() {
     let padding = format!("\"{}\"", "x".repeat(77));
-    is_noticed_when_rolled_back_with((0..100).map(|_| foreign(&padding)).collect()).await;
+    let since = (0..100).map(|_| foreign(&padding)).collect();
+    is_noticed_when_rolled_back_with(since, Ordering::Greater).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rollback_that_has_lost_nothing_of_this_log_is_gone_on_from_though_what_was_looked_through_is_not_there() {
+async fn a_node_that_finds_another_event_in_the_place_of_its_last_is_cut_off_until_it_stops() {
     let before = cluster(1);
     let port = port_of(&before);
     let folder = Folder::new();
+    let options = KurrentDbOptions {
+        max_staleness: Duration::from_secs(2),
+        ..folder.options(&before.connection_string())
+    };
+    let store = KurrentDbEventStore::open(options).await.expect("the log opens");
+    for _ in 0..10 {
+        append(&store, "stream").await.unwrap();
+    }
+    // As long as the log was: who asks for nothing but its end finds nothing amiss.
+    let (mut others, end) = (backup_of(&before), end_of(&before));
+    for (_, event) in &mut others {
+        event.id = Uuid::now_v7();
+    }
+    drop(before);
+    let after = in_its_place(port, others).await;
+    assert_eq!(end_of(&after), end);
+    let mut was_cut_off = false;
+    let begun = Instant::now();
+    loop {
+        let is_cut_off = store.cut_off().is_some();
+        if store.failure().is_some() {
+            break;
+        }
+        was_cut_off = is_cut_off;
+        assert!(begun.elapsed() < LOST_WITHIN, "it is not noticed");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    assert!(was_cut_off);
+}
+
+/// A log of ten events, and behind them so much of others that a node has looked through some of it: the node, the
+/// ten events, how far it looked, and the port. The cluster is gone.
+async fn having_looked_through_what_is_gone(
+    folder: &Folder,
+) -> (KurrentDbEventStore, Vec<(String, NewEvent)>, u64, u16) {
+    let before = cluster(1);
+    let port = port_of(&before);
     let store = folder.open(&before.connection_string()).await;
     for _ in 0..10 {
         append(&store, "stream").await.unwrap();
     }
-    let ours = before.log();
+    let ours = backup_of(&before);
     let checkpoints = before.checkpoints();
     until("it has looked through much that others wrote", async || {
         let of_others: Vec<NewEvent> = (0..500).map(|_| foreign("{}")).collect();
@@ -641,25 +726,36 @@ async fn a_rollback_that_has_lost_nothing_of_this_log_is_gone_on_from_though_wha
         before.checkpoints() > checkpoints
     })
     .await;
-    drop(before);
-    let after = in_its_place(port).await;
-    for event in &ours {
-        let again = NewEvent {
-            id: event.id,
-            event_type: event.event_type.to_string(),
-            content_type: "application/json".to_owned(),
-            data: event.data.clone(),
-            custom_metadata: Default::default(),
-        };
-        after.append(&event.stream, Expecting::Any, &[again]);
-    }
-    assert_eq!(after.log(), ours);
+    let through = before.last_checkpoint();
+    (store, ours, through, port)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_that_has_lost_nothing_of_this_log_is_gone_on_from_though_what_was_looked_through_is_not_there() {
+    let folder = Folder::new();
+    let (store, mut restored, through, port) = having_looked_through_what_is_gone(&folder).await;
     let padding = format!("\"{}\"", "x".repeat(77));
-    let of_others: Vec<NewEvent> = (0..20_000).map(|_| foreign(&padding)).collect();
-    after.append("others", Expecting::Any, &of_others);
+    restored.extend((0..20_000).map(|_| ("others".to_owned(), foreign(&padding))));
+    let after = in_its_place(port, restored).await;
+    assert!(end_of(&after) > through && after.log().iter().all(|event| event.position != through));
     append(&store, "stream").await.unwrap();
     is_whole(&store, &after, 11).await;
     assert_eq!(store.failure(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_write_to_a_log_that_was_rolled_back_to_before_what_was_looked_through_is_not_passed_over() {
+    let folder = Folder::new();
+    let (store, ours, through, port) = having_looked_through_what_is_gone(&folder).await;
+    let after = in_its_place(port, ours).await;
+    until("it follows", async || after.subscriptions() == 1).await;
+    let other = Folder::new();
+    let other = other.open(&after.connection_string()).await;
+    append(&other, "stream").await.unwrap();
+    assert!(end_of(&after) < through);
+    until("it has read that", async || store.log_size() == 11).await;
+    assert_eq!(append(&store, "stream").await.unwrap().last_index, 11);
+    is_whole(&store, &after, 12).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,10 +60,12 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// What to tell an operator, `None` when all is well.
+    /// What keeps a node from knowing what the cluster knows, `None` when nothing does. Of the denials it is only that
+    /// of reading `$all`, which is asked for all the time: another may be over, and is not known to be before somebody
+    /// makes such a call.
     fn now(&self) -> Option<String> {
         let last = self.last.clone().filter(|_| self.failures > 0);
-        last.or_else(|| Some(denial(*self.denied.first()?)))
+        last.or_else(|| self.denied.contains(&Right::ReadAll).then(|| denial(Right::ReadAll)))
     }
 }
 
@@ -260,7 +262,7 @@ impl Connections {
         }
     }
 
-    /// Why the last call failed, `None` when it went well.
+    /// Why this node does not know what the cluster knows, `None` when it may well know it.
     pub(super) fn trouble_now(&self) -> Option<String> {
         self.trouble().now()
     }
@@ -386,5 +388,16 @@ mod tests {
         assert!(!trouble.contains("hush"), "{trouble}");
         connections.call(patience, Right::ReadAll, allow).await.unwrap();
         assert_eq!(connections.trouble_now(), None);
+    }
+
+    #[tokio::test]
+    async fn a_denial_of_what_is_seldom_done_is_not_taken_for_why_a_node_does_not_know_the_clusters_end() {
+        let connections = connections();
+        let deny = |_| async { Err::<(), _>(Error::AccessDenied) };
+        let patience = Duration::from_secs(60);
+        for right in [Right::ReadStreams, Right::Append] {
+            connections.call(patience, right, deny).await.unwrap_err();
+            assert_eq!(connections.trouble_now(), None, "{right}");
+        }
     }
 }

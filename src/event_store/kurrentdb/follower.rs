@@ -8,11 +8,12 @@
 
 use super::connections::{CallError, Connections, client};
 use super::log::Log;
+use super::loss::{LOST, Loss};
 use super::positions::order;
 use super::reading::Reading;
 use crate::event_store::MAX_EVENT_BYTES;
 use eventstore::{
-    Client, Error, Position, RecordedEvent, StreamPosition, SubscribeToAllOptions, Subscription, SubscriptionEvent,
+    Client, Position, RecordedEvent, StreamPosition, SubscribeToAllOptions, Subscription, SubscriptionEvent,
 };
 use std::fmt;
 use std::future::poll_fn;
@@ -35,12 +36,6 @@ const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// So long a cluster may lack what this node has read before that is believed: much longer than it takes to elect a
-/// leader, and for one to show all that was acknowledged. The node is cut off meanwhile.
-pub(super) const LOST_PATIENCE: Duration = Duration::from_secs(30);
-/// What the operator is told then.
-pub(super) const LOST: &str = "the KurrentDB no longer has the newest event that this node has read: it was restored \
-     from a backup, or its log was truncated. See docs/cluster.md";
 /// How often it is looked whether the thread is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -79,12 +74,15 @@ impl Follower {
     fn run(self) {
         let listener = Dispatch::new(Listener);
         let mut pause = FIRST_PAUSE;
-        let mut lost_since = None;
+        let mut loss = Loss::default();
         loop {
             let before = self.log.through();
             let over = catch_unwind(AssertUnwindSafe(|| {
                 dispatcher::with_default(&listener, || self.follow_once())
             }));
+            if !self.log.freshness.is_lost() {
+                loss.found();
+            }
             let why = match over {
                 Ok(Over::Ended) => break,
                 Ok(Over::Failed(why)) => {
@@ -92,22 +90,17 @@ impl Follower {
                     break;
                 }
                 Ok(Over::Broken(why)) => {
-                    // Whether the event is there is not known, or was confirmed in between.
-                    lost_since = None;
+                    loss.unknown();
                     why
                 }
                 Ok(Over::Lost) => {
-                    let since = *lost_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > LOST_PATIENCE {
+                    if loss.is_certain(Instant::now()) {
                         self.log.fail(LOST.to_owned());
                         break;
                     }
                     "the leader does not have the last event that was read".to_owned()
                 }
-                Err(unwound) if unwound.is::<OrderlyEnd>() => {
-                    lost_since = None;
-                    "the server has ended it".to_owned()
-                }
+                Err(unwound) if unwound.is::<OrderlyEnd>() => "the server has ended it".to_owned(),
                 Err(_) => {
                     self.log.fail("its follower panicked: this is a bug".to_owned());
                     break;
@@ -117,6 +110,11 @@ impl Follower {
             if self.log.through() != before {
                 pause = FIRST_PAUSE;
             }
+            // From here on, what is behind the last event counts as not looked through: of that event alone it is
+            // asked whether it is still where it was. In a log that was restored, no event may begin any longer at the
+            // place that was looked through to, or another one; and where the log ends before that place, KurrentDB
+            // keeps back what is written until it comes there, for it takes it that the client knows all this.
+            self.log.look_again();
             self.rest(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -175,8 +173,6 @@ impl Follower {
         let mut last = *self.log.position.borrow();
         let mut batch: Vec<RecordedEvent> = Vec::with_capacity(MAX_BATCH_EVENTS);
         let mut deadline = Some(confirmed_by);
-        // Whether the server has read anything from where it was to begin.
-        let mut has_begun = false;
         loop {
             // It must never be dropped unfinished, or the client subscribes anew.
             let mut next = pin!(subscription.next_subscription_event());
@@ -201,11 +197,6 @@ impl Follower {
             }
             match ready {
                 Err(error) => {
-                    if !has_begun && matches!(error, Error::ServerError(_)) {
-                        // It may be that no event begins any longer where this node had looked through to: what it has
-                        // read itself is there.
-                        self.log.look_again();
-                    }
                     // What was read before it broke is read.
                     return match self.take_in(&mut batch) {
                         Ok(()) => Over::Broken(self.connections.judge(error).to_string()),
@@ -213,7 +204,7 @@ impl Follower {
                     };
                 }
                 Ok(SubscriptionEvent::EventAppeared(event)) => {
-                    (deadline, has_begun) = (None, true);
+                    deadline = None;
                     let Some(event) = event.event else { continue };
                     match self.check(&event, last) {
                         Ok(true) => {}
@@ -229,7 +220,7 @@ impl Follower {
                     }
                 }
                 Ok(SubscriptionEvent::Checkpoint(position)) => {
-                    (deadline, has_begun) = (None, true);
+                    deadline = None;
                     // In this order: what stands before it is read.
                     if let Err(over) = self.take_in(&mut batch) {
                         return over;
@@ -245,9 +236,13 @@ impl Follower {
         let broken = |error: CallError| Over::Broken(error.to_string());
         let settings = self.connections.settings().map_err(broken)?;
         let client = client(self.connections.url(), || Client::new(settings)).map_err(Over::Broken)?;
+        let asked = Instant::now();
         match self.has_the_last(&client).await {
-            Ok(true) => {}
-            Ok(false) => return Err(Over::Lost),
+            Ok(true) => self.log.freshness.found_at(asked),
+            Ok(false) => {
+                self.log.freshness.lost();
+                return Err(Over::Lost);
+            }
             Err(error) => return Err(broken(self.connections.judge(error))),
         }
         let from = self

@@ -45,6 +45,8 @@ const REPEAT_PATIENCE: Duration = Duration::from_millis(100);
 /// How long an append that came second waits for this node to read what came first, which a majority of the cluster
 /// must have before. Never longer than the append itself may take.
 const WINNER_PATIENCE: Duration = Duration::from_secs(2);
+/// So long before an append is given up it is told that it came second, at the latest.
+const BEFORE_GIVING_UP: Duration = Duration::from_millis(250);
 
 /// All lanes.
 pub(super) struct Lanes {
@@ -268,7 +270,7 @@ impl Lane {
         deadline: Instant,
     ) {
         let (lanes, stream) = (self.lanes.clone(), self.stream.clone());
-        let until = deadline.min(Instant::now() + WINNER_PATIENCE);
+        let until = winner_awaited_until(Instant::now(), deadline);
         self.lanes.runtime.spawn(async move {
             if let Some(revision) = actual {
                 let read = lanes.reading.is_there(&stream, revision);
@@ -466,11 +468,41 @@ fn to_data(event: &EventToAppend, together: Together) -> EventData {
     }
 }
 
+/// Until when a conflict that is known is kept back: not until its append is given up, for then nobody would hear of
+/// it.
+fn winner_awaited_until(now: Instant, deadline: Instant) -> Instant {
+    let left = deadline.saturating_duration_since(now);
+    now + left.saturating_sub(BEFORE_GIVING_UP).min(WINNER_PATIENCE)
+}
+
 /// The outcome of an append that was found.
 pub(super) fn appended(first_index: u64, count: usize, revision: u64) -> Appended {
     Appended {
         first_index,
         last_index: first_index + count as u64 - 1,
         revision,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_is_told_before_its_append_is_given_up() {
+        let now = Instant::now();
+        let late = [
+            BEFORE_GIVING_UP / 2,
+            BEFORE_GIVING_UP,
+            2 * BEFORE_GIVING_UP,
+            WINNER_PATIENCE,
+        ];
+        for left in late {
+            let until = winner_awaited_until(now, now + left);
+            assert!(until >= now && until < now + left, "{left:?}");
+        }
+        assert_eq!(winner_awaited_until(now, now), now);
+        let in_time = now + 2 * WINNER_PATIENCE;
+        assert_eq!(winner_awaited_until(now, in_time), now + WINNER_PATIENCE);
     }
 }

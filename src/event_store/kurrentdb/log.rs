@@ -187,7 +187,8 @@ impl Log {
         });
     }
 
-    /// What is behind the last event of this log is to be looked through again.
+    /// What is behind the last event of this log is to be looked through again: where that event is can be asked, and
+    /// then everything up to there is known.
     pub(super) fn look_again(&self) {
         let last = *self.position.borrow();
         self.looked_through.send_replace(last);

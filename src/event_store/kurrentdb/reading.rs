@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+use tonic::Code;
 use uuid::Uuid;
 
 /// A read may take this long before it counts as failed, and another is made.
@@ -308,9 +309,8 @@ impl Reading {
     }
 
     /// Whether this event is at this position. Positions are places in the log's bytes: in another log, or one that
-    /// was rolled back and written to since, another event can be there, or none begins there. KurrentDB refuses to
-    /// read from such a place, with a status that says no more than that it could not: so when the same server can
-    /// tell how far its log is, the event is not where it was.
+    /// was rolled back and written to since, another event can be there, or none begins there, and KurrentDB refuses
+    /// to read from such a place. What else it may answer says nothing of the event.
     pub(super) async fn is_at(
         &self,
         client: &Client,
@@ -323,10 +323,7 @@ impl Reading {
             .position(StreamPosition::Position(position))
             .max_count(1);
         let found = match first_of(client, &options).await {
-            Err(Error::ServerError(_)) => {
-                self.newest(client).await?;
-                return Ok(false);
-            }
+            Err(error) if is_no_place(&error) => return Ok(false),
             found => found?,
         };
         Ok(found.is_some_and(|event| event.position == position && id.is_none_or(|id| id == event.id)))
@@ -390,6 +387,11 @@ impl Reading {
                 break;
             }
             events.push(event);
+            // KurrentDB ends a filtered read when it has found one event more or has come to the log's end, which may
+            // be far behind much of others.
+            if events.len() == positions.len() {
+                break;
+            }
         }
         Ok(events)
     }
@@ -438,6 +440,19 @@ impl Reading {
             Some(authentication) => options.authenticated(authentication.clone()),
             None => options,
         }
+    }
+}
+
+/// Whether KurrentDB says that no event begins at the position that it was to read from. It has no code for that:
+/// these are its words, up to 23.10 and since.
+fn is_no_place(error: &Error) -> bool {
+    match error {
+        Error::Grpc { code, message } => {
+            *code as i32 == Code::InvalidArgument as i32 && message.contains("invalid position")
+        }
+        // "Unexpected FilteredReadAllResult: InvalidPosition", with the code that stands for everything unexpected.
+        Error::ServerError(status) => status.contains("ReadAllResult: InvalidPosition"),
+        _ => false,
     }
 }
 
@@ -496,5 +511,46 @@ mod tests {
                 .iter()
                 .all(|(first, end)| end - first <= MAX_EVENTS_PER_READ as u64)
         );
+    }
+
+    /// As the client hands a status on.
+    fn from_server(code: Code, message: &str) -> Error {
+        match code {
+            Code::Unknown | Code::Unavailable | Code::Internal | Code::DataLoss => {
+                Error::ServerError(tonic::Status::new(code, message).to_string())
+            }
+            code => Error::Grpc {
+                code: (code as i32).into(),
+                message: message.to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn only_the_words_for_a_place_where_no_event_begins_say_that_an_event_is_gone() {
+        for (code, message) in [
+            (Code::Unknown, "Unexpected FilteredReadAllResult: InvalidPosition"),
+            (
+                Code::Unknown,
+                "Unexpected FilteredReadAllResult: InvalidPosition >> Log record at 7",
+            ),
+            (Code::InvalidArgument, "Trying to read from an invalid position."),
+        ] {
+            assert!(is_no_place(&from_server(code, message)), "{message}");
+        }
+        for (code, message) in [
+            (Code::Unknown, "Unexpected FilteredReadAllResult: Error >> the disk"),
+            (Code::Unknown, "Exception was thrown by handler."),
+            (Code::Unavailable, "Server Is Not Ready"),
+            (Code::Internal, "h2 protocol error"),
+            (Code::DataLoss, "checksum mismatch"),
+            (Code::InvalidArgument, "The combination is invalid."),
+            (Code::ResourceExhausted, "Server Is Too Busy"),
+        ] {
+            assert!(!is_no_place(&from_server(code, message)), "{message}");
+        }
+        for error in [Error::ConnectionClosed, Error::DeadlineExceeded, Error::AccessDenied] {
+            assert!(!is_no_place(&error), "{error}");
+        }
     }
 }

@@ -49,6 +49,9 @@ pub struct Options {
     /// Whether TCP may take its time to acknowledge, as it does for the real server. The client leaves Nagle's
     /// algorithm on, and the two of them together hold appends on a busy connection up for 40 ms each.
     pub delayed_acknowledgements: bool,
+    /// What the log begins with, behind the server's own first event: each stream's name and an event for it. It is
+    /// there before anybody can connect, as after a backup was restored.
+    pub restored: Vec<(String, NewEvent)>,
 }
 
 impl Default for Options {
@@ -63,6 +66,7 @@ impl Default for Options {
             remember_ids: true,
             system_event_every: None,
             delayed_acknowledgements: false,
+            restored: Vec::new(),
         }
     }
 }
@@ -135,11 +139,17 @@ impl Cluster {
             changed: watch::channel(0).0,
             subscriptions: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
+            last_checkpoint: AtomicU64::new(0),
             runtime: runtime.handle().clone(),
             tls,
             options,
         });
         shared.write_system_event();
+        for (stream, event) in &shared.options.restored {
+            let event = std::slice::from_ref(event);
+            let remember = shared.options.remember_ids;
+            shared.log.append(stream, ExpectedRevision::Any, event, remember);
+        }
         let main = EntranceInner::open(&shared, "main", shared.options.port_base)?;
         Ok(Cluster {
             shared,
@@ -302,6 +312,12 @@ impl Cluster {
         self.shared.lock().faults.reads = delay;
     }
 
+    /// From now on a filtered read of `$all` that has delivered all it was asked for does not end: the server first
+    /// looks through what is behind for one event more, and that may be much.
+    pub fn hold_ends_of_reads(&self) {
+        self.shared.lock().faults.hold_ends_of_reads = true;
+    }
+
     /// Appends are taken and neither committed nor answered until they are released.
     pub fn hold_appends(&self) {
         self.shared.lock().faults.hold_appends = true;
@@ -390,6 +406,11 @@ impl Cluster {
         self.shared.checkpoints.load(Ordering::SeqCst)
     }
 
+    /// The newest of these places, by position; 0 before the first.
+    pub fn last_checkpoint(&self) -> u64 {
+        self.shared.last_checkpoint.load(Ordering::SeqCst)
+    }
+
     /// How many subscriptions there are.
     pub fn subscriptions(&self) -> u64 {
         self.shared.subscriptions.load(Ordering::SeqCst)
@@ -432,6 +453,8 @@ pub(crate) struct Shared {
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) subscriptions: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
+    /// The newest of them.
+    pub(crate) last_checkpoint: AtomicU64,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) tls: Option<Tls>,
     state: Mutex<State>,

@@ -61,6 +61,7 @@ pub(crate) struct Faults {
     pub(crate) confirmations: Delay,
     pub(crate) answers: Delay,
     pub(crate) reads: Delay,
+    pub(crate) hold_ends_of_reads: bool,
     pub(crate) stall_subscriptions: bool,
     /// How often subscriptions were ended.
     pub(crate) ended_subscriptions: u64,

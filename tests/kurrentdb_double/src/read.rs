@@ -101,13 +101,13 @@ pub(crate) fn read(shared: &Arc<Shared>, node: usize, options: read_req::Options
                 return Err(invalid("the checkpoint interval is zero"));
             }
             Ok(match view.begins_nowhere(&start) {
-                true => Box::pin(stream::iter([Ok(confirmation()), Err(not_a_place())])),
+                true => Box::pin(stream::iter([Ok(confirmation()), Err(no_place_to_follow_from())])),
                 false => follow(view, start, interval),
             })
         }
         Some(read_req::options::CountOption::Count(count)) => {
             if view.begins_nowhere(&start) {
-                return Err(not_a_place());
+                return Err(no_place_to_read_from(filter.is_some()));
             }
             let with_last = options
                 .control_option
@@ -156,6 +156,12 @@ impl View {
             }),
             _ => false,
         }
+    }
+
+    /// Whether a read of it that has all it was asked for is not to end.
+    fn is_held_at_its_end(&self) -> bool {
+        let is_filtered = matches!(self.source, Source::All(Selection::Indexed(_) | Selection::Filtered(_)));
+        is_filtered && self.shared.lock().faults.hold_ends_of_reads
     }
 
     fn next(&self, reader: &Reader<'_>, from: Cursor, end: Cursor) -> Option<Cursor> {
@@ -241,6 +247,10 @@ fn read_once(view: View, start: Start, backwards: bool, count: u64, with_last: b
             };
             return Some((vec![EncodedReadResp::of(Content::StreamNotFound(not_found))], None));
         }
+        let is_held = read.view.is_held_at_its_end();
+        if read.left == 0 && is_held {
+            std::future::pending::<()>().await;
+        }
         let mut batch = Vec::with_capacity(BATCH);
         let ended = read.view.look(|reader, end| {
             while batch.len() < BATCH && read.left > 0 {
@@ -254,7 +264,7 @@ fn read_once(view: View, start: Start, backwards: bool, count: u64, with_last: b
                 read.at = if read.backwards { found } else { found + 1 };
                 read.left -= 1;
             }
-            (read.left == 0).then_some(end)
+            (read.left == 0 && !is_held).then_some(end)
         });
         let Some(end) = ended else {
             return Some((batch, Some(read)));
@@ -272,6 +282,9 @@ fn read_once(view: View, start: Start, backwards: bool, count: u64, with_last: b
 /// A subscription: confirmation, what is there, a word that this was it, and then what comes.
 struct Subscription {
     view: View,
+    /// The position that it began behind, of `$all`. Up to there nothing is sent, not even what is written later
+    /// because the log did not come so far: the client knows it all, as the server sees it.
+    behind: Option<u64>,
     /// The first event that was not looked at.
     at: Cursor,
     /// How many events may be looked at without a checkpoint, of a filtered subscription.
@@ -288,6 +301,10 @@ struct Subscription {
 }
 
 fn follow(view: View, start: Start, interval: Option<u64>) -> Answers {
+    let behind = match (&view.source, &start) {
+        (Source::All(_), Start::At(position)) => Some(*position),
+        _ => None,
+    };
     // Behind the event that is named: it is the last one that the client knows.
     let at = view.look(|reader, end| match (&view.source, start) {
         (_, Start::First) => 0,
@@ -300,6 +317,7 @@ fn follow(view: View, start: Start, interval: Option<u64>) -> Answers {
     let changed = view.shared.changed.subscribe();
     let subscription = Subscription {
         view,
+        behind,
         at,
         interval,
         looked_at: 0,
@@ -356,6 +374,7 @@ impl Subscription {
         let mut batch = VecDeque::with_capacity(BATCH + 2);
         let Subscription {
             view,
+            behind,
             at,
             interval,
             looked_at,
@@ -365,12 +384,17 @@ impl Subscription {
             ..
         } = self;
         view.look(|reader, end| {
+            if let Some(behind) = *behind {
+                *at = (*at).max(reader.behind(behind).min(end));
+            }
             let mut checkpoint = |at: Cursor, batch: &mut VecDeque<EncodedReadResp>| {
                 let position = at.checked_sub(1).and_then(|last| view.position(reader, last));
                 if position.is_some() && position != *last_checkpoint {
                     *last_checkpoint = position;
+                    let position = position.unwrap_or_default();
                     view.shared.checkpoints.fetch_add(1, Ordering::SeqCst);
-                    batch.push_back(checkpoint_at(position.unwrap_or_default()));
+                    view.shared.last_checkpoint.fetch_max(position, Ordering::SeqCst);
+                    batch.push_back(checkpoint_at(position));
                 }
             };
             if *live && end.saturating_sub(*at) > LIVE_BUFFER {
@@ -425,9 +449,20 @@ fn confirmation() -> EncodedReadResp {
     }))
 }
 
-/// The server knows a position only as the place of a record in its files, and has no code of its own for another one.
-fn not_a_place() -> Status {
-    Status::unknown("Unexpected ReadAllResult: InvalidPosition")
+/// The server knows a position only as the place of a record in its files. For a read that begins elsewhere it has no
+/// code of its own.
+fn no_place_to_read_from(is_filtered: bool) -> Status {
+    let what = if is_filtered {
+        "FilteredReadAllResult"
+    } else {
+        "ReadAllResult"
+    };
+    Status::unknown(format!("Unexpected {what}: InvalidPosition"))
+}
+
+/// For a subscription it has one.
+fn no_place_to_follow_from() -> Status {
+    Status::invalid_argument("Trying to read from an invalid position.")
 }
 
 fn checkpoint_at(position: u64) -> EncodedReadResp {
