@@ -16,7 +16,12 @@ use grantlog_projections::values::{
     Actor, ApplicationUri, Audience, InvalidValue, Name, Remark, Scope, SecretId, SigningAlgorithm, StreamName,
     SystemUser,
 };
+use std::time::{Duration, Instant};
 use uuid::Uuid;
+
+/// How long a start waits to read a registration that the log has, and how long between two looks.
+const FIRST_PATIENCE: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
 impl Service {
     /// Whether one of the first applications is still to be registered.
@@ -41,11 +46,22 @@ impl Service {
             .await;
         match registered {
             Ok(_) => Ok(true),
-            Err(ServiceError::Refused(CommandRefused::Conflict(_))) if !self.needs(first) => {
-                Ok(self.is_secret_of(first, secret.expose()))
-            }
+            // Another was faster, or this node itself, whose own append was given up and is there after all.
+            Err(error @ ServiceError::Refused(CommandRefused::Conflict(_))) => match self.gets_to_know(first).await {
+                true => Ok(self.is_secret_of(first, secret.expose())),
+                false => Err(error),
+            },
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits until this node, too, has read the registration that the log has.
+    async fn gets_to_know(&self, first: &FirstApplication) -> bool {
+        let began = Instant::now();
+        while self.needs(first) && began.elapsed() < FIRST_PATIENCE {
+            tokio::time::sleep(FIRST_PAUSE).await;
+        }
+        !self.needs(first)
     }
 
     /// Whether this is a secret of one of the first applications.
