@@ -604,7 +604,7 @@ async fn check_proofs(
     leaves: &[(u64, Hash)],
     findings: &mut Findings,
 ) -> Result<(), CliError> {
-    let mut newest = size;
+    let (mut newest, mut count) = (size, 0);
     for (index, leaf) in leaves {
         let proven = match client.bytes(&["audit", "events", &index.to_string(), "proof"]).await {
             Ok(proof) => proven_size(&String::from_utf8_lossy(&proof), (*index, leaf), (size, &root), key),
@@ -617,6 +617,7 @@ async fn check_proofs(
             Err(CliError::Refused(problem)) => Err(format!("the server gives no proof of it: {problem}")),
             Err(error) => return Err(error),
         };
+        count += 1;
         match proven {
             Ok(proven) => newest = newest.max(proven),
             Err(problem) => findings.failed(Check::Proofs, format!("event {index}: {problem}")),
@@ -628,7 +629,6 @@ async fn check_proofs(
              held against the tiles"
         ));
     }
-    let count = leaves.len() as u64;
     findings.checked(
         Check::Proofs,
         count,

@@ -90,9 +90,14 @@ impl Gateway {
 }
 
 impl Route {
-    /// Whether it matters what a path has behind the prefix: to a rule, or because another route is there.
+    /// Whether it matters to a rule what a path has behind the prefix.
     pub fn looks_at_paths(&self) -> bool {
-        !self.routes_below.is_empty() || self.settings.rules.iter().any(|rule| !rule.path.is_everything())
+        self.settings.rules.iter().any(|rule| !rule.path.is_everything())
+    }
+
+    /// Whether another route is behind the prefix.
+    pub fn has_routes_below(&self) -> bool {
+        !self.routes_below.is_empty()
     }
 
     /// Whether a path, of which this is what comes behind the prefix, is another route's in a spelling that some
@@ -191,9 +196,9 @@ mod tests {
         ] {
             assert!(!is_of_another(path), "{path}");
         }
-        let looks_at_paths = |path| gateway.route(path).unwrap().1.looks_at_paths();
-        assert!(looks_at_paths("/api"));
-        assert!(!looks_at_paths("/api/secret"));
+        let has_routes_below = |path| gateway.route(path).unwrap().1.has_routes_below();
+        assert!(has_routes_below("/api"));
+        assert!(!has_routes_below("/api/secret"));
     }
 
     #[test]

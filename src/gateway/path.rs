@@ -15,6 +15,8 @@ pub struct ClearPath<'a> {
     /// Whether some segment has parameters (`;`), or dots or blanks at its end: to some servers those are no part of its
     /// name.
     pub has_parameters: bool,
+    /// Whether some segment, decoded once, still has an escape in it: to a server that decodes again it has another name.
+    pub has_escapes_left: bool,
 }
 
 /// Why a path could mean several things.
@@ -41,11 +43,12 @@ impl<'a> ClearPath<'a> {
     /// Reads what comes behind a route's prefix: nothing, or a slash and more.
     pub fn parse(rest: &'a str) -> Result<Self, AmbiguousPath> {
         let mut segments: Vec<Cow<'a, str>> = Vec::new();
-        let mut has_parameters = false;
+        let (mut has_parameters, mut has_escapes_left) = (false, false);
         let Some(below) = rest.strip_prefix('/') else {
             return Ok(Self {
                 segments,
                 has_parameters,
+                has_escapes_left,
             });
         };
         let mut raw = below.split('/').peekable();
@@ -63,13 +66,20 @@ impl<'a> ClearPath<'a> {
                 return Err(AmbiguousPath::DotSegment);
             }
             has_parameters |= name.len() < segment.len();
+            has_escapes_left |= (0..segment.len()).any(|at| is_escape(segment.as_bytes(), at));
             segments.push(segment);
         }
         Ok(Self {
             segments,
             has_parameters,
+            has_escapes_left,
         })
     }
+}
+
+fn is_escape(bytes: &[u8], at: usize) -> bool {
+    let digits = bytes.get(at + 1..at + 3);
+    bytes.get(at) == Some(&b'%') && digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// Whether some server takes two segments, both decoded, for the same.
@@ -97,14 +107,10 @@ fn name(segment: &str) -> &str {
 
 /// RFC 3986 §2.4: never more than once.
 fn decode(segment: &str) -> Result<Cow<'_, str>, AmbiguousPath> {
-    let is_escape = |at: usize| {
-        let digits = segment.as_bytes().get(at + 1..at + 3);
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    };
     for (at, byte) in segment.bytes().enumerate() {
         match byte {
             b'\\' => return Err(AmbiguousPath::HiddenSeparator),
-            b'%' if !is_escape(at) => return Err(AmbiguousPath::Malformed),
+            b'%' if !is_escape(segment.as_bytes(), at) => return Err(AmbiguousPath::Malformed),
             // What is no ASCII is sent escaped (RFC 3986 §2.5).
             0x21..=0x7e => {}
             _ => return Err(AmbiguousPath::Malformed),
@@ -152,6 +158,8 @@ mod tests {
         assert!(ClearPath::parse("/a.").unwrap().has_parameters);
         assert!(ClearPath::parse("/a%20/b").unwrap().has_parameters);
         assert!(!ClearPath::parse("/a.b").unwrap().has_parameters);
+        assert!(ClearPath::parse("/%2573ecret").unwrap().has_escapes_left);
+        assert!(!ClearPath::parse("/100%25/%73ecret").unwrap().has_escapes_left);
     }
 
     #[test]

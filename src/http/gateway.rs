@@ -106,6 +106,9 @@ fn asked<'r, 'p>(
             "the path has parameters (;), or dots or blanks at a name's end, which not every server reads alike";
         return Err(RuledOut::AmbiguousPath(detail.into()));
     }
+    if path.has_escapes_left && (route.looks_at_paths() || route.has_routes_below()) {
+        return Err(RuledOut::AmbiguousPath(AmbiguousPath::EncodedTwice.to_string()));
+    }
     // RFC 9110 §9.3.8: what TRACE sends back may hold what only we know. CONNECT has no path.
     if matches!(*request.method(), http::Method::TRACE | http::Method::CONNECT) {
         return Err(RuledOut::MethodNotImplemented);

@@ -41,8 +41,8 @@ fn is_token(parameter: &str) -> bool {
 }
 
 fn is_token_name(name: &str) -> bool {
-    let alike = name.replace(|sign: char| !sign.is_alphanumeric(), "_");
-    alike.trim_matches('_').eq_ignore_ascii_case(TOKEN_PARAMETER)
+    let alike = name.trim_start_matches(' ').replace([' ', '.', '['], "_");
+    alike.eq_ignore_ascii_case(TOKEN_PARAMETER)
 }
 
 #[cfg(test)]
@@ -80,6 +80,8 @@ mod tests {
             "access=token",
             "token=x",
             "access_token_hint=x",
+            "access-token=x",
+            "$access_token=x",
             "%ff=x",
         ] {
             assert!(!has_token(query), "{query}");

@@ -279,17 +279,28 @@ fn is_full(
     if sessions.number_of(application_id) + tokens.len() < most + usize::from(own.is_some()) {
         return false;
     }
+    let is_of_this = |under_way: &UnderWay| {
+        under_way.application_id == application_id && sessions.get(under_way.session_id).is_none()
+    };
+    // Where there are a few too many, the few that began last tell of all others that they are none of them.
+    if let Some(own) = own {
+        let number = sessions.number_of(application_id) + tokens.values().filter(|token| is_of_this(token)).count();
+        let too_many = number.saturating_sub(most);
+        let newest = sessions.of_application(application_id).rev();
+        let began_later = newest.take_while(|session| session.id > own).take(too_many);
+        if began_later.count() == too_many {
+            return false;
+        }
+    }
     let before = own.unwrap_or(Uuid::max());
     let live = sessions
         .of_application(application_id)
         .take_while(|session| session.id < before)
         .filter(|session| settings.end_of(session, now).is_none())
         .take(most);
-    let others = tokens.values().filter(|under_way| {
-        under_way.application_id == application_id
-            && under_way.session_id < before
-            && sessions.get(under_way.session_id).is_none()
-    });
+    let others = tokens
+        .values()
+        .filter(|under_way| under_way.session_id < before && is_of_this(under_way));
     live.count() + others.count() >= most
 }
 

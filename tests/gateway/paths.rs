@@ -129,6 +129,7 @@ async fn another_spelling_of_a_prefix_does_not_pass_by_its_route() {
     let behind = Behind::with_config(upstream, &config).await;
     let others = [
         "/api/%73ecret/x",
+        "/api/%2573ecret/x",
         "/api/Secret/x",
         "/api/SECRET",
         "/api/secret;a/x",
@@ -159,6 +160,10 @@ async fn another_spelling_of_a_prefix_does_not_pass_by_its_route() {
         ("/api/secret/x", 403),
         ("/api/secrets", 200),
         ("/api/x/secret", 200),
+        // What is no spelling of it goes on, as everywhere.
+        ("/api/files/Inc.", 200),
+        ("/api/cars;color=red", 200),
+        ("/api/100%25", 200),
         // The route's own prefix is read as it stands.
         ("/%61pi/secret/x", 404),
         ("/Api/secret/x", 404),

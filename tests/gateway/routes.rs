@@ -107,7 +107,8 @@ async fn a_path_of_another_organisation_is_denied() {
         ("/api/tenants/%61cme/orders", 200),
         ("/api/tenants/umbrella/orders", 403),
         ("/api/tenants/ACME/orders", 403),
-        ("/api/tenants/%2561cme/orders", 403),
+        // To a server that decodes twice it is acme's.
+        ("/api/tenants/%2561cme/orders", 400),
     ] {
         let answer = behind.call(Method::GET, path).send().await.expect("an answer");
         assert_eq!(answer.status(), status, "{path}");
@@ -130,7 +131,7 @@ async fn a_path_of_another_organisation_is_denied() {
             .iter()
             .filter(|call| call.data()["reason"] == "org_mismatch")
             .count(),
-        3
+        2
     );
 }
 

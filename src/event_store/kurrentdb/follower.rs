@@ -9,7 +9,7 @@
 use super::connections::{CallError, Connections, client};
 use super::log::Log;
 use super::loss::{LOST, Loss};
-use super::positions::order;
+use super::positions::{order, reaches};
 use super::reading::Reading;
 use crate::event_store::MAX_EVENT_BYTES;
 use eventstore::{
@@ -75,8 +75,9 @@ impl Follower {
         let listener = Dispatch::new(Listener);
         let mut pause = FIRST_PAUSE;
         let mut loss = Loss::default();
+        // The furthest that one was looked through to: one that only comes there again has not gone on.
+        let mut furthest = self.log.through();
         loop {
-            let before = self.log.through();
             let over = catch_unwind(AssertUnwindSafe(|| {
                 dispatcher::with_default(&listener, || self.follow_once())
             }));
@@ -107,8 +108,8 @@ impl Follower {
                 }
             };
             tracing::warn!(url = %self.connections.url(), why, "the subscription to the KurrentDB is begun anew");
-            if self.log.through() != before {
-                pause = FIRST_PAUSE;
+            if !reaches(furthest, self.log.through()) {
+                (pause, furthest) = (FIRST_PAUSE, self.log.through());
             }
             // From here on, what is behind the last event counts as not looked through: of that event alone it is
             // asked whether it is still where it was. In a log that was restored, no event may begin any longer at the
